@@ -4,5 +4,8 @@
 //!
 //! | module | owns | never |
 //! |---|---|---|
+//! | [`job`] | the pure heart: the job, `step`, the confirmation rule, what people may change | a clock, I/O, async |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
+
+pub mod job;

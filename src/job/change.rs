@@ -1,0 +1,188 @@
+//! What people may change, and until when.
+//!
+//! The last word wins: until an end call has been sent, extend, hold and cancel succeed, even past due. Afterwards extend
+//! and hold are refused with the time of the sending; cancel stops further calls and says so.
+
+use std::time::Duration;
+
+use super::{By, Fact, Job, Now, Outcome, Run, State, UtcMs};
+
+/// A change that a person, or the schedule file, asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A new due time.
+    Move {
+        to: UtcMs,
+    },
+    /// The old due time, and so much more.
+    Extend {
+        by: Duration,
+    },
+    /// Aside until released; `until`: back by itself, if its due has not passed by then.
+    Hold {
+        until: Option<UtcMs>,
+    },
+    /// Back to waiting; `due` is needed where the old one has passed.
+    Release {
+        due: Option<UtcMs>,
+    },
+    /// Due is now.
+    Fire,
+    Cancel,
+}
+
+/// Why a change was refused. The job is as it was.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Conflict {
+    pub what: String,
+    pub hint: String,
+}
+
+fn conflict<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Conflict> {
+    Err(Conflict { what: what.into(), hint: hint.into() })
+}
+
+impl Job {
+    /// The job after a change, or why it cannot be. Requests in flight stay in flight; their answers will find a job
+    /// that does not want them any more.
+    pub fn change(&self, change: &Change, by: By, now: Now) -> Result<Job, Conflict> {
+        let mut job = self.clone();
+        if job.is_done() {
+            let outcome = job.outcome.map_or("", Outcome::as_str);
+            return conflict(
+                format!("job {} is done ({outcome}) and cannot be changed", job.id.short()),
+                format!("see what happened with: adjourn show {}", job.id.short()),
+            );
+        }
+        match change {
+            Change::Cancel => job.cancel(&by, now),
+            Change::Move { to } => job.move_to(*to, by, now)?,
+            Change::Extend { by: more } => job.move_to(job.due + *more, by, now)?,
+            Change::Hold { until } => job.hold(*until, by, now)?,
+            Change::Release { due } => job.release(*due, by, now)?,
+            Change::Fire => job.fire(by, now)?,
+        }
+        Ok(job)
+    }
+
+    /// No end call has gone out, nor may have.
+    pub(super) fn unsent(&self) -> bool {
+        self.ends == 0 && !self.calls.lost && !self.ended_by_us && self.guard.is_none()
+    }
+
+    fn require_unsent(&self, verb: &str) -> Result<(), Conflict> {
+        if self.unsent() {
+            return Ok(());
+        }
+        let sent = self.end_sent_at.map_or("before a restart".to_owned(), |at| format!("at {at}"));
+        conflict(
+            format!("job {} cannot be {verb}: its end call was sent {sent}", self.id.short()),
+            format!(
+                "follow it with: adjourn wait {0}; stop further calls with: adjourn cancel {0}",
+                self.id.short()
+            ),
+        )
+    }
+
+    fn move_to(&mut self, to: UtcMs, by: By, now: Now) -> Result<(), Conflict> {
+        self.require_unsent("moved")?;
+        self.require_ahead(to, now.wall + Duration::from_millis(1))?;
+        self.record(now, Fact::Moved { to, by });
+        self.start_over();
+        Ok(())
+    }
+
+    /// A due time from `earliest` on, and one that a calendar can show.
+    fn require_ahead(&self, to: UtcMs, earliest: UtcMs) -> Result<(), Conflict> {
+        let id = self.id.short();
+        if to < earliest {
+            return conflict(
+                format!("the new due time {to} of job {id} has already passed"),
+                format!("give a time with --until, or end the meeting now: adjourn fire {id}"),
+            );
+        }
+        if to > UtcMs::MAX {
+            return conflict(
+                format!("the new due time of job {id} is too far away, after {}", UtcMs::MAX),
+                format!("give an earlier time: adjourn extend {id} --until TIME"),
+            );
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, until: Option<UtcMs>, by: By, now: Now) -> Result<(), Conflict> {
+        self.require_unsent("held")?;
+        self.record(now, Fact::Held { until, by });
+        self.start_over();
+        Ok(())
+    }
+
+    fn release(&mut self, due: Option<UtcMs>, by: By, now: Now) -> Result<(), Conflict> {
+        let id = self.id.short();
+        if self.state != State::Held {
+            return conflict(
+                format!("job {id} is not held, it is {}", self.state),
+                format!("see it with: adjourn show {id}"),
+            );
+        }
+        let to = due.unwrap_or(self.due);
+        if due.is_none() && to <= now.wall {
+            return conflict(
+                format!("the due time {to} of job {id} passed while it was held"),
+                format!("say when: adjourn release {id} --now, or adjourn release {id} --until TIME"),
+            );
+        }
+        self.require_ahead(to, now.wall)?;
+        self.record(now, Fact::Released { by: Some(by.clone()) });
+        if to != self.due {
+            self.record(now, Fact::Moved { to, by });
+        }
+        self.start_over();
+        Ok(())
+    }
+
+    fn fire(&mut self, by: By, now: Now) -> Result<(), Conflict> {
+        self.require_unsent("fired")?;
+        match self.state {
+            State::Held => self.record(now, Fact::Released { by: Some(by.clone()) }),
+            State::Waiting => {}
+            _ => {
+                let id = self.id.short();
+                return conflict(
+                    format!("job {id} is due already and at work"),
+                    format!("follow it with: adjourn wait {id}"),
+                );
+            }
+        }
+        self.record(now, Fact::Moved { to: now.wall, by });
+        self.start_over();
+        Ok(())
+    }
+
+    fn cancel(&mut self, by: &By, now: Now) {
+        let (outcome, reason) = match (&self.guard, self.end_sent_at) {
+            (Some(guard), _) => (guard.outcome, format!("{}; guarding cancelled by {by}", guard.reason)),
+            (None, Some(sent)) => (
+                Outcome::Cancelled,
+                format!(
+                    "cancelled by {by} after an end call was sent at {sent}: its effect was not followed"
+                ),
+            ),
+            (None, None) if !self.unsent() => (
+                Outcome::Cancelled,
+                format!(
+                    "cancelled by {by} after an end call may have been sent: its effect was not followed"
+                ),
+            ),
+            (None, None) => (Outcome::Cancelled, format!("cancelled by {by}")),
+        };
+        self.record(now, Fact::Concluded { outcome, reason });
+        self.start_over();
+    }
+
+    /// Forgets what was going on, except the look whose answer is still to come.
+    fn start_over(&mut self) {
+        self.run = Run { looking: self.run.looking, ..Run::default() };
+    }
+}

@@ -1,0 +1,247 @@
+//! Making end calls: when one may leave, and what its answer means.
+
+use std::time::Duration;
+
+use super::retry::{backoff, next_look, resend_delay};
+use super::step::{Draft, Effect, Last, Run};
+use super::{Aim, EndAnswer, Fact, Job, Outcome, Purpose, State};
+
+/// A server that refuses our credentials is asked again this often.
+pub const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// Alive this long after an acceptance: worth saying.
+pub const STUBBORN_AFTER: Duration = Duration::from_secs(60);
+
+impl Draft {
+    /// A tick while ending or confirming.
+    pub fn work(&mut self) {
+        if self.limits() || !self.job.is_idle() || !self.pause_is_over() {
+            return;
+        }
+        match self.job.state {
+            State::Ending => self.attempt(),
+            _ => self.look(Purpose::Confirm),
+        }
+    }
+
+    /// Queues an end call if a good look allows one, looks otherwise.
+    pub fn attempt(&mut self) {
+        if !self.job.is_idle() || self.now.wall < self.job.due {
+            return;
+        }
+        if !(self.may_call() && self.job.fresh_at(self.now.boot)) {
+            return self.look(Purpose::BeforeEnd);
+        }
+        if self.job.claimed.is_none() {
+            self.note(Fact::Claimed);
+        }
+        self.job.run.next = None;
+        self.job.run.queued = true;
+        self.effects.push(Effect::QueueEnd);
+    }
+
+    /// The pause that a failed call asks for is over.
+    pub fn may_call(&self) -> bool {
+        self.job.run.retry_at.is_none_or(|at| self.now.boot >= at)
+    }
+
+    /// The lane has room: the last word. Sends if, and only if, everything still holds.
+    pub fn slot(&mut self, aim: Aim) {
+        self.job.run.queued = false;
+        if self.job.state != State::Ending || self.job.run.calling.is_some() || self.now.wall < self.job.due {
+            return;
+        }
+        let (Some(pin), Some(fresh)) = (&self.job.pin, &self.job.run.fresh) else { return self.attempt() };
+        if !(self.may_call() && self.job.fresh_at(self.now.boot)) {
+            return self.attempt();
+        }
+        let attempt = self.job.ends + 1;
+        let looked_ms_ago =
+            u64::try_from(self.now.boot.since(fresh.received).as_millis()).unwrap_or(u64::MAX);
+        let resend = self.job.calls.may_have_ended();
+        let instance = pin.instance.clone();
+        self.note(Fact::EndSent { attempt, aim, instance, looked_ms_ago });
+        self.job.run.calling = Some(attempt);
+        self.job.run.tally = Default::default();
+        self.job.run.fresh = None;
+        self.effects.push(Effect::Call { attempt, aim, resend });
+    }
+
+    pub fn answered(&mut self, attempt: u32, answer: EndAnswer) {
+        if self.job.run.calling != Some(attempt) {
+            return;
+        }
+        self.job.run.calling = None;
+        self.note(Fact::EndAnswered { attempt, answer: answer.clone() });
+        if self.job.alarm.is_some() && authentic(&answer) {
+            self.note(Fact::AlarmOver);
+        }
+        match answer {
+            EndAnswer::Accepted => {
+                self.job.run.refusals = 0;
+                self.job.run.retry_at = None;
+                self.plan_look();
+            }
+            EndAnswer::MaybeGone { .. } => {
+                self.retry_later(None);
+                self.look(Purpose::BeforeEnd);
+            }
+            EndAnswer::Refused { why, permanent: true } => {
+                self.conclude(Outcome::Failed, format!("the platform refuses to end it: {why}"));
+            }
+            EndAnswer::Refused { .. } => self.retry_later(None),
+            EndAnswer::Throttled { retry_after, .. } => self.retry_later(retry_after),
+            EndAnswer::Misconfigured { why } => {
+                self.alarm(why);
+                self.job.run.retry_at = self.job.run.next;
+            }
+            EndAnswer::Unreachable { .. } => self.retry_later(None),
+        }
+    }
+
+    /// Plans the next attempt, by back-off or as the platform asked.
+    fn retry_later(&mut self, at_least: Option<Duration>) {
+        self.job.run.refusals += 1;
+        let pause = backoff(self.job.id, self.job.run.refusals).max(at_least.unwrap_or_default());
+        self.job.run.retry_at = Some(self.now.boot + pause);
+        self.job.run.next = self.job.run.retry_at;
+    }
+
+    /// A configuration fault is an alarm, not an outcome.
+    pub fn alarm(&mut self, why: String) {
+        if self.job.alarm.as_ref() != Some(&why) {
+            self.note(Fact::Alarm { why });
+        }
+        self.job.run.next = Some(self.now.boot + PROBE_EVERY);
+    }
+
+    /// Plans the next look of a job at work: sooner when one more sighting would be proof, later after failures.
+    pub fn plan_look(&mut self) {
+        let (job, now) = (&self.job, self.now.boot);
+        let run = &job.run;
+        let since = job.calls.last_answered.or(job.began).map_or(now, |at| at.boot);
+        let mut next = match (run.misses, run.tally.earliest_next()) {
+            (0, Some(earliest)) => earliest.max(now),
+            (0, None) => next_look(since, now),
+            (misses, _) => now + backoff(job.id, misses),
+        };
+        if let (State::Confirming, Some(resend_at)) = (job.state, job.resend_at())
+            && resend_at > now
+        {
+            next = next.min(resend_at);
+        }
+        if let (State::Ending, Some(retry_at)) = (job.state, run.retry_at)
+            && run.last == Last::Alive
+        {
+            next = retry_at.max(now);
+        }
+        self.job.run.next = Some(next);
+    }
+
+    /// The limits of a job at work. True: it is concluded.
+    pub fn limits(&mut self) -> bool {
+        let (job, now) = (&self.job, self.now);
+        let last = job.run.last.clone();
+        if last == Last::Nothing || job.run.counted {
+            return false;
+        }
+        if last == Last::Alive && !job.overdue && job.overdue_at().is_some_and(|at| now.boot >= at) {
+            self.note(Fact::Overdue);
+        }
+        let job = &self.job;
+        if last == Last::Alive && !job.stubborn && job.stubborn_at().is_some_and(|at| now.boot >= at) {
+            self.note(Fact::Stubborn);
+        }
+        let job = &self.job;
+        if last != Last::Alive && job.prove_by().is_some_and(|at| now.boot >= at) {
+            let limit = humantime::format_duration(job.limits.prove_within);
+            let reason = format!(
+                "an end call {}, but nothing proved it over within {limit}{}",
+                job.sent_how(),
+                because(&last)
+            );
+            self.conclude(Outcome::Unconfirmed, reason);
+            return true;
+        }
+        if job.give_up_at().is_some_and(|at| now.boot >= at) && job.run.calling.is_none() {
+            self.give_up(&last);
+            return true;
+        }
+        false
+    }
+
+    fn give_up(&mut self, last: &Last) {
+        let job = &self.job;
+        let limit = humantime::format_duration(job.limits.give_up_after);
+        let (outcome, reason) = if *last == Last::Alive {
+            (Outcome::Failed, format!("still alive {limit} after the first attempt"))
+        } else if job.ended_by_us || !job.seen_alive {
+            (Outcome::Unconfirmed, format!("given up after {limit}: nothing proved it over{}", because(last)))
+        } else {
+            (
+                Outcome::Failed,
+                format!("seen alive, but no end call got through within {limit}{}", because(last)),
+            )
+        };
+        self.conclude(outcome, reason);
+    }
+}
+
+impl Job {
+    /// Nothing is under way for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let Run { looking, queued, calling, .. } = &self.run;
+        looking.is_none() && !queued && calling.is_none()
+    }
+
+    /// When the last call may be repeated, if it was accepted and the instance is still there.
+    pub(super) fn resend_at(&self) -> Option<super::BootMs> {
+        let answered = self.calls.last_answered.filter(|_| self.calls.accepted.is_some())?;
+        Some(answered.boot + resend_delay(self.limits.resend_after, self.calls.accepts))
+    }
+
+    /// Counts from due, also for a job that was found late; under guard from the reopening.
+    pub(super) fn overdue_at(&self) -> Option<super::BootMs> {
+        let began = self.began?;
+        let late = if self.guard.is_none() { self.late_by(began) } else { Duration::ZERO };
+        Some(began.boot + self.limits.overdue_after.saturating_sub(late))
+    }
+
+    pub(super) fn stubborn_at(&self) -> Option<super::BootMs> {
+        Some(self.calls.accepted?.boot + STUBBORN_AFTER)
+    }
+
+    pub(super) fn give_up_at(&self) -> Option<super::BootMs> {
+        Some(self.began?.boot + self.limits.give_up_after)
+    }
+
+    /// Counts from the acceptance (or the lost answer). As long as the instance is seen alive there is nothing to prove.
+    pub(super) fn prove_by(&self) -> Option<super::BootMs> {
+        let lost = self.calls.last_answered.filter(|_| self.calls.lost);
+        let from = self.calls.accepted.or(lost)?.boot;
+        let last_live = self.pin.as_ref().map_or(from, |pin| pin.last_live.boot);
+        Some(from.max(last_live) + self.limits.prove_within)
+    }
+
+    pub(super) fn sent_how(&self) -> &'static str {
+        if self.calls.accepted.is_some() {
+            "was accepted"
+        } else {
+            "may have taken effect (its answer was lost)"
+        }
+    }
+}
+
+/// The platform itself answered, and knew us.
+fn authentic(answer: &EndAnswer) -> bool {
+    !matches!(
+        answer,
+        EndAnswer::Misconfigured { .. } | EndAnswer::Unreachable { .. } | EndAnswer::Throttled { .. }
+    )
+}
+
+fn because(last: &Last) -> String {
+    match last {
+        Last::Unsure(why) => format!(": {why}"),
+        _ => String::new(),
+    }
+}

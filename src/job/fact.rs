@@ -1,0 +1,423 @@
+//! The history: what happened to a job, one fact after another, and how each changes it.
+//!
+//! A job is the fold of its facts. Nothing but [`Job::apply`] changes the durable part of a job, so that a journal of
+//! facts can rebuild it (invariant 9). The record keeps the first and the latest entries; the middle of a very long
+//! history is counted, not kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Calls, Guard, Pin};
+use super::{Aim, By, EndAnswer, InstanceId, Job, Now, Order, Origin, Outcome, Run, State, UtcMs, Verdict};
+
+/// Entries that a record keeps: this many of the first ...
+pub const KEEP_FIRST: usize = 16;
+/// ... and this many of the latest.
+pub const KEEP_LATEST: usize = 64;
+
+/// Why a look was made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Just before due: learn the instance, warm the connection.
+    Arm,
+    /// An end call may only follow a fresh look.
+    BeforeEnd,
+    /// After an end call: is it over?
+    Confirm,
+    /// `keep-closed`: was it opened again?
+    Guard,
+    /// Once, a minute after proof: was it opened again?
+    After,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub enum Fact {
+    Submitted {
+        due: UtcMs,
+        by: By,
+    },
+    /// A new due time: extended, fired now, released to a time, or moved by an edit of the schedule file.
+    Moved {
+        to: UtcMs,
+        by: By,
+    },
+    Held {
+        until: Option<UtcMs>,
+        by: By,
+    },
+    HeldPastDue,
+    /// `by` is absent where the time given with the hold ran out.
+    Released {
+        by: Option<By>,
+    },
+    Looked {
+        purpose: Purpose,
+        /// How long the look took.
+        took_ms: u64,
+        #[serde(flatten)]
+        verdict: Verdict,
+    },
+    Pinned {
+        pin: Pin,
+    },
+    /// An end call may go out from now on.
+    Claimed,
+    DueReached {
+        late_ms: i64,
+    },
+    EndSent {
+        attempt: u32,
+        aim: Aim,
+        instance: InstanceId,
+        looked_ms_ago: u64,
+    },
+    EndAnswered {
+        attempt: u32,
+        #[serde(flatten)]
+        answer: EndAnswer,
+    },
+    /// A restart found a claim without an answer.
+    AnswerLost,
+    /// The same instance is alive though an end was accepted: send again.
+    StillThere,
+    /// Still alive long after acceptance.
+    Stubborn,
+    Overdue,
+    Alarm {
+        why: String,
+    },
+    AlarmOver,
+    /// Absent, though `expect = "live"` says that it should not be.
+    ExpectedLive,
+    Guarding {
+        outcome: Outcome,
+        reason: String,
+    },
+    Reopened {
+        instance: InstanceId,
+    },
+    Concluded {
+        outcome: Outcome,
+        reason: String,
+    },
+    /// The daemon was started again.
+    Restarted,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    #[serde(flatten)]
+    pub at: Now,
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// The bounded history of a record.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// The entries kept, oldest first.
+    pub recent: Vec<Entry>,
+    /// How many were left out after the first sixteen.
+    #[serde(default)]
+    pub left_out: u32,
+}
+
+impl History {
+    /// How many facts there have been, those left out included.
+    pub fn total(&self) -> usize {
+        self.recent.len() + self.left_out as usize
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.recent.push(entry);
+        if self.recent.len() > KEEP_FIRST + KEEP_LATEST {
+            self.recent.remove(KEEP_FIRST);
+            self.left_out += 1;
+        }
+    }
+}
+
+impl Job {
+    /// A new job: the fold starts here.
+    pub fn submit(order: Order, now: Now) -> Job {
+        let Order { id, server, meeting, only, key, limits, due, origin, by } = order;
+        let mut job = Job {
+            id,
+            server,
+            meeting,
+            only,
+            key,
+            limits,
+            revision: 0,
+            origin,
+            submitted: now,
+            due,
+            state: State::Waiting,
+            held_until: None,
+            pin: None,
+            armed_at: None,
+            claimed: None,
+            began: None,
+            calls: Calls::default(),
+            ends: 0,
+            looks: 0,
+            end_sent_at: None,
+            accepted_at: None,
+            seen_alive: false,
+            ended_by_us: false,
+            overdue: false,
+            stubborn: false,
+            held_past_due: false,
+            alarm: None,
+            guard: None,
+            outcome: None,
+            reason: String::new(),
+            proven: None,
+            after_look: false,
+            reopened_at: None,
+            history: History::default(),
+            run: Run::default(),
+        };
+        job.record(now, Fact::Submitted { due, by });
+        job
+    }
+
+    /// Appends a fact and applies it.
+    pub fn record(&mut self, at: Now, fact: Fact) {
+        self.apply(at, &fact);
+        self.history.push(Entry { at, fact });
+    }
+
+    /// The fold. Sets durable fields only.
+    pub fn apply(&mut self, at: Now, fact: &Fact) {
+        if fact.changes_revision() {
+            self.revision += 1;
+        }
+        match fact {
+            Fact::Submitted { .. }
+            | Fact::Moved { .. }
+            | Fact::Held { .. }
+            | Fact::HeldPastDue
+            | Fact::Released { .. } => {
+                self.apply_change(fact);
+            }
+            Fact::Looked { purpose, verdict, .. } => self.apply_look(at, *purpose, verdict),
+            Fact::Pinned { pin } => {
+                self.ended_by_us |= self.calls.may_have_ended();
+                self.calls = Calls::default();
+                self.stubborn = false;
+                self.seen_alive = true;
+                self.pin = Some(pin.clone());
+                if self.state == State::Waiting {
+                    self.armed_at = Some(at.wall);
+                }
+            }
+            Fact::Claimed | Fact::EndSent { .. } | Fact::EndAnswered { .. } | Fact::AnswerLost => {
+                self.apply_call(at, fact);
+            }
+            Fact::DueReached { .. } => {
+                self.state = State::Ending;
+                self.began = Some(at);
+            }
+            Fact::StillThere => self.state = State::Ending,
+            Fact::Stubborn => self.stubborn = true,
+            Fact::Overdue => self.overdue = true,
+            Fact::Alarm { why } => self.alarm = Some(why.clone()),
+            Fact::AlarmOver => self.alarm = None,
+            // Worth an event; it changes nothing.
+            Fact::ExpectedLive => {}
+            Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
+                self.apply_end(at, fact);
+            }
+            Fact::Restarted => self.rebase(at),
+        }
+    }
+
+    fn apply_change(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Moved { to, by } => {
+                self.due = *to;
+                if let (Origin::Schedule { planned, .. }, By::Schedule) = (&mut self.origin, by) {
+                    *planned = *to;
+                }
+                if self.state == State::Ending {
+                    self.state = State::Waiting;
+                }
+                self.began = None;
+                self.claimed = None;
+                self.armed_at = None;
+                self.held_past_due = false;
+                self.overdue = false;
+            }
+            Fact::Held { until, .. } => {
+                self.state = State::Held;
+                self.held_until = *until;
+                self.held_past_due = false;
+                self.began = None;
+                self.claimed = None;
+            }
+            Fact::HeldPastDue => self.held_past_due = true,
+            Fact::Released { .. } => {
+                self.state = State::Waiting;
+                self.held_until = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_look(&mut self, at: Now, purpose: Purpose, verdict: &Verdict) {
+        self.looks += 1;
+        self.after_look &= purpose != Purpose::After;
+        let (Verdict::Live(seen), Some(pin)) = (verdict, &mut self.pin) else { return };
+        if seen.id != pin.instance {
+            return;
+        }
+        pin.last_live = at;
+        pin.listed |= seen.listed;
+        if seen.node.is_some() {
+            pin.node.clone_from(&seen.node);
+        }
+        if purpose == Purpose::Arm {
+            self.armed_at = Some(at.wall);
+        }
+    }
+
+    fn apply_call(&mut self, at: Now, fact: &Fact) {
+        match fact {
+            Fact::Claimed => self.claimed = Some(at),
+            Fact::EndSent { .. } => {
+                self.claimed.get_or_insert(at);
+                self.ends += 1;
+                self.calls.sent += 1;
+                self.calls.last_sent = Some(at);
+                self.end_sent_at.get_or_insert(at.wall);
+            }
+            Fact::EndAnswered { answer, .. } => {
+                self.claimed = None;
+                let never_left = matches!(answer, EndAnswer::Unreachable { sent: false, .. });
+                self.calls.unclean |= !matches!(answer, EndAnswer::Accepted) && !never_left;
+                self.calls.lost |= matches!(answer, EndAnswer::Unreachable { sent: true, .. });
+                self.calls.last_answered = Some(at);
+                if matches!(answer, EndAnswer::Accepted) {
+                    self.calls.accepted.get_or_insert(at);
+                    self.calls.accepts += 1;
+                    self.accepted_at.get_or_insert(at.wall);
+                    self.state = State::Confirming;
+                }
+                self.ended_by_us |= answer.may_have_ended();
+            }
+            Fact::AnswerLost => {
+                self.claimed = None;
+                self.calls.lost = true;
+                self.calls.unclean = true;
+                self.calls.last_answered = Some(at);
+                self.ended_by_us |= self.pin.is_some();
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_end(&mut self, at: Now, fact: &Fact) {
+        match fact {
+            Fact::Guarding { outcome, reason } => {
+                self.state = State::Guarding;
+                self.claimed = None;
+                self.proven = Some(at);
+                self.calls = Calls::default();
+                self.reason.clone_from(reason);
+                let began = self.guard.as_ref().map_or(at, |guard| guard.began);
+                self.guard = Some(Guard { outcome: *outcome, reason: reason.clone(), began });
+            }
+            Fact::Reopened { .. } => {
+                self.reopened_at.get_or_insert(at.wall);
+                self.after_look = false;
+                if self.state == State::Guarding {
+                    self.state = State::Ending;
+                    self.began = Some(at);
+                }
+            }
+            Fact::Concluded { outcome, reason } => {
+                self.state = State::Done;
+                self.outcome = Some(*outcome);
+                self.reason.clone_from(reason);
+                self.alarm = None;
+                self.claimed = None;
+                if outcome.claims_gone() {
+                    self.proven.get_or_insert(at);
+                }
+                self.after_look = outcome.claims_gone() && self.guard.is_none() && self.reopened_at.is_none();
+            }
+            _ => {}
+        }
+    }
+
+    fn rebase(&mut self, now: Now) {
+        if self.state == State::Waiting && now.wall < self.due {
+            // No call leaves before due: what was claimed has not been sent.
+            self.claimed = None;
+        }
+        let calls = &mut self.calls;
+        let stamps = [
+            self.began.as_mut(),
+            self.claimed.as_mut(),
+            self.proven.as_mut(),
+            self.pin.as_mut().map(|pin| &mut pin.last_live),
+            self.guard.as_mut().map(|guard| &mut guard.began),
+            calls.last_sent.as_mut(),
+            calls.last_answered.as_mut(),
+            calls.accepted.as_mut(),
+        ];
+        for stamp in stamps.into_iter().flatten() {
+            *stamp = stamp.rebased(now);
+        }
+    }
+}
+
+impl Fact {
+    /// Changes by people and changes of state count; arms, looks and notes do not.
+    fn changes_revision(&self) -> bool {
+        !matches!(
+            self,
+            Fact::Looked { .. }
+                | Fact::Pinned { .. }
+                | Fact::Claimed
+                | Fact::HeldPastDue
+                | Fact::Stubborn
+                | Fact::Overdue
+                | Fact::Alarm { .. }
+                | Fact::AlarmOver
+                | Fact::ExpectedLive
+                | Fact::Reopened { .. }
+                | Fact::Restarted
+        )
+    }
+
+    /// The name under which the fact goes out as an event.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fact::Submitted { .. } => "submitted",
+            Fact::Moved { .. } => "moved",
+            Fact::Held { .. } => "held",
+            Fact::HeldPastDue => "held-past-due",
+            Fact::Released { .. } => "released",
+            Fact::Looked { .. } => "looked",
+            Fact::Pinned { .. } => "pinned",
+            Fact::Claimed => "claimed",
+            Fact::DueReached { .. } => "due-reached",
+            Fact::EndSent { .. } => "end-sent",
+            Fact::EndAnswered { .. } => "end-answered",
+            Fact::AnswerLost => "answer-lost",
+            Fact::StillThere => "still-there",
+            Fact::Stubborn => "stubborn",
+            Fact::Overdue => "overdue",
+            Fact::Alarm { .. } => "alarm",
+            Fact::AlarmOver => "alarm-over",
+            Fact::ExpectedLive => "expected-live",
+            Fact::Guarding { .. } => "guarding",
+            Fact::Reopened { .. } => "reopened",
+            Fact::Concluded { .. } => "concluded",
+            Fact::Restarted => "restarted",
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The pure heart: a job, its life, and the decisions about it. Knows no clock, no I/O, no async.
+
+mod change;
+mod confirm;
+mod ending;
+mod fact;
+mod model;
+mod retry;
+mod sighting;
+mod step;
+mod story;
+mod time;
+mod view;
+mod wake;
+mod watching;
+
+pub use change::{Change, Conflict};
+pub use fact::{Entry, Fact, History, Purpose};
+pub use model::{
+    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, Limits, LimitsPatch, MeetingId, Order, Origin,
+    Outcome, Pin, ServerName, State,
+};
+pub use sighting::{Aim, EndAnswer, Evidence, Instance, Sighting, Verdict};
+pub use step::{Effect, Event, Run, step};
+pub use time::{BootMs, Now, UtcMs};
+pub use view::{HistoryLine, JobView};
+pub(crate) use view::{rfc3339, rfc3339_option};
+pub use wake::Wake;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,469 @@
+//! The job: one deadline, and everything that is known about it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Entry, History, Now, Run, UtcMs};
+
+/// UUIDv7. People see, and may type, its last eight characters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub Uuid);
+
+impl JobId {
+    pub fn short(&self) -> String {
+        let whole = self.0.simple().to_string();
+        whole[whole.len() - 8..].to_owned()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = uuid::Error;
+    fn from_str(s: &str) -> Result<JobId, uuid::Error> {
+        Uuid::parse_str(s).map(JobId)
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $t:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $t(pub String);
+
+        impl $t {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $t {
+            fn from(s: &str) -> $t {
+                $t(s.to_owned())
+            }
+        }
+    };
+}
+name!(
+    /// The name of a configured server: `campus` in `[servers.campus]`.
+    ServerName
+);
+name!(
+    /// What people call the meeting: its id on the platform.
+    MeetingId
+);
+name!(
+    /// One run of a meeting. Taken only from answers, never guessed from the shape of an id.
+    InstanceId
+);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Waiting,
+    Held,
+    Ending,
+    Confirming,
+    Guarding,
+    Done,
+}
+
+impl State {
+    pub const ALL: [State; 6] =
+        [State::Waiting, State::Held, State::Ending, State::Confirming, State::Guarding, State::Done];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Held => "held",
+            State::Ending => "ending",
+            State::Confirming => "confirming",
+            State::Guarding => "guarding",
+            State::Done => "done",
+        }
+    }
+}
+
+/// How a job ended. Exactly one per job.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Seen alive, an end call accepted (or its answer lost), then proven gone.
+    Ended,
+    /// Seen alive, then proven gone, without a call of ours that could have done it.
+    AlreadyOver,
+    /// Proven not there at the deadline, never seen alive.
+    Absent,
+    /// The only live instance is not ours to end.
+    Superseded,
+    Cancelled,
+    /// Found later than `late-limit` after due.
+    Missed,
+    /// Nothing can prove that the meeting is over.
+    Unconfirmed,
+    /// Last seen alive when `give-up-after` ran out, or the platform refuses for good.
+    Failed,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Ended,
+        Outcome::AlreadyOver,
+        Outcome::Absent,
+        Outcome::Superseded,
+        Outcome::Cancelled,
+        Outcome::Missed,
+        Outcome::Unconfirmed,
+        Outcome::Failed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ended => "ended",
+            Outcome::AlreadyOver => "already-over",
+            Outcome::Absent => "absent",
+            Outcome::Superseded => "superseded",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Missed => "missed",
+            Outcome::Unconfirmed => "unconfirmed",
+            Outcome::Failed => "failed",
+        }
+    }
+
+    /// These three say that the meeting is not there any more, and nothing else may.
+    pub fn claims_gone(self) -> bool {
+        matches!(self, Outcome::Ended | Outcome::AlreadyOver | Outcome::Absent)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Who asked for the job: `cli`, `api`, `schedule:NAME` or `rule:NAME`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    Cli,
+    Api,
+    /// An entry of the schedule file. `planned` is the time that the file gave, so that an edit of the file can be told
+    /// from an extension by hand.
+    Schedule {
+        name: String,
+        planned: UtcMs,
+    },
+    Rule {
+        name: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Cli => f.write_str("cli"),
+            Origin::Api => f.write_str("api"),
+            Origin::Schedule { name, .. } => write!(f, "schedule:{name}"),
+            Origin::Rule { name } => write!(f, "rule:{name}"),
+        }
+    }
+}
+
+/// Who made a change: the peer of the control socket, or the schedule file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    Peer { uid: u32, pid: Option<i32> },
+    Schedule,
+}
+
+/// An idempotency key with the fingerprint of the request that first used it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Key {
+    pub key: String,
+    pub fingerprint: String,
+}
+
+/// `expect`: is a meeting that is absent at its deadline worth an alarm?
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expect {
+    #[default]
+    Any,
+    Live,
+}
+
+/// The limits of one job; every one can be set in `[defaults]`, per server and per entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Found later than this after due: `missed`. Zero: never late.
+    #[serde(with = "duration_ms")]
+    pub late_limit: Duration,
+    /// From the first attempt.
+    #[serde(with = "duration_ms")]
+    pub give_up_after: Duration,
+    /// From the acceptance.
+    #[serde(with = "duration_ms")]
+    pub prove_within: Duration,
+    /// From due, while still alive.
+    #[serde(with = "duration_ms")]
+    pub overdue_after: Duration,
+    /// From the answer to an end call, to the same instance.
+    #[serde(with = "duration_ms")]
+    pub resend_after: Duration,
+    /// After the end: end what is reopened for so long.
+    #[serde(with = "duration_ms")]
+    pub keep_closed: Duration,
+    pub expect: Expect,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            late_limit: Duration::from_secs(24 * 3600),
+            give_up_after: Duration::from_secs(24 * 3600),
+            prove_within: Duration::from_secs(3600),
+            overdue_after: Duration::from_secs(300),
+            resend_after: Duration::from_secs(15),
+            keep_closed: Duration::ZERO,
+            expect: Expect::Any,
+        }
+    }
+}
+
+/// Limits as somebody gave them: what is absent comes from the next level up.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct LimitsPatch {
+    pub late_limit: Option<Duration>,
+    pub give_up_after: Option<Duration>,
+    pub prove_within: Option<Duration>,
+    pub overdue_after: Option<Duration>,
+    pub resend_after: Option<Duration>,
+    pub keep_closed: Option<Duration>,
+    pub expect: Option<Expect>,
+}
+
+impl From<Limits> for LimitsPatch {
+    fn from(limits: Limits) -> LimitsPatch {
+        let Limits {
+            late_limit,
+            give_up_after,
+            prove_within,
+            overdue_after,
+            resend_after,
+            keep_closed,
+            expect,
+        } = limits;
+        LimitsPatch {
+            late_limit: Some(late_limit),
+            give_up_after: Some(give_up_after),
+            prove_within: Some(prove_within),
+            overdue_after: Some(overdue_after),
+            resend_after: Some(resend_after),
+            keep_closed: Some(keep_closed),
+            expect: Some(expect),
+        }
+    }
+}
+
+impl LimitsPatch {
+    pub fn over(&self, base: &Limits) -> Limits {
+        Limits {
+            late_limit: self.late_limit.unwrap_or(base.late_limit),
+            give_up_after: self.give_up_after.unwrap_or(base.give_up_after),
+            prove_within: self.prove_within.unwrap_or(base.prove_within),
+            overdue_after: self.overdue_after.unwrap_or(base.overdue_after),
+            resend_after: self.resend_after.unwrap_or(base.resend_after),
+            keep_closed: self.keep_closed.unwrap_or(base.keep_closed),
+            expect: self.expect.unwrap_or(base.expect),
+        }
+    }
+}
+
+/// The instance that this deadline belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pin {
+    pub instance: InstanceId,
+    #[serde(default)]
+    pub started_at: Option<UtcMs>,
+    /// A listing has shown it.
+    pub listed: bool,
+    #[serde(default)]
+    pub node: Option<String>,
+    /// When an answer last showed it alive.
+    pub last_live: Now,
+}
+
+/// The end calls made at the pinned instance, and what came of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Calls {
+    pub sent: u32,
+    /// When the last call left.
+    pub last_sent: Option<Now>,
+    /// When the last call was answered (or was found to have lost its answer).
+    pub last_answered: Option<Now>,
+    /// How many were accepted.
+    #[serde(default)]
+    pub accepts: u32,
+    /// First acceptance.
+    pub accepted: Option<Now>,
+    /// An answer was lost: the call may have taken effect.
+    pub lost: bool,
+    /// Some call was answered otherwise than with acceptance.
+    pub unclean: bool,
+}
+
+impl Calls {
+    pub fn may_have_ended(&self) -> bool {
+        self.accepted.is_some() || self.lost
+    }
+}
+
+/// `keep-closed` at work: what the outcome will be, and until when to go on looking.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Guard {
+    pub outcome: Outcome,
+    pub reason: String,
+    pub began: Now,
+}
+
+/// One deadline: end this meeting at this time.
+///
+/// What stands above `revision` never changes after the submit; what stands below it is the fold of the history
+/// (invariant 9), except `run`, which a restart forgets.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    /// `--instance`: this one and no other.
+    #[serde(default)]
+    pub only: Option<InstanceId>,
+    pub key: Option<Key>,
+    pub limits: Limits,
+
+    /// Counts changes by people and of state; arms and looks leave it alone.
+    pub revision: u64,
+    pub origin: Origin,
+    pub submitted: Now,
+    pub due: UtcMs,
+    pub state: State,
+    #[serde(default)]
+    pub held_until: Option<UtcMs>,
+    #[serde(default)]
+    pub pin: Option<Pin>,
+    #[serde(default)]
+    pub armed_at: Option<UtcMs>,
+    /// An end call may have gone out; cleared by its answer.
+    #[serde(default)]
+    pub claimed: Option<Now>,
+    /// When due was reached and work began.
+    #[serde(default)]
+    pub began: Option<Now>,
+    #[serde(default)]
+    pub calls: Calls,
+    /// End calls and looks over the job's whole life.
+    pub ends: u32,
+    pub looks: u32,
+    #[serde(default)]
+    pub end_sent_at: Option<UtcMs>,
+    #[serde(default)]
+    pub accepted_at: Option<UtcMs>,
+    /// Some belonging instance was seen alive.
+    pub seen_alive: bool,
+    /// A call of ours may have ended an instance that belonged.
+    pub ended_by_us: bool,
+    #[serde(default)]
+    pub overdue: bool,
+    /// Still alive long after an acceptance.
+    #[serde(default)]
+    pub stubborn: bool,
+    #[serde(default)]
+    pub held_past_due: bool,
+    /// The configuration fault that keeps the job from going on.
+    #[serde(default)]
+    pub alarm: Option<String>,
+    #[serde(default)]
+    pub guard: Option<Guard>,
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub proven: Option<Now>,
+    /// The one look after proof that tells whether the meeting was reopened is still to come.
+    #[serde(default)]
+    pub after_look: bool,
+    #[serde(default)]
+    pub reopened_at: Option<UtcMs>,
+    pub history: History,
+    #[serde(skip)]
+    pub run: Run,
+}
+
+/// What a submit asks for, defaults merged in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Order {
+    pub id: JobId,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    pub only: Option<InstanceId>,
+    pub key: Option<Key>,
+    pub limits: Limits,
+    pub due: UtcMs,
+    pub origin: Origin,
+    pub by: By,
+}
+
+impl Job {
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    pub fn last_entry(&self) -> Option<&Entry> {
+        self.history.recent.last()
+    }
+
+    /// When the first end call left, relative to due.
+    pub fn lateness_ms(&self) -> Option<i64> {
+        self.end_sent_at.map(|sent| sent.ms_since(self.due))
+    }
+}
+
+/// Durations in records are whole milliseconds.
+pub(crate) mod duration_ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_millis)
+    }
+}

@@ -1,0 +1,137 @@
+//! What a platform shows, and what it answers: raw sightings, judged verdicts, answers to an end call.
+//!
+//! Three separate things, in this order: the platform returns a raw [`Sighting`]; its pure `judge` weighs it against
+//! what it remembers of the server and says a [`Verdict`]; [`step`](super::step()) compares the verdict with the pin.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceId, UtcMs};
+
+/// One run of a meeting, as an answer showed it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    /// When it started, on our clock (the platform has corrected its server's skew); `None` if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UtcMs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participants: Option<u32>,
+    /// A complete listing showed it (some load balancers can prove nothing about what their listing never showed).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub listed: bool,
+    /// The node behind a load balancer that holds it, where nodes are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+/// A raw sighting of one meeting: what the answer said, not yet what it is worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sighting {
+    Live(Instance),
+    /// Somebody is in the meeting, but the answer does not name the instance.
+    Occupied,
+    NotThere(Evidence),
+    Doubtful(String),
+    Unreachable(String),
+    /// The server refuses our credentials.
+    Misconfigured(String),
+}
+
+/// Where an absence was seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Evidence {
+    /// A complete, successful listing did not show it.
+    pub listing: bool,
+    /// The single look said that there is no such meeting.
+    pub info: bool,
+    /// The node that held the instance said so, not the front.
+    pub node: bool,
+}
+
+/// A sighting, weighed. The only thing that [`step`](super::step()) believes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Alive: the pinned instance, or, where nothing is pinned yet, the one that was found.
+    Live(Instance),
+    /// Another instance than the pinned one is alive. `counts`: this also counts as the pinned one being gone.
+    Replaced {
+        by: Instance,
+        counts: bool,
+    },
+    /// Somebody is in it, instance unknown: resets a count, allows nothing.
+    Occupied,
+    /// Not there, and it counts: so many such sightings (2 s apart) are proof.
+    Gone {
+        needed: u8,
+    },
+    /// Says nothing either way.
+    Doubtful {
+        why: String,
+    },
+    /// Not there, and nothing that this server can say will ever prove it over.
+    Hopeless {
+        why: String,
+    },
+    Unreachable {
+        why: String,
+    },
+    Misconfigured {
+        why: String,
+    },
+}
+
+/// What an end call names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aim {
+    Instance,
+    Meeting,
+}
+
+/// The platform's answer to an end call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum EndAnswer {
+    Accepted,
+    /// Refused in a way that an ended meeting would also be: look.
+    MaybeGone {
+        why: String,
+    },
+    Refused {
+        why: String,
+        permanent: bool,
+    },
+    /// Not processed; try again, not before `retry_after` (milliseconds).
+    Throttled {
+        why: String,
+        retry_after: Option<Duration>,
+    },
+    Misconfigured {
+        why: String,
+    },
+    /// No usable answer. `sent`: the request may have reached the platform and taken effect.
+    Unreachable {
+        why: String,
+        sent: bool,
+    },
+}
+
+impl EndAnswer {
+    /// May this call have ended the meeting?
+    pub fn may_have_ended(&self) -> bool {
+        matches!(self, EndAnswer::Accepted | EndAnswer::Unreachable { sent: true, .. })
+    }
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Aim::Instance => "instance",
+            Aim::Meeting => "meeting",
+        })
+    }
+}

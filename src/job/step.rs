@@ -1,0 +1,324 @@
+//! The state machine: `step(job, event, now) -> (job', effects)`. No clock, no I/O, no async.
+//!
+//! ```text
+//!  submit ──▶ waiting ◀──hold/release──▶ held
+//!               │ due (armed shortly before)
+//!               ▼
+//!             ending ──accepted──▶ confirming ──over──▶ [guarding] ──▶ done(outcome)
+//!               ▲   ◀──still there, same instance──┘
+//!               └ retries with back-off while the platform cannot be reached
+//! ```
+//!
+//! | from | to | by |
+//! |---|---|---|
+//! | `waiting` | `held`, `ending`, `done` | hold; due; cancelled or missed |
+//! | `held` | `waiting`, `done` | released; cancelled |
+//! | `ending` | `confirming`, `guarding`, `waiting`, `held`, `done` | accepted; proven; moved or held before any call; an outcome |
+//! | `confirming` | `ending`, `guarding`, `done` | still there; proven; an outcome |
+//! | `guarding` | `ending`, `done` | reopened; its time is over |
+//!
+//! * `waiting`: armed by a look 10 s before due; claimed 250 ms before due.
+//! * `ending`: an end call is wanted. It leaves only after a fresh look saw the pinned instance, only when the lane has
+//!   room ([`Event::Slot`]: the decision to send is made then, on the job as it is then), and never before due.
+//! * `confirming`: an end call was accepted; looks go on until the platform proves the instance gone. Alive after
+//!   `resend-after`: back to `ending`.
+//! * `guarding`: proven over; with `keep-closed`, whatever is reopened is pinned and ended too.
+//! * `done`: exactly one outcome. One more look tells whether the meeting was reopened; it changes nothing else.
+//!
+//! This file holds the words and everything up to due; `ending` makes the calls; `watching` weighs verdicts and
+//! concludes; `wake` says when the job wants to be stepped next.
+
+use std::time::Duration;
+
+use super::confirm::Tally;
+use super::retry::unit;
+use super::{Aim, BootMs, EndAnswer, Fact, InstanceId, Job, Now, Outcome, Purpose, State, UtcMs, Verdict};
+
+/// Armed this long before due, up to [`ARM_SPREAD`] later so that many do not look at once.
+pub const ARM_LEAD: Duration = Duration::from_secs(10);
+pub const ARM_SPREAD: Duration = Duration::from_secs(2);
+/// An on-time end call may follow its arm by this much.
+pub const ARM_GOOD: Duration = Duration::from_secs(15);
+/// Any other end call must follow its look by this much.
+pub const LOOK_FRESH: Duration = Duration::from_secs(2);
+pub const CLAIM_LEAD: Duration = Duration::from_millis(250);
+/// Reached this much after due, a job was found late, not delayed by a busy machine.
+pub const ON_TIME_GRACE: Duration = Duration::from_secs(2);
+/// Pause after a failed arm.
+pub const ARM_RETRY: Duration = Duration::from_secs(2);
+/// `keep-closed` looks this often.
+pub const GUARD_EVERY: Duration = Duration::from_secs(15);
+/// The one look after proof.
+pub const AFTER_LOOK: Duration = Duration::from_secs(60);
+
+/// What happened to a job.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// Read from the store by a process that did not know it before.
+    Loaded,
+    /// Time has passed.
+    Tick,
+    /// The server's settings are new: whatever pause a fault of the old ones asked for is over.
+    Reconfigured,
+    /// The lane has room for the end call that was queued; `aim` is what it would name.
+    Slot { aim: Aim },
+    /// A look was answered.
+    Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict },
+    /// An end call was answered.
+    Answered { attempt: u32, answer: EndAnswer },
+}
+
+/// What the shell is asked to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Look at the meeting; answer with [`Event::Looked`], whatever happens.
+    Look(Purpose),
+    /// Queue for an end call; answer with [`Event::Slot`] when there is room.
+    QueueEnd,
+    /// Send the end call now; answer with [`Event::Answered`], whatever happens.
+    Call { attempt: u32, aim: Aim, resend: bool },
+}
+
+/// A look that saw the pinned instance alive.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fresh {
+    pub instance: InstanceId,
+    pub received: BootMs,
+    /// Received before due: a good arm.
+    pub armed: bool,
+}
+
+/// What the last sighting was worth.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Last {
+    #[default]
+    Nothing,
+    Alive,
+    Gone,
+    Unsure(String),
+}
+
+/// What a restart forgets: requests under way, counts, timers.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Run {
+    /// A look is queued or in flight.
+    pub looking: Option<Purpose>,
+    /// The end call waits in the lane.
+    pub queued: bool,
+    /// The attempt that is in flight.
+    pub calling: Option<u32>,
+    pub fresh: Option<Fresh>,
+    pub tally: Tally,
+    /// When to look (or try) next.
+    pub next: Option<BootMs>,
+    /// No end call before this.
+    pub retry_at: Option<BootMs>,
+    /// Failed looks, and failed end calls, in a row.
+    pub misses: u32,
+    pub refusals: u32,
+    pub last: Last,
+    /// The last sighting counts towards proof: no limit ends the job before the next one.
+    pub counted: bool,
+    /// Found past its due when it was loaded.
+    pub found_late: bool,
+}
+
+/// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
+pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
+    let mut draft = Draft { job, now, effects: Vec::new() };
+    match event {
+        Event::Loaded => draft.loaded(),
+        Event::Tick => draft.tick(),
+        Event::Reconfigured => draft.reconfigured(),
+        Event::Slot { aim } => draft.slot(aim),
+        Event::Looked { purpose, sent, received, verdict } => draft.looked(purpose, sent, received, verdict),
+        Event::Answered { attempt, answer } => draft.answered(attempt, answer),
+    }
+    (draft.job, draft.effects)
+}
+
+/// A step under way.
+pub(super) struct Draft {
+    pub job: Job,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+}
+
+impl Draft {
+    pub fn note(&mut self, fact: Fact) {
+        self.job.record(self.now, fact);
+    }
+
+    /// Asks for a look, unless one is under way.
+    pub fn look(&mut self, purpose: Purpose) {
+        self.job.run.next = None;
+        if self.job.run.looking.is_none() {
+            self.job.run.looking = Some(purpose);
+            self.effects.push(Effect::Look(purpose));
+        }
+    }
+
+    pub fn conclude(&mut self, outcome: Outcome, reason: impl Into<String>) {
+        self.note(Fact::Concluded { outcome, reason: reason.into() });
+        self.job.run = Run { looking: self.job.run.looking, ..Run::default() };
+    }
+
+    /// The planned pause is over, or none was planned.
+    pub fn pause_is_over(&self) -> bool {
+        self.job.run.next.is_none_or(|next| self.now.boot >= next)
+    }
+
+    fn loaded(&mut self) {
+        self.job.run = Run::default();
+        self.job.run.found_late = self.now.wall >= self.job.due;
+        let at_work = matches!(self.job.state, State::Ending | State::Confirming | State::Guarding);
+        if at_work || self.job.claimed.is_some() || self.job.after_look || self.job.pinned_and_open() {
+            self.note(Fact::Restarted);
+        }
+        if self.job.claimed.is_some() {
+            if self.job.state == State::Waiting {
+                self.note_due();
+            }
+            self.note(Fact::AnswerLost);
+        }
+        if self.job.state == State::Ending && self.missed() {
+            return;
+        }
+        self.tick();
+    }
+
+    fn reconfigured(&mut self) {
+        if self.job.alarm.is_some() {
+            self.job.run.next = None;
+            self.job.run.retry_at = None;
+        }
+        self.tick();
+    }
+
+    pub fn tick(&mut self) {
+        match self.job.state {
+            State::Waiting => self.waiting(),
+            State::Held => self.held(),
+            State::Ending | State::Confirming => self.work(),
+            State::Guarding => self.guarding(),
+            State::Done => self.after_done(),
+        }
+    }
+
+    pub fn waiting(&mut self) {
+        if self.now.wall >= self.job.due {
+            return self.reach_due();
+        }
+        let armed = self.job.armed_for_due(self.now);
+        if armed && self.job.claimed.is_none() && self.now.wall >= self.job.claim_at() {
+            self.note(Fact::Claimed);
+        }
+        if !armed && self.now.wall >= self.job.arm_at() && self.pause_is_over() {
+            self.look(Purpose::Arm);
+        }
+    }
+
+    pub fn reach_due(&mut self) {
+        if self.missed() {
+            return;
+        }
+        self.note_due();
+        self.attempt();
+    }
+
+    /// Concludes a job that was found too late, before any call of ours. Asked only where a job is found; one that was
+    /// found in time goes on however long the platform or the lane keeps it waiting.
+    fn missed(&mut self) -> bool {
+        let late = self.job.late_by(self.now);
+        let found_late = self.job.run.found_late || late > ON_TIME_GRACE;
+        if !(found_late && self.job.unsent() && late > self.job.limits.late_limit) {
+            return false;
+        }
+        let limit = humantime::format_duration(self.job.limits.late_limit);
+        let late = humantime::format_duration(Duration::from_secs(late.as_secs().max(1)));
+        self.conclude(
+            Outcome::Missed,
+            format!("found {late} after due, more than late-limit ({limit}); nothing was sent"),
+        );
+        true
+    }
+
+    fn note_due(&mut self) {
+        let late_ms = self.now.wall.ms_since(self.job.due);
+        self.note(Fact::DueReached { late_ms });
+    }
+
+    fn held(&mut self) {
+        if self.job.held_past_due {
+            return;
+        }
+        // A hold that ended before due is over, also if nobody was awake when it ended.
+        if self.job.release_at().is_some_and(|at| self.now.wall >= at) {
+            self.note(Fact::Released { by: None });
+            self.waiting();
+        } else if self.now.wall >= self.job.due {
+            self.note(Fact::HeldPastDue);
+        }
+    }
+
+    fn guarding(&mut self) {
+        let Some(guard) = &self.job.guard else { return };
+        if self.now.boot >= guard.began.boot + self.job.limits.keep_closed {
+            let (outcome, reason) = (guard.outcome, guard.reason.clone());
+            self.conclude(outcome, reason);
+        } else if self.pause_is_over() {
+            self.look(Purpose::Guard);
+        }
+    }
+
+    fn after_done(&mut self) {
+        if self.job.after_look_at().is_some_and(|at| self.now.boot >= at) {
+            self.look(Purpose::After);
+        }
+    }
+}
+
+impl Job {
+    /// How long after due it is; zero before.
+    pub(super) fn late_by(&self, now: Now) -> Duration {
+        Duration::from_millis(u64::try_from(now.wall.ms_since(self.due)).unwrap_or(0))
+    }
+
+    /// Not done, and its pin carries a boottime that a restart of the machine makes meaningless.
+    fn pinned_and_open(&self) -> bool {
+        self.pin.is_some() && !self.is_done()
+    }
+
+    /// When a hold ends by itself: at its time, if that is before due.
+    pub(super) fn release_at(&self) -> Option<UtcMs> {
+        self.held_until.filter(|until| *until < self.due)
+    }
+
+    pub(super) fn arm_at(&self) -> UtcMs {
+        self.due - ARM_LEAD + ARM_SPREAD.mul_f64(unit(self.id, 0))
+    }
+
+    pub(super) fn claim_at(&self) -> UtcMs {
+        self.due - CLAIM_LEAD
+    }
+
+    /// A look has seen the pinned instance, recently enough that the call may leave at due without another.
+    pub(super) fn armed_for_due(&self, now: Now) -> bool {
+        let to_due = Duration::from_millis(u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0));
+        self.fresh_at(now.boot + to_due)
+    }
+
+    /// Would an end call that leaves at `at` follow a good look at the pinned instance?
+    pub(super) fn fresh_at(&self, at: BootMs) -> bool {
+        let (Some(fresh), Some(pin)) = (&self.run.fresh, &self.pin) else { return false };
+        let first_and_on_time =
+            self.ends == 0 && self.began.is_none_or(|at| self.late_by(at) <= ON_TIME_GRACE);
+        let good_for = if fresh.armed && first_and_on_time { ARM_GOOD } else { LOOK_FRESH };
+        fresh.instance == pin.instance && at <= fresh.received + good_for
+    }
+
+    pub(super) fn after_look_at(&self) -> Option<BootMs> {
+        let proven = self.proven.filter(|_| self.after_look && self.run.looking.is_none())?;
+        Some(proven.boot + AFTER_LOOK)
+    }
+}

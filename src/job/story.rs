@@ -1,0 +1,169 @@
+//! The job in sentences, for `show`, `list` and events. Nothing decides on these.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::step::Last;
+use super::{Aim, By, EndAnswer, Fact, Instance, Job, Purpose, State, UtcMs, Verdict};
+
+impl Job {
+    /// One sentence: how it ended, or what it is doing.
+    pub fn sentence(&self) -> String {
+        if let (Some(why), false) = (&self.alarm, self.is_done()) {
+            return format!("cannot go on: {why}");
+        }
+        match self.state {
+            State::Waiting => "waiting for its deadline".to_owned(),
+            State::Held if self.held_past_due => "held; its deadline passed meanwhile".to_owned(),
+            State::Held => match self.held_until {
+                Some(until) => format!("held until {until}"),
+                None => "held until released".to_owned(),
+            },
+            State::Ending => self.ending_sentence(),
+            State::Confirming => match &self.run.last {
+                Last::Alive if self.stubborn => {
+                    "the end call was accepted, but the meeting is still alive".to_owned()
+                }
+                Last::Alive => "the end call was accepted; the meeting is still alive".to_owned(),
+                Last::Unsure(why) => format!("the end call was accepted; not proven over yet: {why}"),
+                _ => "the end call was accepted; looking for proof".to_owned(),
+            },
+            State::Guarding => format!("{}; ends what is reopened", self.reason),
+            State::Done => self.reason.clone(),
+        }
+    }
+
+    fn ending_sentence(&self) -> String {
+        let run = &self.run;
+        if run.queued {
+            return "waiting for its turn at the server".to_owned();
+        }
+        if run.calling.is_some() {
+            return "the end call is under way".to_owned();
+        }
+        match &run.last {
+            Last::Unsure(why) => format!("looking before the end call: {why}"),
+            _ => "looking before the end call".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Submitted { due, by } => write!(f, "submitted by {by}, due {due}"),
+            Fact::Moved { to, by } => write!(f, "due moved to {to} by {by}"),
+            Fact::Held { until: Some(until), by } => write!(f, "held by {by} until {until}"),
+            Fact::Held { until: None, by } => write!(f, "held by {by}"),
+            Fact::HeldPastDue => f.write_str("due passed while held: it stays held until released"),
+            Fact::Released { by: Some(by) } => write!(f, "released by {by}"),
+            Fact::Released { by: None } => f.write_str("released: the time given with the hold is over"),
+            Fact::Looked { purpose, took_ms, verdict } => write!(f, "{purpose}: {verdict} ({took_ms} ms)"),
+            Fact::Pinned { pin } => {
+                write!(f, "pinned instance {}", pin.instance)?;
+                started(f, pin.started_at)
+            }
+            Fact::Claimed => f.write_str("claimed: an end call may leave from now on"),
+            Fact::DueReached { late_ms } => write!(f, "due reached, {late_ms} ms late"),
+            Fact::EndSent { attempt, aim, instance, looked_ms_ago } => {
+                write!(f, "end call {attempt} sent, aimed at the {aim}")?;
+                if *aim == Aim::Meeting {
+                    f.write_str(" as it stands")?;
+                }
+                write!(f, "; instance {instance} was seen alive {looked_ms_ago} ms before")
+            }
+            Fact::EndAnswered { attempt, answer } => write!(f, "end call {attempt} {answer}"),
+            Fact::AnswerLost => {
+                f.write_str("an end call may have gone out before the restart; its answer is lost")
+            }
+            Fact::StillThere => f.write_str("the same meeting is still there: ending it again"),
+            Fact::Stubborn => f.write_str("still alive a minute after the platform accepted the end call"),
+            Fact::Overdue => f.write_str("overdue: still alive"),
+            Fact::Alarm { why } => write!(f, "configuration fault: {why}"),
+            Fact::AlarmOver => f.write_str("the configuration fault is over"),
+            Fact::ExpectedLive => {
+                f.write_str("it was expected to be live at its deadline, and was not there")
+            }
+            Fact::Guarding { outcome, reason } => write!(f, "{outcome}: {reason}; keeping it closed"),
+            Fact::Reopened { instance } => write!(f, "the meeting was opened again, as instance {instance}"),
+            Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
+            Fact::Restarted => f.write_str("taken up again after a restart"),
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Purpose::Arm => "armed by a look",
+            Purpose::BeforeEnd => "look before the end call",
+            Purpose::Confirm => "look for proof",
+            Purpose::Guard => "look whether it was reopened",
+            Purpose::After => "last look",
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Live(seen) => write!(f, "alive, {}", Shown(seen)),
+            Verdict::Replaced { by, counts: true } => write!(f, "replaced by {}", Shown(by)),
+            Verdict::Replaced { by, counts: false } => {
+                write!(f, "{} is alive, which proves nothing about ours", Shown(by))
+            }
+            Verdict::Occupied => f.write_str("somebody is in it, instance unknown"),
+            Verdict::Gone { .. } => f.write_str("not there"),
+            Verdict::Doubtful { why } => write!(f, "doubtful: {why}"),
+            Verdict::Hopeless { why } => write!(f, "cannot be proven any more: {why}"),
+            Verdict::Unreachable { why } => write!(f, "no answer: {why}"),
+            Verdict::Misconfigured { why } => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+struct Shown<'a>(&'a Instance);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "instance {}", self.0.id)?;
+        started(f, self.0.started_at)?;
+        match self.0.participants {
+            Some(n) => write!(f, ", {n} inside"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn started(f: &mut fmt::Formatter<'_>, at: Option<UtcMs>) -> fmt::Result {
+    at.map_or(Ok(()), |at| write!(f, ", started {at}"))
+}
+
+impl fmt::Display for EndAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndAnswer::Accepted => f.write_str("accepted"),
+            EndAnswer::MaybeGone { why } => write!(f, "refused as if the meeting were gone: {why}"),
+            EndAnswer::Refused { why, permanent: true } => write!(f, "refused for good: {why}"),
+            EndAnswer::Refused { why, permanent: false } => write!(f, "refused: {why}"),
+            EndAnswer::Throttled { why, retry_after } => {
+                write!(f, "put off: {why}")?;
+                let pause = retry_after.map(|pause| Duration::from_secs(pause.as_secs()));
+                pause.map_or(Ok(()), |pause| write!(f, ", again in {}", humantime::format_duration(pause)))
+            }
+            EndAnswer::Misconfigured { why } => write!(f, "refused, credentials: {why}"),
+            EndAnswer::Unreachable { why, sent: true } => write!(f, "lost its answer: {why}"),
+            EndAnswer::Unreachable { why, sent: false } => write!(f, "did not get through: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            By::Peer { uid, pid: Some(pid) } => write!(f, "uid {uid} (pid {pid})"),
+            By::Peer { uid, pid: None } => write!(f, "uid {uid}"),
+            By::Schedule => f.write_str("the schedule file"),
+        }
+    }
+}

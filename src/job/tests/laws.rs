@@ -1,0 +1,266 @@
+//! The invariants, told a second time and in another way: from what happened, not from what the job keeps of it.
+
+use super::super::*;
+
+/// What happened to a job, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Happening {
+    /// A look was answered; `guarded`: `keep-closed` was at work.
+    Looked {
+        sent: Now,
+        received: Now,
+        verdict: Verdict,
+        guarded: bool,
+    },
+    /// To a time that lay ahead: whatever had been seen by then was seen before due.
+    Moved,
+    Due {
+        at: Now,
+        late_ms: i64,
+    },
+    Pinned,
+    Called,
+    Answered {
+        at: Now,
+    },
+    AnswerLost,
+    Restarted,
+    Over(Outcome),
+}
+
+/// What has been seen, and what the world knows better than the job.
+#[derive(Default)]
+pub struct Laws {
+    /// Forgotten with the writes that a crash loses.
+    pub happened: Vec<Happening>,
+    /// End calls that ever left.
+    pub calls: u32,
+    /// One of them may have ended a meeting.
+    may_have_ended: bool,
+}
+
+impl Laws {
+    pub fn so_far(&self) -> usize {
+        self.happened.len()
+    }
+
+    pub fn crash(&mut self, kept: usize, in_flight: &[u32]) {
+        self.may_have_ended |= !in_flight.is_empty();
+        self.happened.truncate(kept);
+        self.happened.push(Happening::Restarted);
+    }
+
+    pub fn answered(&mut self, answer: &EndAnswer) {
+        self.may_have_ended |=
+            matches!(answer, EndAnswer::Accepted | EndAnswer::Unreachable { sent: true, .. });
+    }
+
+    /// Before the facts of a step are taken down.
+    pub fn happened(&mut self, before: &Job, event: &Event) {
+        if let Event::Looked { sent, received, verdict, .. } = event {
+            let (sent, received, verdict) = (*sent, *received, verdict.clone());
+            let guarded = before.guard.is_some();
+            self.happened.push(Happening::Looked { sent, received, verdict, guarded });
+        }
+    }
+
+    pub fn noted(&mut self, entry: &Entry) {
+        self.happened.push(match &entry.fact {
+            Fact::Moved { .. } => Happening::Moved,
+            Fact::DueReached { late_ms } => Happening::Due { at: entry.at, late_ms: *late_ms },
+            Fact::Pinned { .. } => Happening::Pinned,
+            Fact::EndSent { .. } => Happening::Called,
+            Fact::EndAnswered { .. } => Happening::Answered { at: entry.at },
+            Fact::AnswerLost => Happening::AnswerLost,
+            Fact::Concluded { outcome, .. } => Happening::Over(*outcome),
+            _ => return,
+        });
+    }
+
+    /// Which instances belong to the deadline, from the sightings alone.
+    fn belongs(&self, job: &Job, id: &InstanceId) -> bool {
+        if let Some(only) = &job.only {
+            return only == id;
+        }
+        let moved = self.happened.iter().rposition(|happening| *happening == Happening::Moved);
+        self.happened.iter().enumerate().any(|(at, happening)| {
+            let Happening::Looked { received, verdict, guarded, .. } = happening else { return false };
+            let Some(seen) = shown(verdict).filter(|seen| seen.id == *id) else { return false };
+            let started = seen.started_at.is_some_and(|at| at.0 + 2_000 <= job.due.0);
+            let before_due = received.wall < job.due || moved.is_some_and(|moved| at < moved);
+            *guarded || job.guard.is_some() || before_due || started
+        })
+    }
+
+    // Invariants 2, 3 and 5: may this leave?
+
+    pub fn check_effect(&mut self, before: &Job, job: &Job, effect: &Effect, now: Now) {
+        assert!(job.state != State::Held, "a held job asks for nothing: {effect:?}");
+        if job.is_done() {
+            assert!(job.state != before.state || *effect == Effect::Look(Purpose::After), "done: {effect:?}");
+        }
+        if let Effect::Call { .. } = effect {
+            assert!(now.wall >= job.due, "never early: {} ms before due", job.due.ms_since(now.wall));
+            assert!(!job.is_done(), "a done job calls nobody");
+            let pin = &job.pin.as_ref().expect("a call has a pinned instance").instance;
+            assert!(self.belongs(job, pin), "{pin} is not ours: {:#?}", self.happened);
+            assert!(
+                self.seen_in_time(before, job, pin, now),
+                "no look saw {pin} in time: {:#?}",
+                self.happened
+            );
+            self.calls += 1;
+        }
+    }
+
+    /// The latest thing that was learnt about the meeting is that this instance was alive, recently enough.
+    fn seen_in_time(&self, before: &Job, job: &Job, pin: &InstanceId, now: Now) -> bool {
+        let since_restart = self.happened.rsplit(|happening| *happening == Happening::Restarted).next();
+        for happening in since_restart.into_iter().flatten().rev() {
+            let Happening::Looked { received, verdict, .. } = happening else { continue };
+            match shown(verdict) {
+                Some(seen) if seen.id == *pin => {
+                    let first = before.ends == 0 && received.wall < job.due && self.reached_on_time();
+                    let good_for = if first { 15_000 } else { 2_000 };
+                    return now.boot.0 - received.boot.0 <= good_for;
+                }
+                Some(_) => return false,
+                None if matches!(verdict, Verdict::Gone { .. } | Verdict::Hopeless { .. }) => return false,
+                None => {}
+            }
+        }
+        false
+    }
+
+    fn reached_on_time(&self) -> bool {
+        let due = self.happened.iter().rev().find_map(|happening| match happening {
+            Happening::Due { late_ms, .. } => Some(*late_ms),
+            _ => None,
+        });
+        due.is_some_and(|late_ms| late_ms <= 2_000)
+    }
+
+    // Invariants 4 and 5: may this be said?
+
+    /// `event` is absent where a person made the change.
+    pub fn check_fact(&self, before: &Job, event: Option<&Event>, entry: &Entry) {
+        match &entry.fact {
+            Fact::Guarding { outcome, .. } => self.check_claim(event, *outcome),
+            Fact::Concluded { outcome, .. } => {
+                let over = self.happened.iter().any(|happening| matches!(happening, Happening::Over(_)));
+                assert!(!over, "one outcome: {:#?}", self.happened);
+                self.check_outcome(before, event, *outcome, entry.at);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_outcome(&self, before: &Job, event: Option<&Event>, outcome: Outcome, now: Now) {
+        match (&before.guard, event) {
+            // The guard's time is over, or nobody wants it any more: what was proven before it began still holds.
+            (Some(guard), None | Some(Event::Tick | Event::Loaded)) if outcome.claims_gone() => {
+                assert_eq!(outcome, guard.outcome);
+                let over = now.boot >= guard.began.boot + before.limits.keep_closed;
+                assert!(over || event != Some(&Event::Tick), "the guard ends early");
+            }
+            (None, None) => assert_eq!(outcome, Outcome::Cancelled),
+            _ if outcome.claims_gone() => self.check_claim(event, outcome),
+            _ if outcome == Outcome::Missed => assert_eq!(self.calls, 0, "missed, but something was sent"),
+            _ => {}
+        }
+    }
+
+    fn check_claim(&self, event: Option<&Event>, outcome: Outcome) {
+        assert!(matches!(event, Some(Event::Looked { .. })), "{outcome} without a look: {event:?}");
+        assert!(self.is_proven(), "{outcome} without proof: {:#?}", self.happened);
+        let seen = self.happened.contains(&Happening::Pinned);
+        let lost = self.happened.contains(&Happening::AnswerLost);
+        match outcome {
+            Outcome::Absent => assert!(!seen, "absent, but it was seen alive"),
+            Outcome::AlreadyOver => {
+                assert!(seen && !self.may_have_ended, "already over, but we may have ended it");
+            }
+            Outcome::Ended => assert!(seen && (self.may_have_ended || lost), "ended, but by whom?"),
+            _ => panic!("{outcome} claims nothing"),
+        }
+    }
+
+    /// The last look completes the proof: as many sightings as it asks for, each sent at least 2 s after the one before
+    /// was received, all requested after due and after the last answer, nothing alive and no call in between.
+    fn is_proven(&self) -> bool {
+        // What counts was requested after these, all since the last restart.
+        let after = self.happened.iter().rev().take_while(|happening| **happening != Happening::Restarted);
+        let after = after.filter_map(|happening| match happening {
+            Happening::Answered { at } | Happening::Due { at, .. } => Some(at.boot),
+            _ => None,
+        });
+        let after = after.max();
+        if !self.happened.iter().any(|happening| matches!(happening, Happening::Due { .. })) {
+            return false;
+        }
+        let mut later: Option<(u8, BootMs)> = None;
+        for happening in self.happened.iter().rev() {
+            match happening {
+                Happening::Looked { sent, received, verdict, .. } => {
+                    let Some(needed) = needed(verdict) else {
+                        if matches!(verdict, Verdict::Live(_) | Verdict::Occupied) {
+                            return false;
+                        }
+                        continue;
+                    };
+                    let asked_in_time = after.is_none_or(|after| sent.boot >= after);
+                    match later {
+                        None if !asked_in_time => return false,
+                        None if needed == 1 => return true,
+                        None => later = Some((needed, sent.boot)),
+                        Some((2, sent_later)) => {
+                            if asked_in_time && sent_later.0 - received.boot.0 >= 2_000 {
+                                return true;
+                            }
+                        }
+                        Some((more, _)) => panic!("no platform asks for {more}"),
+                    }
+                }
+                Happening::Over(_) | Happening::Moved | Happening::Due { .. } | Happening::AnswerLost => {}
+                Happening::Pinned | Happening::Called | Happening::Answered { .. } | Happening::Restarted => {
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    // Invariant 6: the last word.
+
+    pub fn check_change(&self, job: &Job, change: &Change, now: Now, result: &Result<Job, Conflict>) {
+        let lost = self.happened.contains(&Happening::AnswerLost);
+        let sent = self.calls > 0 || lost || job.guard.is_some();
+        match (change, result) {
+            (Change::Cancel, _) => assert_eq!(result.is_ok(), !job.is_done(), "cancel"),
+            (_, Ok(_)) => assert!(!sent && !job.is_done(), "{change:?} after a call"),
+            (Change::Hold { .. }, Err(why)) => assert!(sent || job.is_done(), "hold: {why}"),
+            (Change::Move { to }, Err(why)) => {
+                assert!(sent || job.is_done() || *to <= now.wall, "move: {why}");
+            }
+            (Change::Extend { by }, Err(why)) => {
+                assert!(sent || job.is_done() || job.due + *by <= now.wall, "extend: {why}");
+            }
+            (_, Err(_)) => {}
+        }
+    }
+}
+
+fn shown(verdict: &Verdict) -> Option<&Instance> {
+    match verdict {
+        Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } => Some(seen),
+        _ => None,
+    }
+}
+
+fn needed(verdict: &Verdict) -> Option<u8> {
+    match verdict {
+        Verdict::Gone { needed } => Some(*needed),
+        Verdict::Replaced { counts: true, .. } => Some(2),
+        _ => None,
+    }
+}

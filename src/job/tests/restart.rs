@@ -1,0 +1,191 @@
+//! After a crash: what is forgotten, what is known, and what an unanswered claim means.
+
+use super::super::*;
+use super::sim::*;
+
+#[test]
+fn a_claim_without_an_answer_means_that_the_call_may_have_gone_out() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(ms(6_900));
+    sim.expect_fact("claimed");
+    sim.crash(secs(3));
+    sim.expect_fact("answer-lost");
+    sim.expect_look(Purpose::BeforeEnd);
+    sim.look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Ended);
+}
+
+#[test]
+fn a_call_under_way_at_the_crash_is_not_repeated_blindly() {
+    let mut sim = Sim::calling();
+    sim.crash(secs(1));
+    sim.expect_not_queued();
+    sim.expect_look(Purpose::BeforeEnd);
+    sim.look_says(live("a"));
+    sim.slot();
+    sim.expect_called("a");
+    assert!(sim.sent[1].resend);
+}
+
+#[test]
+fn a_claim_before_due_was_never_sent() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(ms(6_800));
+    sim.crash(ms(100));
+    assert_eq!((sim.job.claimed, sim.facts("answer-lost")), (None, 0));
+    sim.advance(ms(99));
+    sim.expect_state(State::Waiting);
+    sim.change(Change::Extend { by: mins(1) });
+}
+
+#[test]
+fn without_a_claim_the_meeting_ended_by_itself() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.crash(mins(1));
+    sim.expect_look(Purpose::BeforeEnd);
+    sim.look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::AlreadyOver);
+}
+
+#[test]
+fn counts_of_sightings_are_forgotten() {
+    let mut sim = Sim::confirming();
+    sim.next_look_says(gone());
+    sim.crash(secs(5));
+    sim.look_says(gone());
+    sim.expect_state(State::Confirming);
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Ended);
+}
+
+#[test]
+fn a_good_arm_is_forgotten() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.crash(secs(1));
+    sim.expect_look(Purpose::Arm);
+    sim.look_says(live("a"));
+    sim.advance(secs(6));
+    sim.expect_queued();
+}
+
+#[test]
+fn found_late_at_a_start_it_looks_first_or_is_missed() {
+    let mut sim = Sim::submit_in(mins(1));
+    sim.crash(mins(3));
+    sim.expect_look(Purpose::BeforeEnd);
+    let mut sim = Sim::submit_with(mins(1), |order| order.limits.late_limit = secs(0));
+    sim.crash(secs(61));
+    sim.expect_outcome(Outcome::Missed);
+    assert!(sim.job.reason.contains("nothing was sent"));
+}
+
+#[test]
+fn what_may_have_been_sent_is_followed_however_late() {
+    let tight = |order: &mut Order| order.limits.late_limit = secs(10);
+    for mut sim in [Sim::calling_with(tight), Sim::confirming_with(tight)] {
+        sim.crash(hours(2));
+        sim.look_says(live("a"));
+        assert!(!sim.job.is_done());
+    }
+}
+
+#[test]
+fn found_late_and_then_delayed_by_the_platform_it_is_not_missed() {
+    let mut sim = Sim::submit_with(mins(1), |order| order.limits.late_limit = mins(10));
+    sim.crash(mins(9));
+    while sim.due_in() > -1_200_000 {
+        sim.next_look_says(unreachable());
+    }
+    sim.next_look_says(live("a"));
+    sim.slot();
+    sim.expect_called("a");
+}
+
+#[test]
+fn proof_after_a_long_absence_of_the_daemon_is_still_proof() {
+    let mut sim = Sim::confirming();
+    sim.crash(hours(3));
+    sim.look_says(gone());
+    sim.expect_state(State::Confirming);
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Ended);
+}
+
+#[test]
+fn a_reboot_keeps_the_elapsed_time() {
+    let mut sim = Sim::confirming();
+    sim.reboot(mins(30));
+    while !sim.job.is_done() {
+        sim.next_look_or_end(doubtful());
+    }
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!((-3_900_000..=-3_600_000).contains(&sim.due_in()), "{}", sim.due_in());
+}
+
+#[test]
+fn a_reboot_keeps_the_time_of_the_last_sighting_of_a_job_that_waits_or_is_held() {
+    for held in [false, true] {
+        let mut sim = Sim::arming();
+        sim.look_says(live("a"));
+        sim.change(Change::Extend { by: hours(5) });
+        if held {
+            sim.change(Change::Hold { until: None });
+        }
+        sim.reboot(hours(1));
+        let seen = sim.job.pin.as_ref().expect("pinned").last_live;
+        assert_eq!(sim.now.since(seen), hours(1));
+    }
+}
+
+#[test]
+fn the_last_look_after_the_end_survives_a_reboot() {
+    let mut sim = Sim::confirming();
+    sim.next_look_says(gone());
+    sim.next_look_says(gone());
+    sim.reboot(secs(20));
+    sim.advance(secs(39));
+    sim.expect_no_look();
+    sim.advance(secs(1));
+    sim.expect_look(Purpose::After);
+}
+
+#[test]
+fn a_possible_call_is_remembered_when_the_pin_moves() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(ms(6_900));
+    sim.crash(secs(3));
+    sim.look_says(replaced(instance("b")));
+    sim.next_look_says(replaced(instance("b")));
+    assert_eq!(sim.pinned(), Some("b"));
+    sim.expect_refused(Change::Extend { by: mins(5) }, "before a restart");
+    sim.change(Change::Cancel);
+    assert!(sim.job.reason.contains("may have been sent"), "{}", sim.job.reason);
+}
+
+#[test]
+fn a_crash_while_guarding_invents_no_lost_answer() {
+    let mut sim = Sim::firing_with(|order| order.limits.keep_closed = hours(1));
+    sim.advance(secs(20));
+    sim.slot();
+    sim.look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_state(State::Guarding);
+    sim.crash(secs(5));
+    assert_eq!(sim.facts("answer-lost"), 0);
+    sim.expect_look(Purpose::Guard);
+}
+
+#[test]
+fn a_job_that_waits_quietly_is_loaded_without_a_trace() {
+    let mut sim = Sim::submit_in(hours(2));
+    let before = sim.job.clone();
+    sim.crash(hours(1));
+    assert_eq!(sim.job, before);
+}

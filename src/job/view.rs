@@ -1,0 +1,140 @@
+//! A job as every answer, event and `--json` shows it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, InstanceId, Job, JobId, MeetingId, Now, Outcome, ServerName, State, UtcMs};
+
+/// The JSON form of a job. Times are RFC 3339 with milliseconds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct JobView {
+    pub id: JobId,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    pub instance: Option<InstanceId>,
+    #[serde(with = "rfc3339")]
+    pub due: UtcMs,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    /// One sentence.
+    pub reason: String,
+    pub revision: u64,
+    pub origin: String,
+    #[serde(with = "rfc3339")]
+    pub submitted_at: UtcMs,
+    #[serde(with = "rfc3339_option")]
+    pub held_until: Option<UtcMs>,
+    #[serde(with = "rfc3339_option")]
+    pub armed_at: Option<UtcMs>,
+    #[serde(with = "rfc3339_option")]
+    pub end_sent_at: Option<UtcMs>,
+    #[serde(with = "rfc3339_option")]
+    pub accepted_at: Option<UtcMs>,
+    #[serde(with = "rfc3339_option")]
+    pub proven_at: Option<UtcMs>,
+    /// From due to the sending of the first end call.
+    pub lateness_ms: Option<i64>,
+    pub ends: u32,
+    pub looks: u32,
+    /// When the job will next do something by itself.
+    #[serde(with = "rfc3339_option")]
+    pub next_at: Option<UtcMs>,
+    #[serde(with = "rfc3339_option")]
+    pub reopened_at: Option<UtcMs>,
+    pub overdue: bool,
+    /// The configuration fault that keeps the job from going on.
+    pub alarm: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<HistoryLine>>,
+}
+
+/// One line of the history, for people and programs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HistoryLine {
+    #[serde(with = "rfc3339")]
+    pub at: UtcMs,
+    /// The name of the fact: `submitted`, `end-sent`, ...
+    pub event: String,
+    /// One sentence.
+    pub text: String,
+}
+
+impl JobView {
+    pub fn new(job: &Job, now: Now) -> JobView {
+        JobView {
+            id: job.id,
+            server: job.server.clone(),
+            meeting: job.meeting.clone(),
+            instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
+            due: job.due,
+            state: job.state,
+            outcome: job.outcome.or_else(|| guarded_outcome(job)),
+            reason: job.sentence(),
+            revision: job.revision,
+            origin: job.origin.to_string(),
+            submitted_at: job.submitted.wall,
+            held_until: job.held_until,
+            armed_at: job.armed_at,
+            end_sent_at: job.end_sent_at,
+            accepted_at: job.accepted_at,
+            proven_at: job.proven.map(|at| at.wall),
+            lateness_ms: job.lateness_ms(),
+            ends: job.ends,
+            looks: job.looks,
+            next_at: job.wake(now).on_the_wall(now),
+            reopened_at: job.reopened_at,
+            overdue: job.overdue,
+            alarm: job.alarm.clone(),
+            history: None,
+        }
+    }
+
+    /// With the whole story, as `show` tells it.
+    pub fn with_history(job: &Job, now: Now) -> JobView {
+        let lines = job.history.recent.iter().map(HistoryLine::new).collect();
+        JobView { history: Some(lines), ..JobView::new(job, now) }
+    }
+}
+
+/// While it is guarded, the job's outcome is known but not final.
+fn guarded_outcome(job: &Job) -> Option<Outcome> {
+    job.guard.as_ref().filter(|_| job.state == State::Guarding).map(|guard| guard.outcome)
+}
+
+impl HistoryLine {
+    pub fn new(entry: &Entry) -> HistoryLine {
+        HistoryLine { at: entry.at.wall, event: entry.fact.name().to_owned(), text: entry.fact.to_string() }
+    }
+}
+
+pub(crate) mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::UtcMs;
+
+    pub fn serialize<S: Serializer>(at: &UtcMs, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(at)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<UtcMs, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse::<jiff::Timestamp>().map(UtcMs::from).map_err(D::Error::custom)
+    }
+}
+
+pub(crate) mod rfc3339_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::UtcMs;
+
+    #[derive(Serialize, Deserialize)]
+    struct Wrapped(#[serde(with = "super::rfc3339")] UtcMs);
+
+    pub fn serialize<S: Serializer>(at: &Option<UtcMs>, s: S) -> Result<S::Ok, S::Error> {
+        at.map(Wrapped).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<UtcMs>, D::Error> {
+        Ok(Option::<Wrapped>::deserialize(d)?.map(|Wrapped(at)| at))
+    }
+}
