@@ -1,0 +1,319 @@
+//! BigBlueButton.
+//!
+//! bbb-web answers the API out of a map in memory, akka-apps owns the real meeting, and neither rebuilds from the other
+//! after a restart; load balancers in front keep books of their own, which they delete before they forward an `end`. So
+//! nothing here believes a single answer:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `requests` | signs the very bytes that are sent; one endpoint a server or node; kinds of problems |
+//! | `answer` | XML to answers: whole documents only, elements by path |
+//! | `end` | what an answer to `end` means |
+//! | `sight` | what was heard of one meeting, made into a raw sighting |
+//! | `look` | a round: usually one getMeetings for all targets |
+//! | `probe` | what stands there, and is our secret right |
+//! | `judge`, `memory` | what a sighting is worth: fronts, outages, witnesses, lost state |
+//!
+//! Only `requests`, `look` and `probe` wait for the network; the others are pure.
+//! Everything is a GET, because how a POST body enters the checksum changed twice. Redirects are not followed.
+//! Not done here: warnings (`sendChatMessage`) and callbacks.
+
+mod answer;
+mod end;
+mod judge;
+mod look;
+mod memory;
+mod probe;
+mod requests;
+mod sight;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use url::Url;
+
+use self::requests::{Endpoint, Problem};
+use super::http::{Client, Timeouts};
+use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, ServerName};
+
+/// How the server hashes checksums. The default of servers since 2.5 is sha256.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Algorithm {
+    Sha1,
+    #[default]
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// What stands in front, which decides what may be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Front {
+    #[default]
+    Auto,
+    Direct,
+    Scalelite,
+    Balancer,
+}
+
+/// A server behind a load balancer, asked directly for proof and re-sends.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Its host (and port), for people and for the job's record.
+    pub name: String,
+    /// The API base, ending in `/api/`.
+    pub url: Url,
+    pub secret: SecretString,
+    pub checksum: Algorithm,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API base, ending in `/api/`.
+    pub url: Url,
+    pub secret: SecretString,
+    pub checksum: Algorithm,
+    pub front: Front,
+    /// `instance-ids`: may end calls name the instance? `None`: where the probe says that they surely may.
+    pub instance_ids: Option<bool>,
+    pub nodes: Vec<NodeSettings>,
+}
+
+type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// Passwords, names on nodes and instances that jobs are about: so many of each are remembered.
+const NOTES: usize = 4096;
+
+/// One configured server, with what was learnt of it since the start.
+pub struct BigBlueButton {
+    label: String,
+    settings_front: Front,
+    instance_ids: Option<bool>,
+    front: Endpoint,
+    nodes: BTreeMap<String, Endpoint>,
+    clock: Clock,
+    notes: Mutex<Notes>,
+}
+
+/// In memory only: everything that must survive a restart is in the job or in [`Memory`].
+struct Notes {
+    passwords: Recent<InstanceId, SecretString>,
+    /// The name under which a node knows an instance.
+    on_nodes: Recent<(String, InstanceId), MeetingId>,
+    /// Instances that jobs are about: their end says nothing about the server.
+    ours: Recent<InstanceId, ()>,
+}
+
+/// Where an end call goes, and what it names.
+struct Route<'a> {
+    endpoint: &'a Endpoint,
+    meeting: String,
+    aim: Aim,
+}
+
+impl BigBlueButton {
+    /// Fails only where HTTPS cannot be set up on this machine.
+    pub fn new(name: &ServerName, settings: &Settings, clock: Clock) -> Result<BigBlueButton, Fault> {
+        BigBlueButton::with_timeouts(name, settings, clock, Timeouts::default())
+    }
+
+    pub fn with_timeouts(
+        name: &ServerName,
+        settings: &Settings,
+        clock: Clock,
+        timeouts: Timeouts,
+    ) -> Result<BigBlueButton, Fault> {
+        let client = Client::new(timeouts).map_err(Fault::Misconfigured)?;
+        let endpoint = |label: String, url: &Url, secret: &SecretString, algorithm: Algorithm| {
+            Endpoint::new(label, url.clone(), secret.clone(), algorithm, client.clone(), Arc::clone(&clock))
+        };
+        let front = endpoint(name.to_string(), &settings.url, &settings.secret, settings.checksum);
+        let nodes = settings.nodes.iter().map(|node| {
+            let label = format!("{name} (node {})", node.name);
+            (node.name.clone(), endpoint(label, &node.url, &node.secret, node.checksum))
+        });
+        Ok(BigBlueButton {
+            label: name.to_string(),
+            settings_front: settings.front,
+            instance_ids: settings.instance_ids,
+            front,
+            nodes: nodes.collect(),
+            clock: Arc::clone(&clock),
+            notes: Mutex::new(Notes {
+                passwords: Recent::new(NOTES),
+                on_nodes: Recent::new(NOTES),
+                ours: Recent::new(NOTES),
+            }),
+        })
+    }
+
+    fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().expect("no holder of this lock can panic")
+    }
+
+    fn password(&self, instance: &InstanceId) -> Option<SecretString> {
+        self.notes().passwords.get(instance).cloned()
+    }
+
+    /// What stands in front, as configured or as a probe saw it; [`Front::Auto`]: not known yet.
+    fn front(&self) -> Front {
+        match self.settings_front {
+            Front::Auto => self.front.known().seen.as_ref().map_or(Front::Auto, |seen| seen.front),
+            configured => configured,
+        }
+    }
+
+    /// May an end call name the instance, sent to this node or (`None`) to the front?
+    fn names_instances(&self, node: Option<&str>) -> bool {
+        let endpoint = match node {
+            Some(name) => match self.nodes.get(name) {
+                Some(endpoint) => endpoint,
+                None => return self.names_instances(None),
+            },
+            None if self.front() == Front::Direct => &self.front,
+            None => return false,
+        };
+        let known = endpoint.known();
+        let surely = known.seen.as_ref().is_some_and(|seen| seen.takes_instances);
+        !known.instances_refused && self.instance_ids.unwrap_or(surely)
+    }
+
+    fn needs_probe(&self) -> bool {
+        self.settings_front == Front::Auto
+            || (self.settings_front == Front::Direct && self.instance_ids.is_none())
+    }
+
+    async fn probe_node_by_the_way(&self, node: &Endpoint) {
+        if self.instance_ids.is_none() {
+            probe::lazily(node).await;
+        }
+    }
+
+    /// The node that holds the instance is asked by instance wherever it takes that, because it cannot forget. A call by
+    /// the meeting's name goes to the front, which keeps its books; only a repeated one goes to the node, because a
+    /// balancer no longer reaches what it forgot with the first.
+    fn route(&self, call: &EndCall) -> Route<'_> {
+        let instance = &call.pin.instance;
+        let node = call.pin.node.as_ref().and_then(|name| Some((name, self.nodes.get(name)?)));
+        let aim = self.aim(&call.pin);
+        if aim == Aim::Instance {
+            let endpoint = node.map_or(&self.front, |(_, node)| node);
+            return Route { endpoint, meeting: instance.to_string(), aim };
+        }
+        if let Some((name, node)) = node.filter(|_| call.resend)
+            && let Some(meeting) = self.notes().on_nodes.get(&(name.clone(), instance.clone()))
+        {
+            return Route { endpoint: node, meeting: meeting.to_string(), aim };
+        }
+        Route { endpoint: &self.front, meeting: call.meeting.to_string(), aim }
+    }
+}
+
+#[async_trait]
+impl Platform for BigBlueButton {
+    fn kind(&self) -> &'static str {
+        "bigbluebutton"
+    }
+
+    async fn look(&self, targets: &[Target]) -> Round {
+        look::look(self, targets).await
+    }
+
+    fn aim(&self, pin: &Pin) -> Aim {
+        if self.names_instances(pin.node.as_deref()) { Aim::Instance } else { Aim::Meeting }
+    }
+
+    async fn end(&self, call: &EndCall) -> EndAnswer {
+        let Route { endpoint, meeting, aim } = self.route(call);
+        let password = self.password(&call.pin.instance);
+        let answer = endpoint.end(&meeting, password.as_ref()).await;
+        // Before 2.6 an internal id breaks the call; from now on the meeting is named.
+        if aim == Aim::Instance && matches!(answer, Err(Problem::Lost { status: Some(500), .. })) {
+            endpoint.known().instances_refused = true;
+        }
+        end::map_answer(&endpoint.label, answer)
+    }
+
+    fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement {
+        judge::judge(&self.label, self.front(), memory, round, targets)
+    }
+
+    async fn probe(&self) -> Result<Probe, Fault> {
+        probe::probe(self).await
+    }
+
+    async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
+        let listing = self.front.listing(self.front.listing_timeout()).await;
+        let listing = listing.map_err(|problem| problem.fault())?;
+        Ok(listing.entries.into_iter().filter_map(live_meeting).collect())
+    }
+}
+
+/// `None`: without an internal id, which servers have told for a decade, there is no instance to name.
+fn live_meeting(entry: answer::Entry) -> Option<LiveMeeting> {
+    Some(LiveMeeting {
+        meeting: MeetingId(entry.meeting?),
+        instance: entry.internal?,
+        name: entry.name.unwrap_or_default(),
+        started_at: entry.started_at,
+        participants: entry.participants,
+    })
+}
+
+/// The latest entries of a map; the oldest makes room.
+struct Recent<K, V> {
+    bound: usize,
+    values: HashMap<K, V>,
+    order: VecDeque<K>,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    fn new(bound: usize) -> Recent<K, V> {
+        Recent { bound, values: HashMap::new(), order: VecDeque::new() }
+    }
+
+    fn put(&mut self, key: K, value: V) {
+        if self.values.insert(key.clone(), value).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > self.bound
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.values.get(key)
+    }
+
+    fn has(&self, key: &K) -> bool {
+        self.values.contains_key(key)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod recent_tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut recent = Recent::new(2);
+        for key in [1, 2, 1, 3] {
+            recent.put(key, key * 10);
+        }
+        assert_eq!((recent.get(&1), recent.get(&2), recent.get(&3)), (None, Some(&20), Some(&30)));
+    }
+}

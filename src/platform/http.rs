@@ -1,0 +1,284 @@
+//! HTTP as every platform uses it: one client, bounded in time and size, whose errors never carry a URL.
+//!
+//! - Nothing is followed and nothing is repeated behind our back: a redirect would carry a signed URL to somebody else, and
+//!   a repeated end call would be one that no history shows.
+//! - No proxy from the environment: deadlines must not depend on who started the daemon, and a proxy would see signed URLs.
+//! - Connections that were idle for long are not reused: a server may just have closed them, and the request that finds
+//!   out is lost at the worst moment.
+//! - Bodies are read piece by piece and refused as soon as they exceed the bound.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use url::Url;
+
+use crate::job::UtcMs;
+
+/// The longest answer that is read: a listing of everything on a server.
+pub const LISTING_LIMIT: usize = 64 * 1024 * 1024;
+/// The longest answer to any other request.
+pub const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+/// A `Retry-After` beyond this is cut: a mistyped header must not park a deadline for a week.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Idle connections are closed after this, before usual servers (60 to 75 s) do it.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// The longest error text, in characters.
+const ERROR_TEXT: usize = 300;
+
+/// How long a request may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS.
+    pub connect: Duration,
+    /// From the start of the request to the last byte of its answer.
+    pub total: Duration,
+    /// The same for a listing.
+    pub listing: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(5),
+            total: Duration::from_secs(15),
+            listing: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why there is no answer. The texts name no URL.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The request certainly never left: no name, no connection, no TLS.
+    #[error("cannot connect: {0}")]
+    NotSent(String),
+    /// The request may have arrived and taken effect.
+    #[error("no answer: {0}")]
+    Lost(String),
+    #[error("the answer is larger than {limit} bytes and was refused")]
+    TooLarge { limit: usize },
+}
+
+/// A whole answer. Has no `Debug`: bodies carry passwords.
+pub struct HttpAnswer {
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// The server's clock, whole seconds.
+    pub date: Option<SystemTime>,
+    retry_after: Option<String>,
+}
+
+impl HttpAnswer {
+    /// `Retry-After` in either form, at most [`MAX_RETRY_AFTER`]. A date is read against the server's own clock where it
+    /// tells it, against `wall` otherwise.
+    pub fn retry_after(&self, wall: UtcMs) -> Option<Duration> {
+        retry_after(self.retry_after.as_deref()?, self.date, wall)
+    }
+}
+
+#[derive(Clone)]
+pub struct Client {
+    inner: reqwest::Client,
+    timeouts: Timeouts,
+}
+
+impl Client {
+    /// Fails only where TLS cannot be set up on this machine.
+    pub fn new(timeouts: Timeouts) -> Result<Client, String> {
+        let inner = reqwest::Client::builder()
+            .user_agent(concat!("adjourn/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(timeouts.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| format!("cannot set up HTTPS on this machine: {}", causes(error)))?;
+        Ok(Client { inner, timeouts })
+    }
+
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// GET, whole body, at most `limit` bytes within `deadline`.
+    pub async fn get(&self, url: Url, deadline: Duration, limit: usize) -> Result<HttpAnswer, HttpError> {
+        let mut response = self.inner.get(url).timeout(deadline).send().await.map_err(classify)?;
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(HttpError::TooLarge { limit });
+        }
+        let mut body = Vec::with_capacity(announced.unwrap_or(0));
+        while let Some(piece) = response.chunk().await.map_err(classify)? {
+            if body.len() + piece.len() > limit {
+                return Err(HttpError::TooLarge { limit });
+            }
+            body.extend_from_slice(&piece);
+        }
+        let date = header(response.headers(), &DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
+        let retry_after = header(response.headers(), &RETRY_AFTER);
+        Ok(HttpAnswer { status: response.status().as_u16(), body, date, retry_after })
+    }
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn retry_after(value: &str, date: Option<SystemTime>, wall: UtcMs) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    }
+    let until = unix_ms(httpdate::parse_http_date(value).ok()?)?;
+    let from = date.and_then(unix_ms).unwrap_or(wall);
+    let wait = u64::try_from(until.ms_since(from)).unwrap_or(0);
+    Some(Duration::from_millis(wait).min(MAX_RETRY_AFTER))
+}
+
+/// A `Date` header as our instants are.
+pub fn unix_ms(at: SystemTime) -> Option<UtcMs> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(UtcMs)
+}
+
+/// Could the request have reached the server? Only a failed connect (name, TCP, TLS) is a sure no.
+fn classify(error: reqwest::Error) -> HttpError {
+    if error.is_connect() || error.is_builder() {
+        return HttpError::NotSent(causes(error));
+    }
+    if error.is_timeout() {
+        return HttpError::Lost("timed out".to_owned());
+    }
+    HttpError::Lost(causes(error))
+}
+
+/// What lies beneath: reqwest's own text says little and prints the URL.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut texts: Vec<String> = Vec::new();
+    let mut next: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Wrappers repeat what they wrap.
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    if texts.is_empty() {
+        texts.push(error.to_string());
+    }
+    texts.join(": ").chars().filter(|c| !c.is_control()).take(ERROR_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wiremock::matchers::any;
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    fn client() -> Client {
+        let timeouts = Timeouts { total: Duration::from_millis(300), ..Timeouts::default() };
+        Client::new(timeouts).expect("TLS works in tests")
+    }
+
+    async fn get(url: &str, limit: usize) -> Result<HttpAnswer, HttpError> {
+        let client = client();
+        client.get(Url::parse(url).unwrap(), client.timeouts().total, limit).await
+    }
+
+    async fn serve(answer: ResponseTemplate) -> MockServer {
+        let server = MockServer::start().await;
+        Mock::given(any()).respond_with(answer).mount(&server).await;
+        server
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_was_certainly_not_sent_and_the_error_names_no_url() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = get(&format!("http://127.0.0.1:{port}/end?checksum=c0ffee"), 10).await.err().unwrap();
+        assert!(matches!(error, HttpError::NotSent(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("c0ffee"));
+    }
+
+    #[tokio::test]
+    async fn a_broken_tls_handshake_was_certainly_not_sent() {
+        let server = serve(ResponseTemplate::new(200)).await;
+        let url = server.uri().replace("http://", "https://");
+        let error = get(&format!("{url}/end?checksum=c0ffee"), 10).await.err().unwrap();
+        assert!(matches!(error, HttpError::NotSent(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_time_out_may_have_been_sent_and_names_no_url() {
+        let server = serve(ResponseTemplate::new(200).set_delay(Duration::from_secs(20))).await;
+        let error = get(&format!("{}/end?checksum=c0ffee", server.uri()), 10).await.err().unwrap();
+        assert_eq!(error, HttpError::Lost("timed out".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_after_the_request_may_have_been_sent() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/end?checksum=c0ffee", listener.local_addr().unwrap());
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap()
+        });
+        let error = get(&url, 10).await.err().unwrap();
+        assert!(peer.await.unwrap() > 0);
+        assert!(matches!(error, HttpError::Lost(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("c0ffee"));
+    }
+
+    #[tokio::test]
+    async fn a_huge_answer_is_refused() {
+        let server = serve(ResponseTemplate::new(200).set_body_bytes(vec![b'x'; 11])).await;
+        assert_eq!(get(&server.uri(), 10).await.err(), Some(HttpError::TooLarge { limit: 10 }));
+        assert_eq!(get(&server.uri(), 11).await.ok().map(|answer| answer.body.len()), Some(11));
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_without_a_length_is_refused_while_it_streams() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            while stream.write_all(b"4\r\nxxxx\r\n").await.is_ok() {}
+        });
+        assert_eq!(get(&url, 1000).await.err(), Some(HttpError::TooLarge { limit: 1000 }));
+        peer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let there = serve(ResponseTemplate::new(200)).await;
+        let here = serve(ResponseTemplate::new(302).insert_header("Location", there.uri().as_str())).await;
+        assert_eq!(get(&here.uri(), 10).await.ok().map(|answer| answer.status), Some(302));
+        assert!(there.received_requests().await.unwrap().is_empty());
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_bounded() {
+        let wall = UtcMs(784_111_777_000);
+        let date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:30 GMT").ok();
+        let s = |secs| Some(Duration::from_secs(secs));
+        assert_eq!(retry_after("7", None, wall), s(7));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", None, wall), s(3));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", date, UtcMs(0)), s(10));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", None, UtcMs(wall.0 * 2)), s(0));
+        assert_eq!(retry_after("99999999", None, wall), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("soon", None, wall), None);
+    }
+}

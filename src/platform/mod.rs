@@ -1,0 +1,205 @@
+//! Meeting platforms: one file or folder each, always the same shape: settings, requests, `map_answer` (pure), tests.
+//!
+//! A platform turns answers into raw sightings and weighs them with a pure `judge`. It decides nothing about a job:
+//! that is `job::step`'s. No error that leaves a platform may carry a URL: the checksum and the token are in it.
+
+pub mod bigbluebutton;
+mod http;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use self::bigbluebutton::BigBlueButton;
+use crate::clock::Clock;
+use crate::job::{
+    Aim, EndAnswer, InstanceId, JobId, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs, Verdict,
+};
+
+/// A server's settings, by its platform.
+#[derive(Clone, Debug)]
+pub enum PlatformSettings {
+    BigBlueButton(bigbluebutton::Settings),
+}
+
+/// The registry: one line a platform.
+pub fn build(
+    name: &ServerName,
+    settings: &PlatformSettings,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Platform>> {
+    Ok(match settings {
+        PlatformSettings::BigBlueButton(settings) => {
+            Arc::new(BigBlueButton::new(name, settings, Arc::new(move || clock.now()))?)
+        }
+    })
+}
+
+/// What one job wants to know of its meeting. Holds what `judge` must know of the job.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Target {
+    pub job: JobId,
+    pub meeting: MeetingId,
+    pub purpose: Purpose,
+    /// The pinned instance, or the one that `--instance` names.
+    pub instance: Option<InstanceId>,
+    /// What is known of the pinned instance; `None` while none is pinned.
+    pub pin: Option<Pin>,
+    /// An end call may have gone out to the pinned instance.
+    pub end_sent: bool,
+    /// Every end call so far was answered with acceptance (true where none was made).
+    pub ends_clean: bool,
+    /// Since when an outage of the server matters: the pinned instance was last seen alive then, or the job's first look.
+    pub since: Option<Now>,
+}
+
+/// One round of looks at a server: a few requests that answer many targets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Round {
+    /// When its first request was sent and its last answer received.
+    pub sent: Now,
+    pub received: Now,
+    /// One raw sighting a target, in the order of the targets.
+    pub sightings: Vec<Sighting>,
+    /// The instances that the complete listings of this round showed and that may be witnesses, by the node that was asked
+    /// (`""` is the front).
+    pub listings: BTreeMap<String, Vec<InstanceId>>,
+    /// Nodes (`""` is the front) with an outage in this round, or without any usable answer, and why.
+    pub trouble: BTreeMap<String, String>,
+}
+
+/// What is remembered of a server between looks. Persisted, so that an outage across a restart of the daemon is noticed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// By node; `""` is the front.
+    pub nodes: BTreeMap<String, NodeMemory>,
+}
+
+impl Memory {
+    /// As read by a process that has restarted.
+    pub fn rebased(mut self, now: Now) -> Memory {
+        for node in self.nodes.values_mut() {
+            let trouble = node.trouble.as_mut().map(|trouble| (&mut trouble.began, trouble.ended.as_mut()));
+            let (began, ended) = trouble.map_or((None, None), |(began, ended)| (Some(began), ended));
+            let stamps = [node.last_good.as_mut(), node.lost_state.as_mut(), began, ended];
+            for stamp in stamps.into_iter().flatten() {
+                *stamp = stamp.rebased(now);
+            }
+        }
+        self
+    }
+
+    /// Instances that we called at are no witnesses.
+    pub fn forget_witnesses<'a>(&mut self, called: impl IntoIterator<Item = &'a InstanceId> + Clone) {
+        for node in self.nodes.values_mut() {
+            node.witnesses.retain(|witness| !called.clone().into_iter().any(|called| called == witness));
+        }
+    }
+
+    /// Something other than the time of the last answer has changed.
+    pub fn differs_materially(&self, other: &Memory) -> bool {
+        let essence = |memory: &Memory| -> Memory {
+            let mut memory = memory.clone();
+            memory.nodes.values_mut().for_each(|node| node.last_good = None);
+            memory
+        };
+        essence(self) != essence(other)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeMemory {
+    /// A few live instances that no job of ours is ending, from the last complete listing.
+    pub witnesses: Vec<InstanceId>,
+    /// The last usable answer.
+    pub last_good: Option<Now>,
+    /// The current or latest outage.
+    pub trouble: Option<Trouble>,
+    /// All witnesses vanished at once, or an outage hid whether they would have: what was alive before can no longer be
+    /// proven over by its absence.
+    pub lost_state: Option<Now>,
+}
+
+/// An outage as seen from here: from the last usable answer before it to the first one after.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Trouble {
+    pub began: Now,
+    pub ended: Option<Now>,
+    /// The witnesses known before it.
+    pub witnesses: Vec<InstanceId>,
+}
+
+/// What `judge` makes of a round.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Judgement {
+    pub memory: Memory,
+    /// In the order of the targets.
+    pub verdicts: Vec<Verdict>,
+    /// Things that an operator should hear once (a server lost its state).
+    pub alarms: Vec<String>,
+}
+
+/// One end call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EndCall {
+    pub job: JobId,
+    pub meeting: MeetingId,
+    pub pin: Pin,
+    pub attempt: u32,
+    /// An earlier call to this instance was accepted, or may have been.
+    pub resend: bool,
+}
+
+/// A live meeting, for people: `adjourn meetings`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LiveMeeting {
+    pub meeting: MeetingId,
+    pub instance: InstanceId,
+    /// From strangers: sanitise before showing.
+    pub name: String,
+    pub started_at: Option<UtcMs>,
+    pub participants: Option<u32>,
+}
+
+/// What a probe found out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// One sentence for `status`: version hints, what stands in front.
+    pub summary: String,
+}
+
+/// Why a server gave no usable answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+/// One configured server of a platform. Implementations keep their own short-lived caches (passwords, clock skew, what a
+/// probe said); everything that must survive a restart is in the job or in [`Memory`].
+#[async_trait]
+pub trait Platform: Send + Sync {
+    /// `bigbluebutton`, ...
+    fn kind(&self) -> &'static str;
+
+    /// Looks at all targets with as few requests as it can. Never fails as a whole: trouble is a sighting.
+    async fn look(&self, targets: &[Target]) -> Round;
+
+    /// What an end call for this pin would name; decided without I/O from the last probe.
+    fn aim(&self, pin: &Pin) -> Aim;
+
+    async fn end(&self, call: &EndCall) -> EndAnswer;
+
+    /// Weighs a round against the memory. Pure: same input, same answer.
+    fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement;
+
+    /// A harmless signed read: are we configured right, and what is out there?
+    async fn probe(&self) -> Result<Probe, Fault>;
+
+    async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault>;
+}
