@@ -5,6 +5,7 @@
 //! | module | owns | never |
 //! |---|---|---|
 //! | [`job`] | the pure heart: the job, `step`, the confirmation rule, what people may change | a clock, I/O, async |
+//! | [`store`] | the durable queue; the only place that knows sled | decides about a job |
 //! | [`platform`] | one file or folder a meeting platform: requests, answers, `judge` | decides about a job |
 //! | [`clock`] | the only place that reads the time | |
 //!
@@ -13,3 +14,4 @@
 pub mod clock;
 pub mod job;
 pub mod platform;
+pub mod store;

@@ -1,0 +1,121 @@
+//! The state directory and who owns it.
+//!
+//! Ownership is an flock on `lock`, so that it ends with the process however that ends. The file holds the pid for people
+//! and stays when the daemon stops: removing it would let two daemons lock two different files of that name.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::OpenError;
+
+/// Held while the store is open.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Closing alone would leave the lock to a process that is being started just now and has not closed its copy yet.
+    fn drop(&mut self) {
+        let _closing_releases_it_too = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// Creates the state directory if there is none, and takes it.
+pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
+    create_dir(dir).map_err(failed("cannot use the state directory", dir))?;
+    let path = dir.join("lock");
+    let failed = failed("cannot lock the state directory with", &path);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(&failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(OpenError::Held { path: dir.display().to_string(), pid: holder(&mut file) });
+        }
+        Err(e) => return Err(failed(e.into())),
+    }
+    write_pid(&mut file).map_err(&failed)?;
+    Ok(Lock { file })
+}
+
+/// Creates a directory that only we may enter, and its parents; durable.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for created in missing {
+        match created.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            Some(parent) => sync_dir(parent)?,
+            None => sync_dir(Path::new("."))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+pub(super) fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> OpenError + use<> {
+    let path = path.display().to_string();
+    move |source| OpenError::Io { what, path: path.clone(), source }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_second_owner_hears_who_is_the_first_and_the_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/state");
+        let lock = take(&state).unwrap();
+        assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let error = take(&state).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Held { pid: Some(pid), .. } if *pid == std::process::id()),
+            "{error}"
+        );
+        drop(lock);
+        assert!(state.join("lock").exists());
+        take(&state).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = take(&path).unwrap_err();
+            assert!(matches!(error, OpenError::Io { .. }));
+            assert!(error.to_string().starts_with("cannot use the state directory /"), "{error}");
+        }
+    }
+}

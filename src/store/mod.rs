@@ -1,0 +1,146 @@
+//! The durable queue. The only place that knows sled.
+//!
+//! The engine needs little, and [`Store`] says just that: an atomic durable batch with expected revisions, the jobs due
+//! before an instant in order, one job, pages of jobs. [`Queue`] is that store on one machine's disk:
+//!
+//! ```text
+//! state directory/
+//!   lock                  flock and pid of the daemon that owns all this; stays when it stops
+//!   queue/CURRENT         names the generation in use; written aside, synced, renamed
+//!   queue/000001/         that generation: sled's files
+//! ```
+//!
+//! - **One writer** (`writer`): whatever waits becomes one sled batch: checked, applied, flushed, `fdatasync`ed, and only
+//!   then answered. sled's own flush is no barrier on Linux.
+//! - **Readers never wait for the writer and see only what is durable** (`generation`): keys that the writer is at work
+//!   on are masked with their old values until the sync has returned. If it fails they stay masked, so that nothing
+//!   refused ever shows.
+//! - **A full disk is noticed before sled is touched** (`disk`): sled does not survive a failed write, so room is
+//!   reserved ahead of it. What is queued already may use the last of it, new jobs may not.
+//! - **After a failed write** the next commit copies what is durable into a fresh generation and goes on there.
+//! - **sled panics on some damaged files**, and the release profile aborts on panic, so a child process opens and checks
+//!   the files first (`check`).
+//!
+//! Deliberately absent: a cache of jobs (the engine holds what is due soon), and until the journal comes a second copy:
+//! a write that failed in its very last step, followed by a crash before the next commit, may still be there after the
+//! restart though it was refused.
+
+mod check;
+mod current;
+mod disk;
+mod generation;
+mod keys;
+mod lock;
+mod queue;
+mod record;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use check::{CHECK_ARG, Checker, check_child_main};
+pub use queue::Queue;
+
+use crate::job::{Job, JobId, MeetingId, ServerName, State, UtcMs};
+use crate::platform::Memory;
+
+/// One change of a batch.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Writes a job if the stored revision is `expected` (`None`: there is no such job yet).
+    Put { job: Box<Job>, expected: Option<u64> },
+    /// Forgets a done job.
+    Remove(JobId),
+    /// What is remembered of a server.
+    Remember { server: ServerName, memory: Memory },
+}
+
+/// Why a batch or a read failed. Nothing of a failed batch has been written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("job {id} has revision {found:?}, not {expected:?}")]
+    Revision { id: JobId, expected: Option<u64>, found: Option<u64> },
+    #[error("the idempotency key {key:?} is taken by job {id}")]
+    KeyTaken { key: String, id: JobId },
+    /// Only what is done may be forgotten.
+    #[error("job {0} is not done and cannot be removed")]
+    NotDone(JobId),
+    /// Disk full, I/O error.
+    #[error("the store at {path} cannot be written: {why}")]
+    Io { path: String, why: String },
+    #[error("record {key} in the store at {path} cannot be read: {why}")]
+    Damaged { path: String, key: String, why: String },
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Exit code 75.
+    #[error("the state directory {path} is in use by another adjourn{}", pid_text(*.pid))]
+    Held { path: String, pid: Option<u32> },
+    /// Exit code 78.
+    #[error("the store in {path} was written by a newer adjourn (format {found}, this one knows {known})")]
+    Newer { path: String, found: u32, known: u32 },
+    /// Exit code 78.
+    #[error("the store in {path} is damaged and cannot be opened: {why}")]
+    Damaged { path: String, why: String },
+    /// Exit code 78.
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: String, source: std::io::Error },
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (pid {pid})"))
+}
+
+/// Which jobs a page shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub states: Vec<State>,
+    pub server: Option<ServerName>,
+    pub outcomes: Vec<crate::job::Outcome>,
+    /// Due at or after / before.
+    pub since: Option<UtcMs>,
+    pub until: Option<UtcMs>,
+}
+
+/// How many jobs are in each state.
+pub type Counts = std::collections::BTreeMap<State, u64>;
+
+/// What the engine and the control socket need of a store.
+pub trait Store: Send + Sync + 'static {
+    /// Queues one atomic batch, without blocking. `done` is called, on the writer's thread, once it is durable or has
+    /// failed; if it cannot even be queued (closed, or too many waiting), on the caller's, before this returns. It must
+    /// not block. Batches commit in the order of these calls.
+    fn commit(&self, batch: Vec<Change>, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>);
+
+    fn get(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+    /// Jobs whose [`Job::index_wake`] is before `before`, earliest first, after the place `after`. Like every list here it
+    /// is no snapshot (a job that moves meanwhile may be missed), and it leaves out, and logs, a record that it cannot
+    /// read: one bad record must not keep all others from firing.
+    fn due_before(
+        &self,
+        before: UtcMs,
+        after: Option<(UtcMs, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+    /// The earliest wake at or after `from`.
+    fn next_wake(&self, from: UtcMs) -> Result<Option<UtcMs>, StoreError>;
+    fn by_key(&self, server: &ServerName, key: &str) -> Result<Option<JobId>, StoreError>;
+    /// The idempotency keys of a server that begin with `prefix`, and their jobs.
+    fn keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError>;
+    /// The servers that have jobs which are not done.
+    fn open_servers(&self) -> Result<Vec<ServerName>, StoreError>;
+    /// The jobs of a meeting that are not done, in order of due.
+    fn of_meeting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError>;
+    /// Up to `limit` jobs, newest first, that pass the filter, submitted before `before`.
+    fn page(&self, filter: &Filter, before: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// Jobs whose id ends with these (4 or more) hexadecimal digits; at most `limit`.
+    fn by_suffix(&self, suffix: &str, limit: usize) -> Result<Vec<JobId>, StoreError>;
+    /// Up to `limit` ids of jobs that were done (concluded) before this instant, earliest first.
+    fn done_before(&self, before: UtcMs, limit: usize) -> Result<Vec<JobId>, StoreError>;
+    fn counts(&self) -> Result<Counts, StoreError>;
+    fn memory(&self, server: &ServerName) -> Result<Option<Memory>, StoreError>;
+}

@@ -1,0 +1,208 @@
+//! From a caller's batch to the keys that it writes: every check is here, nothing here writes.
+//!
+//! A batch is checked against what is durable, what the batches before it in the same group will write, and its own
+//! earlier changes. It goes into the group whole or not at all.
+
+use std::collections::BTreeMap;
+
+use sled::IVec;
+
+use super::generation::Generation;
+use super::keys::{self, Key};
+use super::record::{self, Header};
+use super::{Change, Counts, StoreError};
+use crate::job::{Job, JobId, ServerName, State};
+use crate::platform::Memory;
+
+/// What is to be written: a value, or nothing any more.
+pub(super) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
+
+/// The batches that will be one.
+pub(super) struct Group {
+    pub(super) writes: Writes,
+    pub(super) counts: Counts,
+    pub(super) changes: usize,
+    /// Of keys and values.
+    pub(super) bytes: usize,
+}
+
+impl Group {
+    pub(super) fn new(counts: Counts) -> Group {
+        Group { writes: Writes::new(), counts, changes: 0, bytes: 0 }
+    }
+
+    /// What this batch would write after those in the group. `path` is for errors.
+    pub(super) fn stage(
+        &self,
+        generation: &Generation,
+        path: &str,
+        batch: &[Change],
+    ) -> Result<Staged, StoreError> {
+        let staged = Staged { writes: Writes::new(), counts: self.counts.clone(), bytes: 0, new_jobs: false };
+        let mut stage = Stage { generation, path, group: &self.writes, staged };
+        for change in batch {
+            match change {
+                Change::Put { job, expected } => stage.put(job, *expected)?,
+                Change::Remove(id) => stage.remove(*id)?,
+                Change::Remember { server, memory } => stage.remember(server, memory)?,
+            }
+        }
+        let mut staged = stage.staged;
+        staged.writes.insert(keys::COUNTS.to_vec(), Some(record::encode_counts(&staged.counts)));
+        staged.bytes =
+            staged.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        Ok(staged)
+    }
+
+    pub(super) fn add(&mut self, staged: Staged, changes: usize) {
+        self.writes.extend(staged.writes);
+        self.counts = staged.counts;
+        self.bytes += staged.bytes;
+        self.changes += changes;
+    }
+}
+
+/// A batch that has passed.
+pub(super) struct Staged {
+    writes: Writes,
+    counts: Counts,
+    pub(super) bytes: usize,
+    /// It brings jobs that were not there before.
+    pub(super) new_jobs: bool,
+}
+
+struct Stage<'a> {
+    generation: &'a Generation,
+    path: &'a str,
+    group: &'a Writes,
+    staged: Staged,
+}
+
+impl Stage<'_> {
+    fn put(&mut self, job: &Job, expected: Option<u64>) -> Result<(), StoreError> {
+        let id = job.id;
+        let key = keys::job(id);
+        let old = self.header(&key)?;
+        let found = old.as_ref().map(|header| header.revision);
+        if found != expected {
+            return Err(StoreError::Revision { id, expected, found });
+        }
+        self.claim_key(job)?;
+        let new = Header::of(job, old.as_ref());
+        let record = record::encode(job, &new).map_err(|why| self.damaged(&key, why))?;
+        self.set(key, record);
+        if old.is_none() {
+            self.set(keys::suffix(id), Vec::new());
+            self.staged.new_jobs = true;
+        }
+        self.count(old.as_ref().map(|header| header.state), Some(job.state));
+        self.reindex(job, old.as_ref(), Some(&new));
+        Ok(())
+    }
+
+    fn remove(&mut self, id: JobId) -> Result<(), StoreError> {
+        let key = keys::job(id);
+        let Some(bytes) = self.get(&key)? else { return Ok(()) };
+        let old = Header::read(&bytes).map_err(|why| self.damaged(&key, why))?;
+        if old.state != State::Done {
+            return Err(StoreError::NotDone(id));
+        }
+        let job = record::decode(&bytes).map_err(|why| self.damaged(&key, why))?;
+        if let Some(held) = &job.key {
+            let claim = keys::idempotency(&job.server, &held.key);
+            if self.holder(&claim)? == Some(id) {
+                self.delete(claim);
+            }
+        }
+        self.delete(key);
+        self.delete(keys::suffix(id));
+        self.count(Some(old.state), None);
+        self.reindex(&job, Some(&old), None);
+        Ok(())
+    }
+
+    fn remember(&mut self, server: &ServerName, memory: &Memory) -> Result<(), StoreError> {
+        let key = keys::memory(server);
+        let record = record::encode_memory(memory).map_err(|why| self.damaged(&key, why))?;
+        self.set(key, record);
+        Ok(())
+    }
+
+    fn claim_key(&mut self, job: &Job) -> Result<(), StoreError> {
+        let Some(wanted) = &job.key else { return Ok(()) };
+        let claim = keys::idempotency(&job.server, &wanted.key);
+        match self.holder(&claim)? {
+            Some(id) if id == job.id => {}
+            Some(id) => return Err(StoreError::KeyTaken { key: wanted.key.clone(), id }),
+            None => self.set(claim, job.id.0.as_bytes().to_vec()),
+        }
+        Ok(())
+    }
+
+    /// Index keys that stay the same are not written again.
+    fn reindex(&mut self, job: &Job, old: Option<&Header>, new: Option<&Header>) {
+        let old = old.map_or([None, None, None], |header| index_keys(job, header));
+        let new = new.map_or([None, None, None], |header| index_keys(job, header));
+        for (old, new) in old.into_iter().zip(new) {
+            if old == new {
+                continue;
+            }
+            if let Some(key) = old {
+                self.delete(key);
+            }
+            if let Some(key) = new {
+                self.set(key, Vec::new());
+            }
+        }
+    }
+
+    fn count(&mut self, from: Option<State>, to: Option<State>) {
+        let counts = &mut self.staged.counts;
+        if let Some(from) = from {
+            let count = counts.entry(from).or_default();
+            *count = count.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *counts.entry(to).or_default() += 1;
+        }
+    }
+
+    fn header(&self, key: &[u8]) -> Result<Option<Header>, StoreError> {
+        let header = self.get(key)?.map(|bytes| Header::read(&bytes)).transpose();
+        header.map_err(|why| self.damaged(key, why))
+    }
+
+    fn holder(&self, claim: &[u8]) -> Result<Option<JobId>, StoreError> {
+        let Some(bytes) = self.get(claim)? else { return Ok(None) };
+        keys::id_at_end(&bytes).map(Some).ok_or_else(|| self.damaged(claim, "it holds no id".to_owned()))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        if let Some(written) = self.staged.writes.get(key).or_else(|| self.group.get(key)) {
+            return Ok(written.as_deref().map(IVec::from));
+        }
+        self.generation.get(key).map_err(|e| super::queue::read_error(self.path, key, e))
+    }
+
+    fn set(&mut self, key: Key, value: Vec<u8>) {
+        self.staged.writes.insert(key, Some(value));
+    }
+
+    fn delete(&mut self, key: Key) {
+        self.staged.writes.insert(key, None);
+    }
+
+    fn damaged(&self, key: &[u8], why: String) -> StoreError {
+        StoreError::Damaged { path: self.path.to_owned(), key: keys::show(key), why }
+    }
+}
+
+/// The keys under which a job with this header is found: by wake, by meeting, by conclusion.
+pub(super) fn index_keys(job: &Job, header: &Header) -> [Option<Key>; 3] {
+    let open = header.state != State::Done;
+    [
+        header.wake.map(|wake| keys::wake(wake, job.id)),
+        open.then(|| keys::meeting(&job.server, &job.meeting, header.due, job.id)),
+        header.done.map(|done| keys::done(done, job.id)),
+    ]
+}

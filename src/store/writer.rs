@@ -1,0 +1,309 @@
+//! The one writer: whatever waits becomes one batch, durable before anybody is answered.
+//!
+//! ```text
+//! take what waits -> stage (check) -> room -> mask -> [journal] -> apply -> flush -> fdatasync -> unmask -> answer
+//! ```
+//!
+//! A failure before `mask` refuses and changes nothing. A failure after it refuses the whole group and leaves the mask
+//! on: what sled holds from then on takes no further write, may have lost pages that a failed sync reports only once, and
+//! may or may not hold the group. The next commit first copies what is durable, which is what the mask shows, into a
+//! fresh generation. Where sled itself has met the failure it may not even read any more (a node that was being split
+//! stays half done), so it is opened anew for that, behind the same mask.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::check::Checker;
+use super::disk::{Disk, free, plain};
+use super::generation::{Generation, Mask};
+use super::stage::{Group, Staged, Writes};
+use super::{Change, Counts, StoreError, current};
+
+/// One sled batch takes at most so many changes and, rounded up to whole batches of callers, so many bytes.
+const GROUP_CHANGES: usize = 4096;
+const GROUP_BYTES: usize = 1 << 20;
+/// sled rewrites nodes of sixteen records, splits them, moves them out of old segments, and pads segments.
+const ROOM_BASE: u64 = 8 << 20;
+const ROOM_PER_BYTE: u64 = 6;
+/// The last of the disk is for what is queued already: new jobs must leave so much.
+const ROOM_KEPT: u64 = 8 << 20;
+/// What is reserved at a time.
+const ROOM_WANTED: u64 = ROOM_BASE + ROOM_PER_BYTE * GROUP_BYTES as u64 + ROOM_KEPT;
+/// A copy into a fresh generation goes in batches of so many bytes.
+const COPY_BYTES: usize = 4 << 20;
+
+pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A batch on its way.
+pub(super) struct Request {
+    pub(super) batch: Vec<Change>,
+    pub(super) done: Done,
+}
+
+/// The generation that readers use; none for the moment in which it is opened anew.
+pub(super) struct Live(RwLock<Option<Arc<Generation>>>);
+
+impl Live {
+    pub(super) fn new(generation: Generation) -> Live {
+        Live(RwLock::new(Some(Arc::new(generation))))
+    }
+
+    pub(super) fn get(&self) -> io::Result<Arc<Generation>> {
+        let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        live.clone().ok_or_else(|| io::Error::other("it is being opened again after a failed write"))
+    }
+
+    fn set(&self, generation: Option<Arc<Generation>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = generation;
+    }
+}
+
+pub(super) struct Writer {
+    live: Arc<Live>,
+    disk: Box<dyn Disk>,
+    counts: Counts,
+    /// `queue/`, and the same for errors.
+    queue: PathBuf,
+    path: String,
+    checker: Checker,
+    /// Of the live generation, and the last one that was tried.
+    number: u64,
+    last_number: u64,
+    /// The last write failed: the live generation takes no more.
+    failed: bool,
+    /// What is masked in the live generation while it is not open.
+    mask: Mask,
+    /// Generations that readers may still hold.
+    retired: Vec<Arc<Generation>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        live: Arc<Live>,
+        disk: Box<dyn Disk>,
+        counts: Counts,
+        queue: PathBuf,
+        number: u64,
+        checker: Checker,
+    ) -> Writer {
+        Writer {
+            live,
+            disk,
+            counts,
+            path: queue.display().to_string(),
+            queue,
+            checker,
+            number,
+            last_number: number,
+            failed: false,
+            mask: Mask::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Until every sender is gone and everything queued is answered.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        while let Ok(first) = requests.recv() {
+            self.commit(first, requests);
+        }
+    }
+
+    /// Commits one group: the first request, and those that wait behind it.
+    fn commit(&mut self, first: Request, requests: &Receiver<Request>) {
+        self.release_retired();
+        let ready = self.recovered().and_then(|()| self.live.get());
+        let mut room = ready.and_then(|live| self.disk.room(&live, ROOM_WANTED));
+        let mut group = Group::new(self.counts.clone());
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        while let Some(Request { batch, done }) = next {
+            let staged = match &mut room {
+                Ok(room) => self.stage(&mut group, &batch, room),
+                Err(e) => Err(self.io_error(e)),
+            };
+            answers.push((done, staged));
+            let full = group.changes >= GROUP_CHANGES || group.bytes >= GROUP_BYTES;
+            next = if full || answers.len() >= GROUP_CHANGES { None } else { requests.try_recv().ok() };
+        }
+        let written = if group.writes.is_empty() { Ok(()) } else { self.write(group) };
+        let failure = written.err().map(|e| self.io_error(&e));
+        for (done, staged) in answers {
+            done(failure.clone().map_or(staged, Err));
+        }
+    }
+
+    fn stage(&mut self, group: &mut Group, batch: &[Change], room: &mut u64) -> Result<(), StoreError> {
+        let live = self.live.get().map_err(|e| self.io_error(&e))?;
+        let staged = group.stage(&live, &self.path, batch)?;
+        let needed = room_needed(group, &staged);
+        if needed > *room && needed > ROOM_WANTED {
+            *room = self.disk.room(&live, needed).map_err(|e| self.io_error(&e))?;
+        }
+        if needed > *room {
+            return Err(self.io_error(&io::ErrorKind::StorageFull.into()));
+        }
+        group.add(staged, batch.len());
+        Ok(())
+    }
+
+    fn write(&mut self, group: Group) -> io::Result<()> {
+        let generation = self.live.get()?;
+        let old = group.writes.keys().map(|key| Ok((key.clone(), generation.get(key).map_err(plain)?)));
+        generation.mask(old.collect::<io::Result<_>>()?);
+        // The journal's append and sync belong here: sled must never be ahead of it.
+        let durable = self.make_durable(&generation, group.writes);
+        if let Err(e) = durable {
+            tracing::error!(queue = self.path, error = %e, "the queue cannot be written");
+            self.failed = true;
+            return Err(e);
+        }
+        generation.unmask();
+        self.counts = group.counts;
+        Ok(())
+    }
+
+    fn make_durable(&mut self, generation: &Generation, writes: Writes) -> io::Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        generation.db.apply_batch(batch).map_err(plain)?;
+        self.disk.flush(generation)?;
+        self.disk.sync(generation)
+    }
+
+    /// After a failed write: goes on in a fresh generation.
+    fn recovered(&mut self) -> io::Result<()> {
+        if !self.failed {
+            return Ok(());
+        }
+        let old = self.readable()?;
+        self.last_number += 1;
+        let dir = current::dir_of(&self.queue, self.last_number);
+        let fresh = match self.copy(&old, &dir) {
+            Ok(fresh) => fresh,
+            Err(e) => {
+                let _the_next_open_sweeps = std::fs::remove_dir_all(&dir);
+                return Err(e);
+            }
+        };
+        if let Err(e) = current::write(&self.queue, self.last_number) {
+            // The name may have changed all the same, so the copy stays.
+            let_go(&Arc::new(fresh));
+            return Err(e);
+        }
+        self.number = self.last_number;
+        self.live.set(Some(Arc::new(fresh)));
+        self.retired.push(old);
+        self.failed = false;
+        tracing::warn!(queue = self.path, generation = self.number, "the queue can be written again");
+        if let Err(e) = current::sweep(&self.queue, self.number) {
+            tracing::warn!(queue = self.path, error = %e, "an old generation stays until the next start");
+        }
+        Ok(())
+    }
+
+    /// The live generation, opened anew if sled has given up on it.
+    fn readable(&mut self) -> io::Result<Arc<Generation>> {
+        if let Ok(live) = self.live.get() {
+            if !live.is_poisoned() {
+                return Ok(live);
+            }
+            // While there is no room, what it can still read is better than nothing.
+            if free(&live.file)? < ROOM_BASE {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.mask = live.masked();
+            self.live.set(None);
+        }
+        self.checker.check(&self.queue, self.number).map_err(io::Error::other)?;
+        let live = Generation::open(&current::dir_of(&self.queue, self.number)).map_err(plain)?;
+        live.mask(self.mask.clone());
+        let live = Arc::new(live);
+        self.live.set(Some(Arc::clone(&live)));
+        Ok(live)
+    }
+
+    /// Everything that readers see, durable in a new directory.
+    fn copy(&mut self, from: &Generation, dir: &Path) -> io::Result<Generation> {
+        super::lock::create_dir(dir)?;
+        let to = Generation::open(dir).map_err(plain)?;
+        let copied = self.copy_entries(from, &to).and_then(|()| self.disk.flush(&to));
+        match copied.and_then(|()| self.disk.sync(&to)) {
+            Ok(()) => Ok(to),
+            Err(e) => {
+                let_go(&Arc::new(to));
+                Err(e)
+            }
+        }
+    }
+
+    fn copy_entries(&mut self, from: &Generation, to: &Generation) -> io::Result<()> {
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for entry in from.scan(Vec::new(), vec![u8::MAX]) {
+            let (key, value) = entry.map_err(plain)?;
+            bytes += key.len() + value.len();
+            batch.insert(key, value);
+            if bytes >= COPY_BYTES {
+                self.apply_copied(to, std::mem::take(&mut batch), bytes)?;
+                bytes = 0;
+            }
+        }
+        self.apply_copied(to, batch, bytes)
+    }
+
+    fn apply_copied(&mut self, to: &Generation, batch: sled::Batch, bytes: usize) -> io::Result<()> {
+        let needed = ROOM_BASE + ROOM_PER_BYTE * bytes as u64;
+        if self.disk.room(to, needed)? < needed {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        to.db.apply_batch(batch).map_err(plain)?;
+        self.disk.flush(to)
+    }
+
+    fn release_retired(&mut self) {
+        for generation in std::mem::take(&mut self.retired) {
+            if Arc::strong_count(&generation) > 1 {
+                self.retired.push(generation);
+                continue;
+            }
+            // Its directory is gone: this frees the space even where the file has to stay open.
+            let _is_no_longer_read = generation.file.set_len(0);
+            let_go(&generation);
+        }
+    }
+
+    fn io_error(&self, e: &io::Error) -> StoreError {
+        StoreError::Io { path: self.path.clone(), why: e.to_string() }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let (true, Ok(live)) = (self.failed, self.live.get()) {
+            let_go(&live);
+        }
+        for generation in &self.retired {
+            let_go(generation);
+        }
+    }
+}
+
+fn room_needed(group: &Group, staged: &Staged) -> u64 {
+    let bytes = (group.bytes + staged.bytes) as u64;
+    ROOM_BASE + ROOM_PER_BYTE * bytes + if staged.new_jobs { ROOM_KEPT } else { 0 }
+}
+
+/// After a failed write. sled flushes and syncs when it is dropped, which may wait for ever or panic, unless it has
+/// noticed the failure itself. So where it has not, this keeps it from ever being dropped.
+fn let_go(generation: &Arc<Generation>) {
+    if !generation.is_poisoned() {
+        std::mem::forget(Arc::clone(generation));
+    }
+}
