@@ -1,0 +1,269 @@
+//! Stage one: exactly what the TOML says, key by key, with places. Types are checked, meanings are not.
+//!
+//! A key does not exist until it is read here: whatever else a file contains is an unknown key.
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostics::{Diagnostics, Located, Place};
+use super::document::{Read, Section, TimeText, did_you_mean};
+use super::{limits, mask};
+
+/// Platforms that a server can be of.
+pub(super) const PLATFORMS: [&str; 1] = ["bigbluebutton"];
+
+#[derive(Default)]
+pub(super) struct File {
+    pub daemon: Daemon,
+    pub control: Control,
+    pub servers: Vec<Server>,
+    pub defaults: Limits,
+    pub ends: Vec<End>,
+    /// It has syntax errors: not everything that it says could be read.
+    pub broken: bool,
+}
+
+/// `[daemon]`
+#[derive(Default)]
+pub(super) struct Daemon {
+    pub state_dir: Option<Located<String>>,
+    pub retention: Option<Located<String>>,
+}
+
+/// `[control]`
+#[derive(Default)]
+pub(super) struct Control {
+    pub socket: Option<Located<String>>,
+    pub mode: Option<Located<String>>,
+    pub group: Option<Located<String>>,
+}
+
+/// `[servers.NAME]`
+pub(super) struct Server {
+    pub name: Located<String>,
+    /// `None` if it is not known of what platform the server is; then none of its other keys has been read.
+    pub platform: Option<Platform>,
+    pub max_concurrent: Option<Located<i64>>,
+    pub limits: Limits,
+}
+
+/// The keys that depend on `platform`.
+pub(super) enum Platform {
+    BigBlueButton(BigBlueButton),
+}
+
+pub(super) struct BigBlueButton {
+    pub url: Option<Located<String>>,
+    pub secret: Option<Located<Secret>>,
+    pub checksum: Option<Located<String>>,
+    pub front: Option<Located<String>>,
+    pub instance_ids: Option<Located<bool>>,
+    pub nodes: Vec<Node>,
+}
+
+/// `[[servers.NAME.nodes]]`
+pub(super) struct Node {
+    pub url: Option<Located<String>>,
+    pub secret: Option<Located<Secret>>,
+    pub checksum: Option<Located<String>>,
+}
+
+/// Where a secret is to be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Secret {
+    Credential(String),
+    Env(String),
+    File(String),
+}
+
+/// The limits, in `[defaults]`, per server and per entry.
+#[derive(Default)]
+pub(super) struct Limits {
+    /// In the order of [`limits::ALL`].
+    pub durations: [Option<Located<String>>; limits::ALL.len()],
+    pub expect: Option<Located<String>>,
+}
+
+/// `[[end]]`
+pub(super) struct End {
+    pub place: Place,
+    pub name: Option<Located<String>>,
+    pub server: Option<Located<String>>,
+    pub meeting: Option<Located<String>>,
+    pub at: Option<Located<String>>,
+    pub timezone: Option<Located<String>>,
+    pub instance: Option<Located<String>>,
+    pub limits: Limits,
+}
+
+/// Parses and reads one file; whatever is wrong with it goes into `found`.
+pub(super) fn read(file: usize, found: &mut Diagnostics) -> File {
+    let text = found.text(file).to_owned();
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    let table = document.get_ref();
+    mask::mask_document(file, table, found);
+    let broken = !errors.is_empty();
+    if broken {
+        mask::mask_lines(file, found);
+    }
+    report_syntax(file, &errors, text.len(), found);
+    let mut root = Section::root(file, table, broken, found);
+    let read = File {
+        daemon: table_of(&mut root, "daemon", daemon).unwrap_or_default(),
+        control: table_of(&mut root, "control", control).unwrap_or_default(),
+        servers: servers(&mut root),
+        defaults: table_of(&mut root, "defaults", limits).unwrap_or_default(),
+        ends: ends(&mut root),
+        broken,
+    };
+    root.finish();
+    read
+}
+
+fn report_syntax(file: usize, errors: &[toml::de::Error], end: usize, found: &mut Diagnostics) {
+    for error in errors {
+        let place = Place::new(file, error.span().unwrap_or(end..end));
+        found.syntax_error(place, format!("this is not TOML: {}", error.message()));
+    }
+}
+
+fn table_of<T>(
+    root: &mut Section<'_, '_>,
+    key: &'static str,
+    read: impl FnOnce(&mut Section<'_, '_>) -> T,
+) -> Option<T> {
+    let table = root.get::<&DeTable<'_>>(key)?;
+    let mut section = root.inner(format!("[{key}]"), table.place, table.value);
+    let value = read(&mut section);
+    section.finish();
+    Some(value)
+}
+
+fn daemon(section: &mut Section<'_, '_>) -> Daemon {
+    Daemon { state_dir: section.get("state-dir"), retention: section.get("retention") }
+}
+
+fn control(section: &mut Section<'_, '_>) -> Control {
+    Control { socket: section.get("socket"), mode: section.get("mode"), group: section.get("group") }
+}
+
+fn limits(section: &mut Section<'_, '_>) -> Limits {
+    Limits { durations: limits::ALL.map(|bound| section.get(bound.key)), expect: section.get("expect") }
+}
+
+fn servers(root: &mut Section<'_, '_>) -> Vec<Server> {
+    let Some(all) = root.get::<&DeTable<'_>>("servers") else { return Vec::new() };
+    let tables = root.inner("servers".to_owned(), all.place, all.value).named_tables();
+    tables.into_iter().map(|(name, table)| server(root, name, table)).collect()
+}
+
+fn server<'a>(root: &mut Section<'a, '_>, name: Located<String>, table: &'a DeTable<'a>) -> Server {
+    let mut section = root.inner(format!("[servers.{}]", name.value), name.place, table);
+    let kind = section.required::<String>("platform");
+    let Some(platform) = kind.and_then(|kind| platform(&mut section, &kind)) else {
+        return Server { name, platform: None, max_concurrent: None, limits: Limits::default() };
+    };
+    let server = Server {
+        name,
+        platform: Some(platform),
+        max_concurrent: section.get("max-concurrent"),
+        limits: limits(&mut section),
+    };
+    section.finish();
+    server
+}
+
+fn platform(section: &mut Section<'_, '_>, kind: &Located<String>) -> Option<Platform> {
+    match kind.value.as_str() {
+        "bigbluebutton" => Some(Platform::BigBlueButton(bigbluebutton(section))),
+        other => {
+            let message = format!("unknown platform {other:?}; known: {}", PLATFORMS.join(", "));
+            section.found.error(kind.place, message, did_you_mean(other, &PLATFORMS));
+            None
+        }
+    }
+}
+
+fn bigbluebutton(section: &mut Section<'_, '_>) -> BigBlueButton {
+    BigBlueButton {
+        url: section.required("url"),
+        secret: secret(section),
+        checksum: section.get("checksum"),
+        front: section.get("front"),
+        instance_ids: section.get("instance-ids"),
+        nodes: nodes(section),
+    }
+}
+
+fn nodes(section: &mut Section<'_, '_>) -> Vec<Node> {
+    let title = format!("[{}]", section.title.replace(']', ".nodes]"));
+    let tables = section.list("nodes");
+    let mut nodes = Vec::new();
+    for table in tables {
+        let mut node = section.inner(title.clone(), table.place, table.value);
+        nodes.push(Node {
+            url: node.required("url"),
+            secret: secret(&mut node),
+            checksum: node.get("checksum"),
+        });
+        node.finish();
+    }
+    nodes
+}
+
+/// Whatever stands behind `secret`; only a table can be right.
+struct AnyValue<'a>(&'a DeValue<'a>);
+
+impl<'a> Read<'a> for AnyValue<'a> {
+    const WANTED: &'static str = "a table";
+    fn read(value: &'a DeValue<'a>) -> Option<AnyValue<'a>> {
+        Some(AnyValue(value))
+    }
+}
+
+const SECRET_HINT: &str = "write secret = { credential = \"NAME\" }, { env = \"NAME\" } or { file = \"/path\" }: where it is, not what it is";
+
+fn secret<'a>(section: &mut Section<'a, '_>) -> Option<Located<Secret>> {
+    let Located { value: AnyValue(value), place } = section.required::<AnyValue<'a>>("secret")?;
+    let DeValue::Table(table) = value else {
+        let message = format!("the secret of {} stands in the file itself", section.title);
+        section.found.error(place, message, SECRET_HINT);
+        return None;
+    };
+    let title = format!("the secret of {}", section.title);
+    let mut inner = section.inner(title, place, table);
+    let given = ["credential", "env", "file"].into_iter().filter(|key| inner.has(key)).count();
+    let credential = inner.get("credential").map(|name| Secret::Credential(name.value));
+    let env = inner.get("env").map(|name| Secret::Env(name.value));
+    let path = inner.get("file").map(|path| Secret::File(path.value));
+    if given != 1 && !inner.broken {
+        let message = format!("{} must name exactly one of credential, env and file", inner.title);
+        inner.found.error(place, message, SECRET_HINT);
+    }
+    inner.finish();
+    let value = credential.or(env).or(path).filter(|_| given == 1)?;
+    Some(Located { value, place })
+}
+
+fn ends(root: &mut Section<'_, '_>) -> Vec<End> {
+    let tables = root.list("end");
+    let mut ends = Vec::new();
+    for table in tables {
+        let mut section = root.inner("[[end]]".to_owned(), table.place, table.value);
+        ends.push(end(&mut section));
+        section.finish();
+    }
+    ends
+}
+
+fn end(section: &mut Section<'_, '_>) -> End {
+    End {
+        place: section.place,
+        name: section.get("name"),
+        server: section.required("server"),
+        meeting: section.required("meeting"),
+        at: section.required::<TimeText>("at").map(|at| Located { value: at.value.0, place: at.place }),
+        timezone: section.get("timezone"),
+        instance: section.get("instance"),
+        limits: limits(section),
+    }
+}

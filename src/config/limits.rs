@@ -1,0 +1,178 @@
+//! Durations and the limits of jobs, with their bounds. The control socket asks here too.
+
+use std::time::Duration;
+
+use crate::job::{Expect, LimitsPatch};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A duration that can be configured, and what is sane for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bound {
+    pub key: &'static str,
+    pub min: Duration,
+    pub max: Duration,
+}
+
+/// Zero: never late.
+pub const LATE_LIMIT: Bound = bound("late-limit", Duration::ZERO, days(30));
+pub const GIVE_UP_AFTER: Bound = bound("give-up-after", SECOND, days(30));
+pub const PROVE_WITHIN: Bound = bound("prove-within", SECOND, days(7));
+pub const OVERDUE_AFTER: Bound = bound("overdue-after", SECOND, days(7));
+pub const RESEND_AFTER: Bound = bound("resend-after", Duration::from_millis(200), HOUR);
+/// Zero: a reopened meeting is left alone.
+pub const KEEP_CLOSED: Bound = bound("keep-closed", Duration::ZERO, DAY);
+pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
+
+const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {
+    Bound { key, min, max }
+}
+
+const fn days(n: u64) -> Duration {
+    Duration::from_secs(n * DAY.as_secs())
+}
+
+/// Why a text is no duration, or not one for this key.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DurationError {
+    #[error("{key} is {text:?}, which is not a duration")]
+    Syntax { key: &'static str, text: String },
+    #[error("{key} is {text:?}, less than {}", short(*min))]
+    TooShort { key: &'static str, text: String, min: Duration },
+    #[error("{key} is {text:?}, more than {}", short(*max))]
+    TooLong { key: &'static str, text: String, max: Duration },
+}
+
+impl DurationError {
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            DurationError::Syntax { .. } => "write it like 90m, 1h 30m or 0s".to_owned(),
+            DurationError::TooShort { min, .. } => {
+                format!("give {} or more", short(*min))
+            }
+            DurationError::TooLong { max, .. } => {
+                format!("give {} or less", short(*max))
+            }
+        }
+    }
+}
+
+impl Bound {
+    /// Reads a duration such as `90m` or `1h 30m`; kept to the millisecond, as records do.
+    pub fn parse(&self, text: &str) -> Result<Duration, DurationError> {
+        let Bound { key, min, max } = *self;
+        let Ok(read) = humantime::parse_duration(text.trim()) else {
+            return Err(DurationError::Syntax { key, text: text.to_owned() });
+        };
+        if read < min {
+            return Err(DurationError::TooShort { key, text: text.to_owned(), min });
+        }
+        if read > max {
+            return Err(DurationError::TooLong { key, text: text.to_owned(), max });
+        }
+        // Within `max` milliseconds fit in 64 bits.
+        Ok(Duration::from_millis(u64::try_from(read.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// `30d`, `1h`, `200ms`: a bound in its largest whole unit.
+fn short(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    match units.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
+/// The six limits that are durations, each with its place in a patch.
+pub const ALL: [Bound; 6] =
+    [LATE_LIMIT, GIVE_UP_AFTER, PROVE_WITHIN, OVERDUE_AFTER, RESEND_AFTER, KEEP_CLOSED];
+
+/// Sets one limit by its key. Unknown keys are the caller's to refuse: `None`.
+pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), DurationError>> {
+    let bound = ALL.iter().find(|bound| bound.key == key)?;
+    let slot = match bound.key {
+        "late-limit" => &mut patch.late_limit,
+        "give-up-after" => &mut patch.give_up_after,
+        "prove-within" => &mut patch.prove_within,
+        "overdue-after" => &mut patch.overdue_after,
+        "resend-after" => &mut patch.resend_after,
+        _ => &mut patch.keep_closed,
+    };
+    Some(bound.parse(text).map(|duration| *slot = Some(duration)))
+}
+
+/// `any` or `live`.
+pub fn expect(text: &str) -> Option<Expect> {
+    match text {
+        "any" => Some(Expect::Any),
+        "live" => Some(Expect::Live),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bound: Bound, text: &str, expected: &str) {
+        let found = match bound.parse(text) {
+            Ok(read) => humantime::format_duration(read).to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn durations() {
+        check(RETENTION, "90m", "1h 30m");
+        check(RETENTION, " 1h 30m ", "1h 30m");
+        check(LATE_LIMIT, "0s", "0s");
+        check(RESEND_AFTER, "200ms", "200ms");
+        check(RESEND_AFTER, "200ms 700us", "200ms");
+        check(RETENTION, "", "retention is \"\", which is not a duration");
+        check(RETENTION, "90", "retention is \"90\", which is not a duration");
+        check(RETENTION, "-5m", "retention is \"-5m\", which is not a duration");
+    }
+
+    #[test]
+    fn bounds() {
+        check(RESEND_AFTER, "199ms", "resend-after is \"199ms\", less than 200ms");
+        check(RESEND_AFTER, "61m", "resend-after is \"61m\", more than 1h");
+        check(PROVE_WITHIN, "0s", "prove-within is \"0s\", less than 1s");
+        check(GIVE_UP_AFTER, "1ms", "give-up-after is \"1ms\", less than 1s");
+        check(KEEP_CLOSED, "25h", "keep-closed is \"25h\", more than 1d");
+        check(LATE_LIMIT, "1000years", "late-limit is \"1000years\", more than 30d");
+        check(
+            OVERDUE_AFTER,
+            "99999999999999999999y",
+            "overdue-after is \"99999999999999999999y\", which is not a duration",
+        );
+    }
+
+    #[test]
+    fn every_limit_can_be_set_by_its_key() {
+        let mut patch = LimitsPatch::default();
+        for bound in ALL {
+            assert_eq!(set(&mut patch, bound.key, "5s"), Some(Ok(())), "{}", bound.key);
+        }
+        let five = Some(Duration::from_secs(5));
+        let LimitsPatch {
+            late_limit,
+            give_up_after,
+            prove_within,
+            overdue_after,
+            resend_after,
+            keep_closed,
+            ..
+        } = patch;
+        let all = [late_limit, give_up_after, prove_within, overdue_after, resend_after, keep_closed];
+        assert_eq!(all, [five; 6]);
+        assert_eq!(set(&mut LimitsPatch::default(), "warn", "5s"), None);
+    }
+}

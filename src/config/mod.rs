@@ -1,0 +1,70 @@
+//! The configuration: TOML in three stages, and everything that is wrong with it.
+//!
+//! 1. `file`: exactly what each file says, key by key, with places; types are checked.
+//! 2. `merged`: all files as one; what two of them give is an error that names both places.
+//! 3. `resolve` and `servers` into [`settings`]: domain types only.
+//!
+//! No stage stops at a problem. Each reports into one [`Diagnostics`] and goes on with what is left, so that
+//! `adjourn check`, a start and a reload name every problem of every file in one run; they are the same code. What has
+//! errors never becomes [`Settings`].
+//!
+//! Secrets are fetched here, from where the files say that they are. A secret that somebody wrote into a file is shown
+//! in no diagnostic (`mask`).
+//!
+//! Deliberately absent: defaults that depend on the machine, includes, environment variables inside values, relative
+//! times.
+
+mod diagnostics;
+mod document;
+mod file;
+mod files;
+pub mod limits;
+mod mask;
+mod merged;
+pub mod names;
+mod resolve;
+mod secret;
+mod servers;
+pub mod settings;
+pub mod time;
+mod url;
+
+use std::path::PathBuf;
+
+pub use diagnostics::{Diagnostics, Item, Severity};
+pub use resolve::{DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR};
+pub use secret::Environment;
+pub use settings::Settings;
+pub use url::{UrlError, api_base};
+
+use crate::job::UtcMs;
+
+/// What is read when no path is given.
+pub const DEFAULT_PATH: &str = "/etc/adjourn";
+
+/// What became of the files.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Present exactly if there was no error; notes do not count.
+    pub settings: Option<Settings>,
+    pub diagnostics: Diagnostics,
+}
+
+/// Reads, merges and checks the configuration: the code behind `adjourn check`, the start, and a reload.
+///
+/// Each path is a file or a directory. A directory stands for `schedule.toml` and `schedule.d/*.toml` in it, in name
+/// order. A file named `schedule.toml` brings the `schedule.d/*.toml` beside it; a file of any other name stands for
+/// itself. `now` decides only whether a time has passed, which is a note.
+pub fn load(paths: &[PathBuf], env: &Environment, now: UtcMs) -> Loaded {
+    let mut found = Diagnostics::default();
+    let files = files::read_all(paths, &mut found);
+    let files = files.into_iter().map(|file| file::read(file, &mut found)).collect();
+    let mut merged = merged::merge(files, &mut found);
+    // What could not be read may hold what the rest refers to.
+    merged.broken |= found.unreadable();
+    let settings = resolve::resolve(&merged, env, now, &mut found);
+    Loaded { settings: (found.errors() == 0).then_some(settings), diagnostics: found }
+}
+
+#[cfg(test)]
+mod tests;

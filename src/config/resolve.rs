@@ -1,0 +1,259 @@
+//! Stage three: what the files mean. Every value is checked, also after others have failed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::diagnostics::{Diagnostics, Located, Place};
+use super::document::suggest;
+use super::file::{self, End};
+use super::limits::{self, Bound};
+use super::merged::Merged;
+use super::names::{self, NameError};
+use super::secret::Environment;
+use super::servers::Builder;
+use super::settings::{EntrySettings, PlatformSettings, ServerSettings, Settings};
+use super::time::{has_zone, parse_at, parse_zone, years_after};
+use crate::job::{Limits, LimitsPatch, ServerName, UtcMs};
+
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
+pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEFAULT_SOCKET: &str = "/run/adjourn/control.sock";
+pub const DEFAULT_SOCKET_MODE: u32 = 0o660;
+
+/// Bytes that the address of a Unix socket has room for on Linux.
+const MAX_SOCKET_PATH: usize = 107;
+/// Bytes of a group's name.
+const MAX_GROUP_NAME: usize = 64;
+/// Mode bit: everybody may connect.
+const OTHERS_MAY_WRITE: u32 = 0o002;
+/// Further ahead than this an `at` is more likely a slip than a plan.
+const FAR_AHEAD_YEARS: i64 = 5;
+
+/// The settings that remain when all problems have been reported; good for use only if none was an error.
+pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mut Diagnostics) -> Settings {
+    let control = &merged.control;
+    let defaults = merge_limits(&merged.defaults, &Limits::default(), found);
+    let servers: BTreeMap<ServerName, ServerSettings> = {
+        let mut builder = Builder { defaults: &defaults, env, found: &mut *found };
+        merged.servers.iter().filter_map(|server| builder.server(server)).collect()
+    };
+    if merged.servers.is_empty() && found.errors() == 0 {
+        found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
+    }
+    let entries = Entries { merged, servers: &servers, defaults: &defaults, now, found: &mut *found }.all();
+    Settings {
+        state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
+        retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
+            .unwrap_or(DEFAULT_RETENTION),
+        socket: socket(control.socket.as_ref(), found),
+        socket_mode: mode(control.mode.as_ref(), found),
+        socket_group: group(control.group.as_ref(), found),
+        servers,
+        entries,
+    }
+}
+
+/// The given limits over those of the next level up.
+pub(super) fn merge_limits(given: &file::Limits, base: &Limits, found: &mut Diagnostics) -> Limits {
+    let mut patch = LimitsPatch::default();
+    for (bound, text) in limits::ALL.iter().zip(&given.durations) {
+        let Some(Located { value, place }) = text else { continue };
+        if let Some(Err(error)) = limits::set(&mut patch, bound.key, value) {
+            found.error(*place, error.to_string(), error.hint());
+        }
+    }
+    if let Some(Located { value, place }) = &given.expect {
+        patch.expect = limits::expect(value);
+        if patch.expect.is_none() {
+            let message = format!("expect is {value:?}, not one of any, live");
+            found.error(*place, message, "live: a meeting that is absent at its deadline is worth an alarm");
+        }
+    }
+    patch.over(base)
+}
+
+fn duration(bound: Bound, given: Option<&Located<String>>, found: &mut Diagnostics) -> Option<Duration> {
+    let Located { value, place } = given?;
+    bound.parse(value).map_err(|error| found.error(*place, error.to_string(), error.hint())).ok()
+}
+
+fn absolute(key: &str, given: Option<&Located<String>>, default: &str, found: &mut Diagnostics) -> PathBuf {
+    let Some(Located { value, place }) = given else { return PathBuf::from(default) };
+    if !value.starts_with('/') || value.contains('\0') {
+        found.error(*place, format!("{key} must be an absolute path"), format!("the default is {default}"));
+    }
+    PathBuf::from(value)
+}
+
+fn socket(given: Option<&Located<String>>, found: &mut Diagnostics) -> PathBuf {
+    let path = absolute("socket", given, DEFAULT_SOCKET, found);
+    let length = path.as_os_str().len();
+    if let (Some(given), true) = (given, length > MAX_SOCKET_PATH) {
+        let message = format!("the path of the socket is {length} bytes long, more than {MAX_SOCKET_PATH}");
+        found.error(given.place, message, "choose a shorter one: the system has no room for it");
+    }
+    path
+}
+
+fn mode(given: Option<&Located<String>>, found: &mut Diagnostics) -> u32 {
+    let Some(Located { value, place }) = given else { return DEFAULT_SOCKET_MODE };
+    let digits = value.strip_prefix("0o").unwrap_or(value);
+    let octal = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if octal && mode <= 0o777 => {
+            if mode & OTHERS_MAY_WRITE != 0 {
+                let hint = "write 0660, and set group to those who may";
+                found.note(*place, "every user of this machine may end meetings through the socket", hint);
+            }
+            mode
+        }
+        _ => {
+            found.error(
+                *place,
+                format!("mode is {value:?}, not an octal file mode"),
+                "write it like \"0660\"",
+            );
+            DEFAULT_SOCKET_MODE
+        }
+    }
+}
+
+fn group(given: Option<&Located<String>>, found: &mut Diagnostics) -> Option<String> {
+    let Located { value, place } = given?;
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | ',');
+    if value.is_empty() || value.len() > MAX_GROUP_NAME || value.contains(odd) {
+        found.error(*place, format!("group is {value:?}, which cannot be a group's name"), "");
+        return None;
+    }
+    Some(value.clone())
+}
+
+/// Stage three for `[[end]]`.
+struct Entries<'a> {
+    merged: &'a Merged,
+    servers: &'a BTreeMap<ServerName, ServerSettings>,
+    defaults: &'a Limits,
+    now: UtcMs,
+    found: &'a mut Diagnostics,
+}
+
+impl Entries<'_> {
+    fn all(mut self) -> Vec<EntrySettings> {
+        let mut seen: BTreeMap<String, Place> = BTreeMap::new();
+        let mut entries = Vec::new();
+        for end in &self.merged.ends {
+            let Some(entry) = self.entry(end) else { continue };
+            let place = end.name.as_ref().map_or(end.place, |name| name.place);
+            if let Some(first) = seen.get(&entry.identity) {
+                self.duplicate(end, &entry, place, *first);
+                continue;
+            }
+            seen.insert(entry.identity.clone(), place);
+            entries.push(entry);
+        }
+        entries
+    }
+
+    fn duplicate(&mut self, end: &End, entry: &EntrySettings, place: Place, first: Place) {
+        let first = self.found.at(first);
+        match &end.name {
+            Some(name) => {
+                let message =
+                    format!("the name {:?} is taken by another entry; first at {first}", name.value);
+                self.found.error(place, message, "every entry needs a name of its own");
+            }
+            None => {
+                let message =
+                    format!("another entry ends {:?} at the same time; first at {first}", entry.meeting.0);
+                self.found.error(place, message, "remove one of the two, or give both a name");
+            }
+        }
+    }
+
+    /// `None` only if something was reported.
+    fn entry(&mut self, end: &End) -> Option<EntrySettings> {
+        let name = end.name.as_ref().map(|name| self.named(name, names::entry_name));
+        let server = end.server.as_ref().and_then(|given| self.server(given));
+        let meeting = end.meeting.as_ref().and_then(|given| self.named(given, names::meeting_id));
+        let instance = end.instance.as_ref().map(|given| self.named(given, names::instance_id));
+        let at = self.at(end);
+        let settings = server.as_ref().and_then(|name| self.servers.get(name));
+        let limits =
+            merge_limits(&end.limits, settings.map_or(self.defaults, |server| &server.limits), self.found);
+        if let (Some(meeting), Some(given), Some(settings)) = (&meeting, &end.meeting, settings)
+            && matches!(settings.platform, PlatformSettings::BigBlueButton(_))
+            && names::is_prefix_hazard(meeting)
+        {
+            let message =
+                format!("BigBlueButton may take the short meeting id {:?} for another meeting", given.value);
+            self.found.note(given.place, message, "ids of hex digits only are safe from 8 characters on");
+        }
+        if let (Some(at), Some(given)) = (at, &end.at) {
+            self.remark_on_time(at, given.place, limits.late_limit);
+        }
+        let (server, meeting, at) = (server?, meeting?, at?);
+        let identity = match name {
+            Some(name) => name?,
+            None => format!("{server}/{meeting}@{at}"),
+        };
+        let instance = match instance {
+            Some(instance) => Some(instance?),
+            None => None,
+        };
+        Some(EntrySettings { identity, server, meeting, instance, at, limits })
+    }
+
+    fn named<T>(&mut self, given: &Located<String>, parse: fn(&str) -> Result<T, NameError>) -> Option<T> {
+        parse(&given.value).map_err(|error| self.found.error(given.place, error.to_string(), "")).ok()
+    }
+
+    /// The server of an entry: one that is configured, be it with errors of its own.
+    fn server(&mut self, given: &Located<String>) -> Option<ServerName> {
+        let known: Vec<&str> = self.merged.servers.iter().map(|server| server.name.value.as_str()).collect();
+        if known.contains(&given.value.as_str()) || self.merged.broken {
+            return Some(ServerName(given.value.clone()));
+        }
+        let hint = match suggest(&given.value, &known) {
+            none if none.is_empty() => format!("add [servers.{}]", given.value),
+            some => some,
+        };
+        self.found.error(given.place, format!("there is no server {:?}", given.value), hint);
+        None
+    }
+
+    fn at(&mut self, end: &End) -> Option<UtcMs> {
+        let zone = match &end.timezone {
+            Some(name) => Some(self.zone(name)?),
+            None => None,
+        };
+        let Located { value, place } = end.at.as_ref()?;
+        if let (Some(name), true) = (&end.timezone, has_zone(value)) {
+            self.found.note(name.place, "timezone has no effect: at itself says where it is meant", "");
+        }
+        parse_at(value, zone.as_ref())
+            .map_err(|error| self.found.error(*place, error.to_string(), error.hint()))
+            .ok()
+    }
+
+    fn zone(&mut self, name: &Located<String>) -> Option<TimeZone> {
+        parse_zone(&name.value)
+            .map_err(|error| self.found.error(name.place, error.to_string(), error.hint()))
+            .ok()
+    }
+
+    fn remark_on_time(&mut self, at: UtcMs, place: Place, late_limit: Duration) {
+        if at > years_after(self.now, FAR_AHEAD_YEARS) {
+            let message = format!("{at} is more than {FAR_AHEAD_YEARS} years ahead");
+            self.found.note(place, message, "is the year right?");
+        } else if late_limit > Duration::ZERO && at + late_limit < self.now {
+            let message = format!("{at} has passed, by more than late-limit: a new entry is not submitted");
+            self.found.note(place, message, "remove the entry when it is no longer wanted as a record");
+        } else if at < self.now {
+            let message = format!("{at} has passed: a new entry ends its meeting at once");
+            self.found.note(place, message, "late-limit says how late is too late");
+        }
+    }
+}
