@@ -8,14 +8,21 @@
 //! | [`schedule`] | the entries of the schedule file against the jobs that there are; pure | I/O |
 //! | [`store`] | the durable queue; the only place that knows sled | decides about a job |
 //! | [`platform`] | one file or folder a meeting platform: requests, answers, `judge` | decides about a job |
+//! | [`engine`] | the due loop, one lane a server, recovery, drain | knows a platform by name |
 //! | [`config`] | TOML in three stages, every problem at once; secrets | keeps a secret in a string |
 //! | [`clock`] | the only place that reads the time | |
+//! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
+//! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
 
 pub mod clock;
 pub mod config;
+pub mod engine;
+pub mod housekeeping;
 pub mod job;
 pub mod platform;
 pub mod schedule;
 pub mod store;
+pub mod systemd;
+pub mod telemetry;

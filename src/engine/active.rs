@@ -1,0 +1,147 @@
+//! One job in memory, and how it gets to disk.
+//!
+//! Two kinds of writes. What the engine itself learns (a look, a claim, an answer) is true at once and written behind:
+//! one write in flight a job, the latest state next, again and again while the disk refuses. What a person asks for is
+//! true only when it is durable: until its write is answered the job is locked, and whatever happens to it waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::api::{Notice, Receipt, Refusal};
+use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Wake};
+
+pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
+
+/// A person's change of a job.
+#[derive(Debug)]
+pub(super) struct ChangeRequest {
+    pub if_match: Option<u64>,
+    pub change: Change,
+    pub by: By,
+    pub reply: Reply,
+}
+
+/// What waits for a locked job.
+#[derive(Debug)]
+pub(super) enum Deferred {
+    Event(Event),
+    Change(ChangeRequest),
+}
+
+/// The write in flight.
+#[derive(Debug)]
+pub(super) enum Writing {
+    /// What the engine learned; the snapshot that is being written.
+    Behind(Box<Job>),
+    /// What a person asked for: becomes the job if, and only if, it is durable.
+    Request { candidate: Box<Job>, reply: Reply },
+}
+
+#[derive(Debug)]
+pub(super) struct Active {
+    pub job: Job,
+    /// The revision in the store.
+    pub stored: u64,
+    /// Facts that are durable (and have gone out as events).
+    pub published: usize,
+    pub writing: Option<Writing>,
+    pub deferred: VecDeque<Deferred>,
+    /// The lane had room while the job was locked.
+    pub missed_slot: bool,
+    /// Where the job stands in the wake queues.
+    pub wake: Wake,
+    /// End calls that wait for their claim to be durable.
+    pub claim_waiters: Vec<oneshot::Sender<()>>,
+}
+
+impl Active {
+    /// A job as the store has it.
+    pub fn new(job: Job) -> Active {
+        Active {
+            stored: job.revision,
+            published: job.history.total(),
+            job,
+            writing: None,
+            deferred: VecDeque::new(),
+            missed_slot: false,
+            wake: Wake::default(),
+            claim_waiters: Vec::new(),
+        }
+    }
+
+    /// A person's change is on its way to disk.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.writing, Some(Writing::Request { .. }))
+    }
+
+    /// Something has happened that is not on disk.
+    pub fn is_dirty(&self) -> bool {
+        self.job.history.total() > self.published
+    }
+
+    pub fn claim_is_durable(&self) -> bool {
+        self.job.claimed.is_some() && !self.is_dirty()
+    }
+
+    /// Nothing keeps it in memory but its wake-up time.
+    pub fn is_quiet(&self) -> bool {
+        let run = &self.job.run;
+        let idle = run.looking.is_none() && !run.queued && run.calling.is_none();
+        idle && self.writing.is_none() && !self.is_dirty() && self.deferred.is_empty()
+    }
+
+    /// Takes the facts that have become durable, as events.
+    pub fn publish(&mut self, durable: usize, now: Now) -> Vec<Notice> {
+        let from = self.published;
+        self.published = from.max(durable);
+        notices(&self.job, from, self.published, now)
+    }
+
+    pub fn wake_claim_waiters(&mut self) {
+        for waiter in self.claim_waiters.drain(..) {
+            // The call may have left without waiting any longer.
+            let _ = waiter.send(());
+        }
+    }
+}
+
+/// The facts `from..to` of a job as events; looks are too many to be events.
+pub(super) fn notices(job: &Job, from: usize, to: usize, now: Now) -> Vec<Notice> {
+    let total = job.history.total();
+    let fresh = job.history.recent.iter().rev().skip(total - to).take(to - from);
+    let mut notices: Vec<Notice> = fresh
+        .filter(|entry| !matches!(entry.fact, Fact::Looked { .. }))
+        .map(|entry| Notice {
+            event: entry.fact.name().to_owned(),
+            text: entry.fact.to_string(),
+            at: entry.at.wall.to_string(),
+            server: job.server.clone(),
+            job: Some(JobView::new(job, now)),
+        })
+        .collect();
+    notices.reverse();
+    notices
+}
+
+/// Sends events to whoever listens, and to the log.
+pub(super) fn announce(events: &tokio::sync::broadcast::Sender<Arc<Notice>>, notices: Vec<Notice>) {
+    for notice in notices {
+        log(&notice);
+        // Nobody listening is fine.
+        let _ = events.send(Arc::new(notice));
+    }
+}
+
+fn log(notice: &Notice) {
+    let Notice { event, text, server, job, .. } = notice;
+    let (id, meeting) =
+        job.as_ref().map_or((String::new(), ""), |job| (job.id.short(), job.meeting.as_str()));
+    match event.as_str() {
+        "alarm" | "server-alarm" | "expected-live" | "overdue" | "stubborn" | "held-past-due" => {
+            tracing::warn!(%server, meeting, job = id, event, "{text}");
+        }
+        _ => tracing::info!(%server, meeting, job = id, event, "{text}"),
+    }
+}

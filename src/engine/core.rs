@@ -1,0 +1,474 @@
+//! The engine's one loop. It owns every job that is due soon or at work, steps each with the pure heart, and carries out
+//! the effects; everything slow (requests to platforms, writes) happens elsewhere and comes back as a message.
+//!
+//! Nothing polls: the loop sleeps until the earliest wake-up of a job, a lane or the store's next page of jobs, on an alarm
+//! that also hears the clock being set.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::active::{Active, Deferred, Writing, announce};
+use super::api::Notice;
+use super::requests::Request;
+use super::server::Server;
+use crate::clock::{Alarm, Clock};
+use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
+use crate::platform::{Fault, Probe, Round, Target};
+use crate::store::{Change, Store, StoreError};
+
+/// Jobs due within this are in memory, so that they fire on time even if the disk fails.
+const HORIZON: Duration = Duration::from_secs(600);
+/// Jobs read from the store in one go.
+const PAGE: usize = 1_000;
+/// After a failed write the job is written again this much later.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// Messages handled before the wake-ups are looked at again.
+const BATCH: usize = 256;
+/// A clock step of more than this holds firing back ...
+const SUSPICIOUS_STEP: Duration = Duration::from_secs(3600);
+/// ... for this long, unless the clock comes back.
+const HOLD_BACK: Duration = Duration::from_secs(300);
+/// At shutdown: how long answers to end calls under way, and then the last writes, are waited for.
+const DRAIN_CALLS: Duration = Duration::from_secs(10);
+const DRAIN_WRITES: Duration = Duration::from_secs(5);
+
+/// Does this job keep a drain waiting?
+type IsBusy = fn(&Active) -> bool;
+
+/// What comes back from tasks and from the store's writer.
+#[derive(Debug)]
+pub(super) enum Inner {
+    Committed { job: JobId, result: Result<(), StoreError> },
+    Submitted { job: Box<Job>, reply: super::active::Reply, result: Result<(), StoreError> },
+    Round { server: ServerName, targets: Vec<Target>, round: Round },
+    Answered { server: ServerName, job: JobId, attempt: u32, answer: EndAnswer },
+    Probed { server: ServerName, result: Result<Probe, Fault> },
+}
+
+pub(super) struct Core {
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub state_dir: PathBuf,
+    pub servers: BTreeMap<ServerName, Server>,
+    pub active: HashMap<JobId, Active>,
+    pub events: broadcast::Sender<Arc<Notice>>,
+    pub inbox: mpsc::UnboundedSender<Inner>,
+    pub tasks: TaskTracker,
+    pub started: Now,
+    pub store_error: Option<String>,
+    pub schedule_error: Option<String>,
+    /// Set by a drain: nothing new is started.
+    pub stopping: bool,
+    wall: BTreeSet<(UtcMs, JobId)>,
+    boot: BTreeSet<(BootMs, JobId)>,
+    /// Servers whose lane may have something to do.
+    touched: BTreeSet<ServerName>,
+    /// When the next page of jobs has to be read.
+    next_load: Option<UtcMs>,
+    /// Jobs whose last write failed, and when to try again.
+    unwritten: BTreeSet<JobId>,
+    write_again: Option<BootMs>,
+    /// Wall minus boottime when last believed, and until when a step away from it is not.
+    offset: i64,
+    held_back: Option<BootMs>,
+}
+
+/// The parts that a [`Core`] is made of.
+pub(super) struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub state_dir: PathBuf,
+    pub servers: BTreeMap<ServerName, Server>,
+    pub events: broadcast::Sender<Arc<Notice>>,
+    pub inbox: mpsc::UnboundedSender<Inner>,
+}
+
+impl Core {
+    pub fn new(parts: Parts) -> Core {
+        let Parts { clock, store, state_dir, servers, events, inbox } = parts;
+        let now = clock.now();
+        Core {
+            clock,
+            store,
+            state_dir,
+            servers,
+            active: HashMap::new(),
+            events,
+            inbox,
+            tasks: TaskTracker::new(),
+            started: now,
+            store_error: None,
+            schedule_error: None,
+            stopping: false,
+            wall: BTreeSet::new(),
+            boot: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            next_load: Some(UtcMs(0)),
+            unwritten: BTreeSet::new(),
+            write_again: None,
+            offset: now.wall.0 - now.boot.0,
+            held_back: None,
+        }
+    }
+
+    /// Runs until cancelled, then drains.
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut inner: mpsc::UnboundedReceiver<Inner>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let alarm = Alarm::new()?;
+        loop {
+            self.turn();
+            alarm.set(self.next_wake())?;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(message) = inner.recv() => {
+                    self.inner(message);
+                    for _ in 1..BATCH {
+                        let Ok(message) = inner.try_recv() else { break };
+                        self.inner(message);
+                    }
+                }
+                Some(request) = requests.recv() => {
+                    self.request(request);
+                    for _ in 1..BATCH {
+                        let Ok(request) = requests.try_recv() else { break };
+                        self.request(request);
+                    }
+                }
+                ring = alarm.ring() => { ring?; }
+            }
+        }
+        drop(requests);
+        self.drain(inner).await;
+        Ok(())
+    }
+
+    /// Everything that is due now: pages, jobs, lanes, writes.
+    fn turn(&mut self) {
+        self.watch_the_clock();
+        let now = self.now();
+        if self.next_load.is_some_and(|at| now.wall >= at) {
+            self.load(now);
+        }
+        for job in self.take_due(now) {
+            self.step(job, Event::Tick);
+        }
+        if self.write_again.is_some_and(|at| now.boot >= at) {
+            self.write_again = None;
+            for job in std::mem::take(&mut self.unwritten) {
+                self.settle(job);
+            }
+        }
+        self.pump();
+    }
+
+    fn take_due(&mut self, now: Now) -> Vec<JobId> {
+        let mut due = Vec::new();
+        while let Some(&(at, job)) = self.wall.first()
+            && at <= now.wall
+        {
+            self.wall.pop_first();
+            due.push(job);
+        }
+        while let Some(&(at, job)) = self.boot.first()
+            && at <= now.boot
+        {
+            self.boot.pop_first();
+            due.push(job);
+        }
+        due
+    }
+
+    fn next_wake(&self) -> Wake {
+        let now = self.now();
+        let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
+        let boot = [self.boot.first().map(|(at, _)| *at), self.write_again, self.held_back];
+        let boot = boot.into_iter().flatten().chain(lanes).min();
+        let wall = [self.wall.first().map(|(at, _)| *at), self.next_load].into_iter().flatten().min();
+        match self.held_back {
+            // The timer knows only the stepped clock; the old time goes on by boottime.
+            Some(_) => {
+                let wall = wall.map(|at| BootMs(at.0 - self.offset));
+                Wake { wall: None, boot: [boot, wall].into_iter().flatten().min() }
+            }
+            None => Wake { wall, boot },
+        }
+    }
+
+    /// The time as jobs see it. While a step is not believed, the wall clock goes on as if it had not been set.
+    pub fn now(&self) -> Now {
+        self.believed(self.clock.now())
+    }
+
+    /// A reading of the clocks, with the wall clock that is believed now.
+    pub fn believed(&self, at: Now) -> Now {
+        match self.held_back {
+            Some(_) => Now { wall: UtcMs(at.boot.0 + self.offset), ..at },
+            None => at,
+        }
+    }
+
+    /// A step of the wall clock by more than an hour is more likely a fault than the truth: firing waits a little for the
+    /// clock to come back, and says so.
+    fn watch_the_clock(&mut self) {
+        let now = self.clock.now();
+        let offset = now.wall.0 - now.boot.0;
+        let step_ms = offset - self.offset;
+        let suspicious = step_ms.unsigned_abs() > SUSPICIOUS_STEP.as_secs() * 1_000;
+        match self.held_back {
+            None if suspicious => {
+                tracing::error!(
+                    step_ms,
+                    "the wall clock was stepped by more than an hour: the old time goes on for 5 minutes, or until it comes back"
+                );
+                self.held_back = Some(now.boot + HOLD_BACK);
+            }
+            Some(until) if suspicious && now.boot < until => {}
+            Some(_) => {
+                tracing::warn!(step_ms, "the wall clock is believed again");
+                self.held_back = None;
+                self.offset = offset;
+            }
+            None => self.offset = offset,
+        }
+    }
+
+    /// Reads the jobs that are due within the horizon.
+    fn load(&mut self, now: Now) {
+        let until = now.wall + HORIZON;
+        let mut after = None;
+        loop {
+            let page = match self.store.due_before(until, after, PAGE) {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "due jobs cannot be read; trying again in a second");
+                    self.store_error = Some(error.to_string());
+                    self.next_load = Some(now.wall + WRITE_RETRY);
+                    return;
+                }
+            };
+            let full = page.len() == PAGE;
+            after = page.last().and_then(|job| Some((job.index_wake()?, job.id)));
+            for job in page {
+                if !self.active.contains_key(&job.id) {
+                    self.adopt(job);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.next_load = self.store.next_wake(until).ok().flatten().map(|at| at - HORIZON);
+    }
+
+    /// Takes a job from the store into memory.
+    pub fn adopt(&mut self, job: Job) {
+        let id = job.id;
+        self.active.insert(id, Active::new(job));
+        self.step(id, Event::Loaded);
+    }
+
+    /// A job that has just been written and need not be in memory now.
+    pub fn load_later(&mut self, wake: Option<UtcMs>) {
+        let at = wake.map(|at| at - HORIZON);
+        self.next_load = [self.next_load, at].into_iter().flatten().min();
+    }
+
+    pub fn is_near(&self, wake: UtcMs) -> bool {
+        wake <= self.now().wall + HORIZON
+    }
+
+    /// Steps a job and carries out what it asks for.
+    pub fn step(&mut self, id: JobId, event: Event) {
+        let now = self.now();
+        let Some(active) = self.active.get_mut(&id) else { return };
+        if active.is_locked() {
+            active.deferred.push_back(Deferred::Event(event));
+            return;
+        }
+        let (job, effects) = step(active.job.clone(), event, now);
+        active.job = job;
+        for effect in effects {
+            self.carry_out(id, effect);
+        }
+        self.settle(id);
+    }
+
+    fn carry_out(&mut self, id: JobId, effect: Effect) {
+        let job = &self.active[&id].job;
+        let name = job.server.clone();
+        let first = job.ends == 0;
+        let Some(server) = self.servers.get_mut(&name) else {
+            tracing::error!(server = %name, job = %id.short(), "the job's server is not configured any more");
+            return;
+        };
+        match effect {
+            Effect::Look(purpose) => server.lane.queue_look(id, purpose),
+            Effect::QueueEnd => server.lane.queue_end(id, first),
+            Effect::Call { attempt, aim, resend } => self.call(id, attempt, aim, resend),
+        }
+        self.touched.insert(name);
+    }
+
+    /// After every change of a job in memory: write it if need be, note when it wakes, let it go if nothing keeps it.
+    pub fn settle(&mut self, id: JobId) {
+        let now = self.now();
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let new = if active.is_locked() { Wake::default() } else { active.job.wake(now) };
+        let old = std::mem::replace(&mut active.wake, new);
+        if let Some(at) = old.wall {
+            self.wall.remove(&(at, id));
+        }
+        if let Some(at) = old.boot {
+            self.boot.remove(&(at, id));
+        }
+        if active.is_dirty() && active.writing.is_none() && !self.unwritten.contains(&id) {
+            let snapshot = Box::new(active.job.clone());
+            let put = Change::Put { job: snapshot.clone(), expected: Some(active.stored) };
+            active.writing = Some(Writing::Behind(snapshot));
+            self.commit(id, put);
+        }
+        let active = &self.active[&id];
+        if active.is_quiet() && !active.job.index_wake().is_some_and(|at| self.is_near(at)) {
+            let wake = active.job.index_wake();
+            self.active.remove(&id);
+            return self.load_later(wake);
+        }
+        self.wall.extend(new.wall.map(|at| (at, id)));
+        self.boot.extend(new.boot.map(|at| (at, id)));
+    }
+
+    pub fn commit(&self, job: JobId, change: Change) {
+        let inbox = self.inbox.clone();
+        let done = move |result| {
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::Committed { job, result });
+        };
+        self.store.commit(vec![change], Box::new(done));
+    }
+
+    fn inner(&mut self, message: Inner) {
+        match message {
+            Inner::Committed { job, result } => self.committed(job, result),
+            Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
+            Inner::Round { server, targets, round } => self.round_done(&server, &targets, round),
+            Inner::Answered { server, job, attempt, answer } => {
+                if let Some(server) = self.servers.get_mut(&server) {
+                    server.lane.end_answered();
+                }
+                self.step(job, Event::Answered { attempt, answer });
+                self.touched.insert(server);
+            }
+            Inner::Probed { server, result } => self.probed(&server, result),
+        }
+    }
+
+    fn committed(&mut self, id: JobId, result: Result<(), StoreError>) {
+        let now = self.now();
+        let Some(active) = self.active.get_mut(&id) else { return };
+        match (active.writing.take(), result) {
+            (Some(Writing::Behind(snapshot)), Ok(())) => {
+                active.stored = snapshot.revision;
+                let notices = active.publish(snapshot.history.total(), now);
+                if snapshot.claimed.is_some() {
+                    active.wake_claim_waiters();
+                }
+                announce(&self.events, notices);
+                self.store_error = None;
+            }
+            (Some(Writing::Behind(_)), Err(error)) => {
+                if self.store_error.is_none() {
+                    tracing::error!(%error, "a change could not be written; it is kept in memory and written again until it can be");
+                }
+                self.store_error = Some(error.to_string());
+                self.unwritten.insert(id);
+                self.write_again.get_or_insert(now.boot + WRITE_RETRY);
+            }
+            (Some(Writing::Request { candidate, reply }), result) => {
+                self.request_committed(id, *candidate, reply, result);
+            }
+            (None, _) => {}
+        }
+        self.unlock(id);
+    }
+
+    /// Hands on what has waited for a write; stops when that starts another one that locks.
+    fn unlock(&mut self, id: JobId) {
+        if let Some(active) = self.active.get_mut(&id)
+            && std::mem::take(&mut active.missed_slot)
+            && active.job.run.queued
+        {
+            let (name, first) = (active.job.server.clone(), active.job.ends == 0);
+            if let Some(server) = self.servers.get_mut(&name) {
+                server.lane.queue_end(id, first);
+            }
+            self.touched.insert(name);
+        }
+        self.settle(id);
+        while let Some(active) = self.active.get_mut(&id) {
+            let change_must_wait = active.writing.is_some();
+            match active.deferred.front() {
+                Some(Deferred::Change(_)) if change_must_wait => return,
+                Some(Deferred::Event(_)) if active.is_locked() => return,
+                None => return,
+                Some(_) => {}
+            }
+            match active.deferred.pop_front() {
+                Some(Deferred::Event(event)) => self.step(id, event),
+                Some(Deferred::Change(change)) => self.change(id, change),
+                None => return,
+            }
+        }
+    }
+
+    /// Lets every lane that was touched do what it can.
+    fn pump(&mut self) {
+        let now = self.now().boot;
+        let ready = self.servers.iter().filter(|(_, server)| server.wake(now).is_some_and(|at| at <= now));
+        let mut touched: BTreeSet<ServerName> = ready.map(|(name, _)| name.clone()).collect();
+        touched.append(&mut self.touched);
+        if self.stopping {
+            return;
+        }
+        while let Some(name) = touched.pop_first() {
+            self.pump_ends(&name);
+            self.pump_looks(&name);
+            self.pump_probe(&name);
+            touched.append(&mut self.touched);
+        }
+    }
+
+    /// Waits, bounded, for the answers of end calls under way, and for the last writes.
+    async fn drain(mut self, mut inner: mpsc::UnboundedReceiver<Inner>) {
+        self.stopping = true;
+        let busy: [(Duration, IsBusy); 2] = [
+            (DRAIN_CALLS, |active| active.job.run.calling.is_some()),
+            (DRAIN_WRITES, |active| active.writing.is_some()),
+        ];
+        for (bound, is_busy) in busy {
+            let waiting = async {
+                while self.active.values().any(is_busy)
+                    && let Some(message) = inner.recv().await
+                {
+                    self.inner(message);
+                }
+            };
+            if tokio::time::timeout(bound, waiting).await.is_err() {
+                tracing::warn!(
+                    ?bound,
+                    "not waiting any longer: what is under way is looked at first after the next start"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The engine from outside: a clonable handle that speaks in messages.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::active::Reply;
+use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, Submission};
+use super::requests::{PlatformReply, Request, refusal};
+use crate::clock::Clock;
+use crate::config::settings::Settings;
+use crate::job::{By, Change, JobId, Now, ServerName};
+use crate::platform::{Fault, LiveMeeting};
+use crate::store::Store;
+
+/// Reads the schedule files anew; the error is what `check` would print.
+pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;
+
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) events: broadcast::Sender<Arc<Notice>>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) reread: Arc<Reread>,
+    /// What must not change while the daemon runs.
+    pub(super) state_dir: PathBuf,
+    pub(super) socket: PathBuf,
+}
+
+impl Handle {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    async fn receipt(&self, request: impl FnOnce(Reply) -> Request) -> Result<Receipt, Refusal> {
+        self.ask(request).await?
+    }
+
+    /// Applies settings that have been read already.
+    pub async fn apply(&self, settings: Settings) -> Result<Vec<String>, Refusal> {
+        self.ask(|reply| Request::Reload(Box::new(settings), reply)).await?
+    }
+
+    async fn refuse_schedule(&self, why: String, hint: &str) -> Refusal {
+        // If the engine is gone, the refusal is all that is left to say.
+        let _ = self.requests.send(Request::ScheduleRefused(why.clone())).await;
+        refusal(RefusalKind::Invalid, why, hint)
+    }
+}
+
+fn stopping() -> Refusal {
+    refusal(
+        RefusalKind::Stopping,
+        "the daemon is stopping",
+        "try again when it is up: systemctl status adjourn",
+    )
+}
+
+#[async_trait]
+impl Service for Handle {
+    async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        self.receipt(|reply| Request::Submit(submission, reply)).await
+    }
+
+    async fn put(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        self.receipt(|reply| Request::Put(submission, reply)).await
+    }
+
+    async fn change(
+        &self,
+        id: JobId,
+        if_match: Option<u64>,
+        change: Change,
+        by: By,
+    ) -> Result<Receipt, Refusal> {
+        self.receipt(|reply| Request::Change { id, if_match, change, by, reply }).await
+    }
+
+    async fn status(&self) -> Result<Status, Refusal> {
+        self.ask(Request::Status).await
+    }
+
+    async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal> {
+        let platform = self.ask(|reply| Request::Platform(server.clone(), PlatformReply(reply))).await??;
+        platform.meetings().await.map_err(|fault| {
+            let hint = match &fault {
+                Fault::Unreachable(_) => "check that the server is up, then try again",
+                Fault::Misconfigured(_) => {
+                    "correct the server's block in the schedule file, then: adjourn reload"
+                }
+            };
+            refusal(RefusalKind::Platform, format!("{server}: {fault}"), hint)
+        })
+    }
+
+    async fn reload(&self) -> Result<Vec<String>, Refusal> {
+        let reread = self.reread.clone();
+        let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|_| stopping())?;
+        let hint = "nothing was changed; correct the file (adjourn check FILE), then reload again";
+        let settings = match read {
+            Ok(settings) => settings,
+            Err(why) => return Err(self.refuse_schedule(why, hint).await),
+        };
+        if settings.state_dir != self.state_dir || settings.socket != self.socket {
+            let why = "state-dir and socket cannot change while the daemon runs".to_owned();
+            return Err(self
+                .refuse_schedule(why, "restart the daemon for that: systemctl restart adjourn")
+                .await);
+        }
+        self.apply(settings).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.events.subscribe()
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,175 @@
+//! One server's lane: who may call it, and when. Pure data; the engine does the calling.
+//!
+//! End calls have places of their own (`max-concurrent`), so that no look is ever in the way of a first end call; first
+//! calls go before re-sends. Looks are gathered into rounds: whatever wants one when a round may start shares it, so that a
+//! server hears a few listings, however many meetings it has. Rounds are spaced, the more so while the server is down.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::job::{BootMs, JobId, Purpose};
+
+/// Rounds start at least this far apart ...
+const ROUND_GAP: Duration = Duration::from_millis(400);
+/// ... and at least this many times as far as the last one took, so that a slow server is busy with us half the time at most.
+const ROUND_REST: u32 = 2;
+/// Rounds in flight at once: one, and one more where the first hangs.
+const ROUNDS_AT_ONCE: usize = 2;
+/// While a server is down: the pause before the next round doubles from the gap up to this.
+const ROUND_GAP_LONGEST: Duration = Duration::from_secs(10);
+/// Targets of one round; what is left over waits for the next.
+const ROUND_TARGETS: usize = 2_000;
+
+#[derive(Debug, Default)]
+pub struct Lane {
+    max_concurrent: usize,
+    first_ends: VecDeque<JobId>,
+    resends: VecDeque<JobId>,
+    ends_in_flight: usize,
+    looks: VecDeque<(JobId, Purpose)>,
+    rounds_in_flight: usize,
+    next_round: Option<BootMs>,
+    /// Rounds that came back without an answer, in a row.
+    failures: u32,
+}
+
+impl Lane {
+    pub fn new(max_concurrent: usize) -> Lane {
+        Lane { max_concurrent, ..Lane::default() }
+    }
+
+    pub fn set_max_concurrent(&mut self, max_concurrent: usize) {
+        self.max_concurrent = max_concurrent;
+    }
+
+    pub fn queue_end(&mut self, job: JobId, first: bool) {
+        if first { self.first_ends.push_back(job) } else { self.resends.push_back(job) }
+    }
+
+    /// The next job whose end call may leave now. Every job taken must be given back by [`Lane::end_left`] or
+    /// [`Lane::end_answered`].
+    pub fn next_end(&mut self) -> Option<JobId> {
+        if self.ends_in_flight >= self.max_concurrent {
+            return None;
+        }
+        let job = self.first_ends.pop_front().or_else(|| self.resends.pop_front())?;
+        self.ends_in_flight += 1;
+        Some(job)
+    }
+
+    /// An end call was answered, or the job did not want it any more.
+    pub fn end_answered(&mut self) {
+        self.ends_in_flight -= 1;
+    }
+
+    pub fn queue_look(&mut self, job: JobId, purpose: Purpose) {
+        self.looks.push_back((job, purpose));
+    }
+
+    /// When the next round may start; `None`: nobody wants a look, or too many rounds are in flight.
+    pub fn round_at(&self, now: BootMs) -> Option<BootMs> {
+        let wanted = !self.looks.is_empty() && self.rounds_in_flight < ROUNDS_AT_ONCE;
+        wanted.then(|| self.next_round.map_or(now, |at| at.max(now)))
+    }
+
+    /// The looks of the round that starts now; empty if none may. A round must be given back by [`Lane::round_done`].
+    pub fn start_round(&mut self, now: BootMs) -> Vec<(JobId, Purpose)> {
+        if self.round_at(now).is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.rounds_in_flight += 1;
+        self.next_round = Some(now + self.gap());
+        let taken = self.looks.len().min(ROUND_TARGETS);
+        self.looks.drain(..taken).collect()
+    }
+
+    pub fn round_done(&mut self, now: BootMs, took: Duration, answered: bool) {
+        self.rounds_in_flight -= 1;
+        self.failures = if answered { 0 } else { self.failures.saturating_add(1) };
+        let rest =
+            if answered { took.saturating_mul(ROUND_REST - 1).min(ROUND_GAP_LONGEST) } else { self.gap() };
+        self.next_round = self.next_round.max(Some(now + rest));
+    }
+
+    fn gap(&self) -> Duration {
+        ROUND_GAP.saturating_mul(1 << self.failures.min(16)).min(ROUND_GAP_LONGEST)
+    }
+
+    pub fn ends_in_flight(&self) -> usize {
+        self.ends_in_flight
+    }
+
+    pub fn ends_queued(&self) -> usize {
+        self.first_ends.len() + self.resends.len()
+    }
+
+    pub fn looks_queued(&self) -> usize {
+        self.looks.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> JobId {
+        JobId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn first_ends_go_before_resends_and_no_more_than_allowed_are_in_flight() {
+        let mut lane = Lane::new(2);
+        lane.queue_end(id(1), false);
+        lane.queue_end(id(2), true);
+        lane.queue_end(id(3), true);
+        assert_eq!((lane.next_end(), lane.next_end(), lane.next_end()), (Some(id(2)), Some(id(3)), None));
+        lane.end_answered();
+        assert_eq!(lane.next_end(), Some(id(1)));
+    }
+
+    #[test]
+    fn one_round_serves_all_that_wait_and_the_next_keeps_its_distance() {
+        let mut lane = Lane::new(1);
+        let start = BootMs(1_000);
+        assert_eq!(lane.round_at(start), None);
+        (0..500).for_each(|n| lane.queue_look(id(n), Purpose::Arm));
+        assert_eq!(lane.round_at(start), Some(start));
+        assert_eq!(lane.start_round(start).len(), 500);
+        lane.queue_look(id(1), Purpose::Confirm);
+        assert!(lane.start_round(start + Duration::from_millis(399)).is_empty());
+        assert_eq!(lane.start_round(start + Duration::from_millis(400)).len(), 1);
+        lane.queue_look(id(2), Purpose::Confirm);
+        assert_eq!(lane.round_at(start + Duration::from_secs(9)), None, "two hang already");
+    }
+
+    #[test]
+    fn a_slow_server_rests_and_a_dead_one_is_asked_less_and_less() {
+        let mut lane = Lane::new(1);
+        let mut now = BootMs(0);
+        lane.queue_look(id(1), Purpose::Arm);
+        lane.start_round(now);
+        now = now + Duration::from_secs(3);
+        lane.round_done(now, Duration::from_secs(3), true);
+        lane.queue_look(id(1), Purpose::Arm);
+        assert_eq!(lane.round_at(now), Some(now + Duration::from_secs(3)));
+
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            now = lane.round_at(now).unwrap();
+            assert_eq!(lane.start_round(now).len(), 1);
+            lane.round_done(now, Duration::ZERO, false);
+            lane.queue_look(id(1), Purpose::Arm);
+            pauses.push(lane.round_at(now).unwrap().since(now));
+        }
+        assert!(pauses.windows(2).all(|w| w[0] <= w[1]), "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&ROUND_GAP_LONGEST));
+        lane.start_round(now + Duration::from_secs(60));
+        lane.round_done(now + Duration::from_secs(60), Duration::ZERO, true);
+        lane.queue_look(id(1), Purpose::Arm);
+        let answered = now + Duration::from_secs(60);
+        assert!(lane.round_at(answered).unwrap() > answered, "what was decided before the answer stands");
+        assert_eq!(lane.gap(), ROUND_GAP);
+    }
+}

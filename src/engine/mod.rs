@@ -1,0 +1,75 @@
+//! The engine: takes jobs from the store when they are due soon, steps them, and does what they ask for.
+//!
+//! * `core`: the loop that owns every job in memory.
+//! * `active`: one job in memory and its way to disk.
+//! * `lane`: one server's turns; pure.
+//! * `server`: one server's memory, probes and calls.
+//! * `requests`, `reload`: what people and the schedule file ask for.
+//! * `api`, `handle`: the engine from outside.
+//!
+//! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
+
+mod active;
+pub mod api;
+mod core;
+mod handle;
+mod lane;
+mod reload;
+mod requests;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::core::{Core, Parts};
+pub use self::handle::{Handle, Reread};
+use crate::clock::Clock;
+use crate::config::settings::Settings;
+use crate::store::Store;
+
+/// Requests that wait for the engine; more wait in their clients.
+const REQUESTS: usize = 256;
+/// Events kept for a slow listener; a slower one is told that it missed some.
+const EVENTS: usize = 4_096;
+
+/// What the engine runs on.
+pub struct Setup {
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub reread: Arc<Reread>,
+}
+
+/// Starts the engine with these settings. It recovers what is in the store, then submits what the schedule has new.
+/// Must be called within a tokio runtime.
+pub fn start(
+    setup: Setup,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> Result<(Handle, JoinHandle<io::Result<()>>), api::Refusal> {
+    let Setup { clock, store, state_dir, socket, reread } = setup;
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let (inbox, inner) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS);
+    let parts = Parts {
+        clock: clock.clone(),
+        store: store.clone(),
+        state_dir: state_dir.clone(),
+        servers: BTreeMap::new(),
+        events: events.clone(),
+        inbox,
+    };
+    let mut core = Core::new(parts);
+    core.reload(&settings)?;
+    let engine = tokio::spawn(core.run(receiver, inner, shutdown));
+    Ok((Handle { requests, events, store, clock, reread, state_dir, socket }, engine))
+}

@@ -1,0 +1,206 @@
+//! Applying settings: at the start, and whenever the schedule file is read again.
+//!
+//! All or nothing as far as can be known beforehand: what is refused changes nothing. A server that still has open jobs
+//! cannot be taken away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::active::{ChangeRequest, Reply};
+use super::api::{Receipt, Refusal, RefusalKind, Submission, When};
+use super::core::Core;
+use super::requests::refusal;
+use super::server::Server;
+use crate::config::settings::{EntrySettings, Settings};
+use crate::job::{By, Change, Event, Job, JobId, LimitsPatch, Origin, ServerName};
+use crate::platform::{self, Platform};
+use crate::schedule::{self, Action};
+use crate::store::StoreError;
+
+/// Idempotency keys that begin so belong to the schedule file; nobody else may use them.
+pub const SCHEDULE_KEYS: &str = "schedule:";
+
+impl Core {
+    /// Says in lines what changed.
+    pub(super) fn reload(&mut self, settings: &Settings) -> Result<Vec<String>, Refusal> {
+        self.refuse_orphans(settings)?;
+        let platforms = self.build_platforms(settings)?;
+        let actions = self.plan(settings)?;
+        let mut lines = self.replace_servers(settings, platforms);
+        let in_memory: Vec<JobId> = self.active.keys().copied().collect();
+        in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
+        for action in actions {
+            lines.push(tell(&action));
+            self.act(action);
+        }
+        if lines.is_empty() {
+            lines.push("nothing has changed".to_owned());
+        }
+        lines.iter().for_each(|line| tracing::info!("schedule: {line}"));
+        Ok(lines)
+    }
+
+    /// Open jobs need their server.
+    fn refuse_orphans(&self, settings: &Settings) -> Result<(), Refusal> {
+        let open = self.store.open_servers().map_err(unreadable)?;
+        let orphaned: Vec<&str> = open
+            .iter()
+            .filter(|name| !settings.servers.contains_key(*name))
+            .map(ServerName::as_str)
+            .collect();
+        if orphaned.is_empty() {
+            return Ok(());
+        }
+        let names = orphaned.join(", ");
+        Err(refusal(
+            RefusalKind::Conflict,
+            format!("there are open jobs on {names}, which the schedule file does not configure any more"),
+            format!(
+                "put [servers.{}] back; see the jobs with: adjourn list --server {0}, and cancel them first",
+                orphaned[0]
+            ),
+        ))
+    }
+
+    fn build_platforms(
+        &self,
+        settings: &Settings,
+    ) -> Result<BTreeMap<ServerName, Arc<dyn Platform>>, Refusal> {
+        let build = |name: &ServerName, server| {
+            platform::build(name, server, self.clock.clone()).map_err(|error| {
+                refusal(
+                    RefusalKind::Invalid,
+                    format!("server {name}: {error:#}"),
+                    "correct its block in the schedule file",
+                )
+            })
+        };
+        settings
+            .servers
+            .iter()
+            .map(|(name, server)| Ok((name.clone(), build(name, &server.platform)?)))
+            .collect()
+    }
+
+    fn replace_servers(
+        &mut self,
+        settings: &Settings,
+        platforms: BTreeMap<ServerName, Arc<dyn Platform>>,
+    ) -> Vec<String> {
+        let now = self.now();
+        let mut lines = Vec::new();
+        self.servers.retain(|name, _| {
+            let stays = settings.servers.contains_key(name);
+            if !stays {
+                lines.push(format!("server {name} removed"));
+            }
+            stays
+        });
+        for (name, platform) in platforms {
+            let settings = &settings.servers[&name];
+            if let Some(server) = self.servers.get_mut(&name) {
+                server.replace(platform, settings, now);
+                continue;
+            }
+            lines.push(format!("server {name} added ({})", platform.kind()));
+            let memory = self.store.memory(&name).ok().flatten().unwrap_or_default();
+            self.servers.insert(name, Server::new(platform, settings, memory, now));
+        }
+        lines
+    }
+
+    fn plan(&self, settings: &Settings) -> Result<Vec<Action>, Refusal> {
+        let known = self.schedule_jobs(settings)?;
+        let open: Vec<Job> = known.values().filter(|job| !job.is_done()).cloned().collect();
+        Ok(schedule::plan(&settings.entries, |name| known.get(name), &open, self.now().wall))
+    }
+
+    /// The latest job of every entry that ever was (within the retention), by the entry's identity.
+    fn schedule_jobs(&self, settings: &Settings) -> Result<BTreeMap<String, Job>, Refusal> {
+        let mut servers: BTreeSet<ServerName> = settings.servers.keys().cloned().collect();
+        servers.extend(self.servers.keys().cloned());
+        let mut latest: BTreeMap<String, Job> = BTreeMap::new();
+        for server in &servers {
+            for (_, id) in self.store.keys(server, SCHEDULE_KEYS).map_err(unreadable)? {
+                let Some(job) = self.store.get(id).map_err(unreadable)? else { continue };
+                let Origin::Schedule { name, .. } = &job.origin else { continue };
+                let newer = latest
+                    .get(name)
+                    .is_none_or(|known| (!job.is_done(), job.id) > (!known.is_done(), known.id));
+                if newer {
+                    latest.insert(name.clone(), job);
+                }
+            }
+        }
+        Ok(latest)
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(entry) => self.submit(submission(&entry), logged(entry.identity)),
+            Action::Move { job, name, to } => {
+                let change = Change::Move { to };
+                self.change(
+                    job,
+                    ChangeRequest { if_match: None, change, by: By::Schedule, reply: logged(name) },
+                );
+            }
+            Action::Cancel { job, name } => {
+                let change = Change::Cancel;
+                self.change(
+                    job,
+                    ChangeRequest { if_match: None, change, by: By::Schedule, reply: logged(name) },
+                );
+            }
+            Action::Skip { .. } | Action::Refuse { .. } => {}
+        }
+    }
+}
+
+fn submission(entry: &EntrySettings) -> Submission {
+    let limits = entry.limits.clone();
+    Submission {
+        server: entry.server.clone(),
+        meeting: entry.meeting.clone(),
+        when: When::At(entry.at),
+        only: entry.instance.clone(),
+        limits: LimitsPatch::from(limits),
+        // The meeting is part of it, so that a name can serve another meeting once its first job is done.
+        key: Some(format!("{SCHEDULE_KEYS}{}\u{1f}{}", entry.identity, entry.meeting)),
+        origin: Origin::Schedule { name: entry.identity.clone(), planned: entry.at },
+        by: By::Schedule,
+    }
+}
+
+/// A reply that nobody waits for: a refusal goes to the log.
+fn logged(name: String) -> Reply {
+    let (reply, answer) = oneshot::channel::<Result<Receipt, Refusal>>();
+    tokio::spawn(async move {
+        if let Ok(Err(refusal)) = answer.await {
+            tracing::error!(
+                entry = name,
+                "the schedule entry could not be applied: {refusal} ({})",
+                refusal.hint
+            );
+        }
+    });
+    reply
+}
+
+fn tell(action: &Action) -> String {
+    match action {
+        Action::Submit(entry) => {
+            format!("{}: {} on {} ends at {}", entry.identity, entry.meeting, entry.server, entry.at)
+        }
+        Action::Move { name, to, .. } => format!("{name}: moved to {to}"),
+        Action::Cancel { name, .. } => format!("{name}: its entry is gone, cancelled"),
+        Action::Skip { name, reason } => format!("{name}: nothing done, {reason}"),
+        Action::Refuse { name, reason } => format!("{name}: REFUSED, {reason}"),
+    }
+}
+
+fn unreadable(error: StoreError) -> Refusal {
+    refusal(RefusalKind::StoreFailed, error.to_string(), "see the daemon's log")
+}

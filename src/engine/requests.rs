@@ -1,0 +1,359 @@
+//! What people and the schedule file ask for. Nothing is acknowledged before it is durable.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
+use super::api::{Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
+use super::core::{Core, Inner};
+use crate::config::settings::Settings;
+use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
+use crate::platform::Platform;
+use crate::store::{Change as Write, StoreError};
+
+/// A message to the engine, with the place for its answer.
+#[derive(Debug)]
+pub(super) enum Request {
+    Submit(Submission, Reply),
+    Put(Submission, Reply),
+    Change { id: JobId, if_match: Option<u64>, change: Change, by: By, reply: Reply },
+    Status(oneshot::Sender<Status>),
+    Platform(ServerName, PlatformReply),
+    Reload(Box<Settings>, oneshot::Sender<Result<Vec<String>, Refusal>>),
+    ScheduleRefused(String),
+}
+
+pub(super) struct PlatformReply(pub oneshot::Sender<Result<Arc<dyn Platform>, Refusal>>);
+
+impl std::fmt::Debug for PlatformReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlatformReply")
+    }
+}
+
+/// What a submission comes to.
+enum Asked {
+    Anew(Box<Order>),
+    /// Its key has made this job before.
+    Before(Box<Job>),
+}
+
+/// Whoever asked may have gone; what was done is done all the same.
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
+    let _ = reply.send(answer);
+}
+
+pub(super) fn refusal(kind: RefusalKind, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    Refusal { kind, detail: detail.into(), hint: hint.into() }
+}
+
+impl Core {
+    pub(super) fn request(&mut self, request: Request) {
+        match request {
+            Request::Submit(submission, reply) => self.submit(submission, reply),
+            Request::Put(submission, reply) => self.put(submission, reply),
+            Request::Change { id, if_match, change, by, reply } => {
+                self.change(id, ChangeRequest { if_match, change, by, reply });
+            }
+            Request::Status(reply) => answer(reply, self.status()),
+            Request::Platform(name, PlatformReply(reply)) => {
+                let found = self.servers.get(&name).map(|server| server.platform.clone());
+                answer(reply, found.ok_or_else(|| self.unknown_server(&name, RefusalKind::NotFound)));
+            }
+            Request::Reload(settings, reply) => {
+                let result = self.reload(&settings);
+                self.schedule_error = result.as_ref().err().map(|refusal| refusal.detail.clone());
+                answer(reply, result);
+            }
+            Request::ScheduleRefused(why) => self.schedule_error = Some(why),
+        }
+    }
+
+    pub(super) fn submit(&mut self, submission: Submission, reply: Reply) {
+        match self.order(&submission) {
+            Ok(Asked::Anew(order)) => self.write_new(Job::submit(*order, self.now()), reply),
+            Ok(Asked::Before(job)) => answer(reply, Ok(self.receipt(*job, false))),
+            Err(refusal) => answer(reply, Err(refusal)),
+        }
+    }
+
+    pub(super) fn write_new(&mut self, job: Job, reply: Reply) {
+        let inbox = self.inbox.clone();
+        let job = Box::new(job);
+        let put = Write::Put { job: job.clone(), expected: None };
+        let done = move |result| {
+            let _ = inbox.send(Inner::Submitted { job, reply, result });
+        };
+        self.store.commit(vec![put], Box::new(done));
+    }
+
+    fn order(&self, submission: &Submission) -> Result<Asked, Refusal> {
+        let Submission { server, meeting, when, only, limits, key, origin, by } = submission;
+        let Some(known) = self.servers.get(server) else {
+            return Err(self.unknown_server(server, RefusalKind::Invalid));
+        };
+        let key = key.as_ref().map(|key| Key { key: key.clone(), fingerprint: fingerprint(submission) });
+        if let Some(key) = &key
+            && let Some(job) = self.job_of_key(server, key)?
+        {
+            return Ok(Asked::Before(Box::new(job)));
+        }
+        let now = self.now();
+        let due = due(*when, by, now)?;
+        Ok(Asked::Anew(Box::new(Order {
+            id: new_id(now),
+            server: server.clone(),
+            meeting: meeting.clone(),
+            only: only.clone(),
+            key,
+            limits: limits.over(&known.limits),
+            due,
+            origin: origin.clone(),
+            by: by.clone(),
+        })))
+    }
+
+    fn job_of_key(&self, server: &ServerName, key: &Key) -> Result<Option<Job>, Refusal> {
+        let Some(id) = self.store.by_key(server, &key.key).map_err(store_failed)? else { return Ok(None) };
+        let Some(job) = self.store.get(id).map_err(store_failed)? else { return Ok(None) };
+        let same = job.key.as_ref().is_some_and(|known| known.fingerprint == key.fingerprint);
+        if same {
+            return Ok(Some(job));
+        }
+        Err(refusal(
+            RefusalKind::KeyReused,
+            format!(
+                "the idempotency key {:?} belongs to job {}, which another request made",
+                key.key,
+                id.short()
+            ),
+            format!("use a new key, or change that job: adjourn show {}", id.short()),
+        ))
+    }
+
+    pub(super) fn submitted(&mut self, job: Job, reply: Reply, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) => {
+                let now = self.now();
+                announce(&self.events, notices(&job, 0, job.history.total(), now));
+                self.take_up(job.clone());
+                answer(reply, Ok(self.receipt(job, true)));
+            }
+            Err(StoreError::KeyTaken { .. }) => {
+                // Somebody was faster with the same key: the request is answered like a later one.
+                let key = job.key.clone().expect("only a key can be taken");
+                let known = self.job_of_key(&job.server, &key).and_then(|known| {
+                    known.ok_or_else(|| {
+                        refusal(RefusalKind::StoreFailed, "the key's job is gone", "try again")
+                    })
+                });
+                answer(reply, known.map(|known| self.receipt(known, false)));
+            }
+            Err(error) => answer(reply, Err(self.cannot_write(error))),
+        }
+    }
+
+    fn cannot_write(&mut self, error: StoreError) -> Refusal {
+        self.store_error = Some(error.to_string());
+        store_failed(error)
+    }
+
+    /// A job that has just been written: into memory if it is due soon.
+    fn take_up(&mut self, job: Job) {
+        let id = job.id;
+        match job.index_wake() {
+            Some(wake) if self.is_near(wake) => {
+                self.active.insert(id, Active::new(job));
+                self.step(id, Event::Tick);
+            }
+            wake => self.load_later(wake),
+        }
+    }
+
+    fn put(&mut self, submission: Submission, reply: Reply) {
+        let key = submission.key.clone().unwrap_or_default();
+        let found = self.store.by_key(&submission.server, &key).and_then(|id| match id {
+            Some(id) => self.store.get(id),
+            None => Ok(None),
+        });
+        let job = match found {
+            Ok(Some(job)) => job,
+            Ok(None) => return self.submit(submission, reply),
+            Err(error) => return answer(reply, Err(store_failed(error))),
+        };
+        if job.meeting != submission.meeting {
+            let detail = format!("the key {key:?} belongs to meeting {}", job.meeting);
+            return answer(
+                reply,
+                Err(refusal(RefusalKind::KeyReused, detail, "use one key for one meeting's deadline")),
+            );
+        }
+        match due(submission.when, &submission.by, self.now()) {
+            Ok(to) if to == job.due && !job.is_done() => answer(reply, Ok(self.receipt(job, false))),
+            Ok(to) => {
+                let change =
+                    ChangeRequest { if_match: None, change: Change::Move { to }, by: submission.by, reply };
+                self.change(job.id, change);
+            }
+            Err(refusal) => answer(reply, Err(refusal)),
+        }
+    }
+
+    /// Changes a job: at once in a candidate, for real when that is durable.
+    pub(super) fn change(&mut self, id: JobId, request: ChangeRequest) {
+        if !self.active.contains_key(&id) {
+            match self.store.get(id) {
+                Ok(Some(job)) => self.adopt_for_change(job),
+                Ok(None) => {
+                    let gone = refusal(
+                        RefusalKind::NotFound,
+                        format!("there is no job {id}"),
+                        "list them with: adjourn list",
+                    );
+                    return answer(request.reply, Err(gone));
+                }
+                Err(error) => return answer(request.reply, Err(store_failed(error))),
+            }
+        }
+        let now = self.now();
+        let Some(active) = self.active.get_mut(&id) else { return };
+        if active.writing.is_some() {
+            active.deferred.push_back(Deferred::Change(request));
+            return;
+        }
+        let ChangeRequest { if_match, change, by, reply } = request;
+        let changed = match if_match {
+            Some(expected) if expected != active.job.revision => Err(stale(&active.job, expected)),
+            _ => active.job.change(&change, by, now).map_err(in_the_way),
+        };
+        match changed {
+            Ok(candidate) => {
+                let candidate = Box::new(candidate);
+                let put = Write::Put { job: candidate.clone(), expected: Some(active.stored) };
+                active.writing = Some(Writing::Request { candidate, reply });
+                self.commit(id, put);
+            }
+            Err(refusal) => answer(reply, Err(refusal)),
+        }
+        self.settle(id);
+    }
+
+    /// A job far from due is in memory only while it is changed. One that was done is not stepped at all.
+    fn adopt_for_change(&mut self, job: Job) {
+        self.active.insert(job.id, Active::new(job));
+    }
+
+    pub(super) fn request_committed(
+        &mut self,
+        id: JobId,
+        candidate: Job,
+        reply: Reply,
+        result: Result<(), StoreError>,
+    ) {
+        let now = self.now();
+        if let Err(error) = result {
+            let refusal = self.cannot_write(error);
+            return answer(reply, Err(refusal));
+        }
+        let Some(active) = self.active.get_mut(&id) else { return };
+        active.stored = candidate.revision;
+        active.job = candidate;
+        let notices = active.publish(active.job.history.total(), now);
+        let job = active.job.clone();
+        announce(&self.events, notices);
+        let receipt = self.receipt(job, false);
+        answer(reply, Ok(receipt));
+        self.step(id, Event::Tick);
+    }
+
+    /// The other open deadlines of the meeting are named with every answer.
+    fn receipt(&self, job: Job, created: bool) -> Receipt {
+        let others = self.store.of_meeting(&job.server, &job.meeting).unwrap_or_default();
+        let others = others.into_iter().filter(|other| other.id != job.id).collect();
+        Receipt { job, created, others }
+    }
+
+    pub(super) fn unknown_server(&self, name: &ServerName, kind: RefusalKind) -> Refusal {
+        let known: Vec<&str> = self.servers.keys().map(ServerName::as_str).collect();
+        let hint = match known.as_slice() {
+            [] => "no server is configured; add [servers.NAME] to the schedule file and reload".to_owned(),
+            known => format!("configured servers: {}", known.join(", ")),
+        };
+        refusal(kind, format!("there is no server {:?}", name.as_str()), hint)
+    }
+
+    fn status(&self) -> Status {
+        let now = self.now();
+        let near = self
+            .active
+            .values()
+            .filter(|active| active.job.state == State::Waiting)
+            .map(|active| active.job.due)
+            .min();
+        let next_due = near.or_else(|| self.store.next_wake(now.wall).ok().flatten());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started.wall.to_string(),
+            jobs: self.store.counts().unwrap_or_default(),
+            in_memory: self.active.len(),
+            next_due: next_due.map(|at| at.to_string()),
+            servers: self.servers.iter().map(|(name, server)| (name.clone(), server.status())).collect(),
+            store: StoreStatus {
+                path: self.state_dir.display().to_string(),
+                error: self.store_error.clone(),
+                behind: self.active.values().filter(|active| active.is_dirty()).count(),
+            },
+            schedule_error: self.schedule_error.clone(),
+        }
+    }
+}
+
+/// The instant that a submission asks for. Only the schedule file may name one that has passed.
+fn due(when: When, by: &By, now: Now) -> Result<UtcMs, Refusal> {
+    match when {
+        When::Now => Ok(now.wall),
+        When::In(pause) => Ok(now.wall + pause),
+        When::At(at) if at > now.wall || *by == By::Schedule => Ok(at),
+        When::At(at) => Err(refusal(
+            RefusalKind::Invalid,
+            format!("the time {at} has passed"),
+            "give a time to come, or end the meeting now with --now (\"now\": true)",
+        )),
+    }
+}
+
+fn new_id(now: Now) -> JobId {
+    let ms = u64::try_from(now.wall.0).unwrap_or(0);
+    let nanos = u32::try_from(ms % 1_000).unwrap_or(0) * 1_000_000;
+    JobId(Uuid::new_v7(Timestamp::from_unix(NoContext, ms / 1_000, nanos)))
+}
+
+/// The same request, word for word, has the same fingerprint.
+fn fingerprint(submission: &Submission) -> String {
+    let text = serde_json::to_vec(submission).expect("a submission is plain data");
+    Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn stale(job: &Job, expected: u64) -> Refusal {
+    refusal(
+        RefusalKind::StaleRevision,
+        format!("job {} has revision {}, not {expected}", job.id.short(), job.revision),
+        format!("read it again: adjourn show {}", job.id.short()),
+    )
+}
+
+fn in_the_way(conflict: Conflict) -> Refusal {
+    refusal(RefusalKind::Conflict, conflict.what, conflict.hint)
+}
+
+fn store_failed(error: StoreError) -> Refusal {
+    refusal(
+        RefusalKind::StoreFailed,
+        error.to_string(),
+        "nothing was changed; free space on that disk (or see the daemon's log), then try again; accepted deadlines still fire",
+    )
+}

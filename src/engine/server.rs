@@ -1,0 +1,282 @@
+//! One server as the engine sees it: its lane, what is remembered of it, its probes; and the calls made there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::active::announce;
+use super::api::{Notice, ServerStatus};
+use super::core::{Core, Inner};
+use super::lane::Lane;
+use crate::config::settings::ServerSettings;
+use crate::job::{Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, Limits, Now, Purpose, ServerName};
+use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target};
+use crate::store::Change;
+
+/// A server whose last probe failed is probed again this often.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// What is remembered of a server is written at most this often, unless it matters at once.
+const REMEMBER_EVERY: Duration = Duration::from_secs(10);
+/// An end call without a durable claim waits this long for it, then leaves all the same.
+const CLAIM_WAIT: Duration = Duration::from_millis(250);
+/// Instances that were called at and are no witnesses any more; the oldest are dropped.
+const NO_WITNESSES: usize = 4_096;
+
+pub(super) struct Server {
+    pub platform: Arc<dyn Platform>,
+    pub limits: Limits,
+    pub lane: Lane,
+    memory: Memory,
+    memory_saved: Option<BootMs>,
+    /// Instances that we called at: their vanishing says nothing about the server.
+    called: VecDeque<InstanceId>,
+    probe_at: Option<BootMs>,
+    probing: bool,
+    summary: String,
+    reachable: Option<bool>,
+    alarm: Option<String>,
+    ends_sent: u64,
+    looks_sent: u64,
+}
+
+impl Server {
+    pub fn new(platform: Arc<dyn Platform>, settings: &ServerSettings, memory: Memory, now: Now) -> Server {
+        Server {
+            platform,
+            limits: settings.limits.clone(),
+            lane: Lane::new(settings.max_concurrent),
+            memory: memory.rebased(now),
+            memory_saved: None,
+            called: VecDeque::new(),
+            probe_at: Some(now.boot),
+            probing: false,
+            summary: "not asked yet".to_owned(),
+            reachable: None,
+            alarm: None,
+            ends_sent: 0,
+            looks_sent: 0,
+        }
+    }
+
+    /// After a reload: new settings, the same queue and memory.
+    pub fn replace(&mut self, platform: Arc<dyn Platform>, settings: &ServerSettings, now: Now) {
+        self.platform = platform;
+        self.limits = settings.limits.clone();
+        self.lane.set_max_concurrent(settings.max_concurrent);
+        self.probe_at = Some(now.boot);
+        self.alarm = None;
+    }
+
+    pub fn wake(&self, now: BootMs) -> Option<BootMs> {
+        let probe = self.probe_at.filter(|_| !self.probing);
+        [self.lane.round_at(now), probe].into_iter().flatten().min()
+    }
+
+    pub fn status(&self) -> ServerStatus {
+        ServerStatus {
+            platform: self.platform.kind().to_owned(),
+            summary: self.summary.clone(),
+            reachable: self.reachable,
+            alarm: self.alarm.clone(),
+            ends_in_flight: self.lane.ends_in_flight(),
+            ends_queued: self.lane.ends_queued(),
+            looks_queued: self.lane.looks_queued(),
+            ends_sent: self.ends_sent,
+            looks_sent: self.looks_sent,
+        }
+    }
+
+    fn note_called(&mut self, instance: &InstanceId) {
+        if self.called.contains(instance) {
+            return;
+        }
+        if self.called.len() == NO_WITNESSES {
+            self.called.pop_front();
+        }
+        self.called.push_back(instance.clone());
+        self.memory.forget_witnesses(&self.called);
+    }
+}
+
+/// What `judge` has to know of a job.
+fn target(job: &Job, purpose: Purpose) -> Target {
+    Target {
+        job: job.id,
+        meeting: job.meeting.clone(),
+        purpose,
+        instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
+        pin: job.pin.clone(),
+        end_sent: job.calls.sent > 0 || job.calls.lost,
+        ends_clean: !job.calls.unclean,
+        since: job.pin.as_ref().map(|pin| pin.last_live).or(job.began),
+    }
+}
+
+impl Core {
+    /// Gives every end call that may leave now its last word.
+    pub(super) fn pump_ends(&mut self, name: &ServerName) {
+        while let Some(server) = self.servers.get_mut(name)
+            && let Some(id) = server.lane.next_end()
+        {
+            let platform = server.platform.clone();
+            let sends = match self.active.get_mut(&id) {
+                Some(active) if active.is_locked() => {
+                    active.missed_slot = true;
+                    false
+                }
+                Some(active) => {
+                    let aim = active.job.pin.as_ref().map_or(Aim::Meeting, |pin| platform.aim(pin));
+                    let ends = active.job.ends;
+                    self.step(id, Event::Slot { aim });
+                    self.active.get(&id).is_some_and(|active| active.job.ends > ends)
+                }
+                None => false,
+            };
+            if !sends && let Some(server) = self.servers.get_mut(name) {
+                server.lane.end_answered();
+            }
+        }
+    }
+
+    /// Sends an end call. The decision has been made; only a claim that is not durable yet may delay it, and not for long.
+    pub(super) fn call(&mut self, id: JobId, attempt: u32, aim: Aim, resend: bool) {
+        let now = self.now().wall;
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let Some(pin) = active.job.pin.clone() else { return };
+        let (name, due) = (active.job.server.clone(), active.job.due);
+        let on_time = attempt == 1 && now <= due + CLAIM_WAIT;
+        let durable = (!on_time && !active.claim_is_durable()).then(|| {
+            let (tell, told) = oneshot::channel();
+            active.claim_waiters.push(tell);
+            told
+        });
+        let call = EndCall { job: id, meeting: active.job.meeting.clone(), pin, attempt, resend };
+        let Some(server) = self.servers.get_mut(&name) else { return };
+        server.ends_sent += 1;
+        server.note_called(&call.pin.instance);
+        let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
+        self.tasks.spawn(async move {
+            if let Some(told) = durable {
+                // Told, or waited long enough: a slow disk delays no end.
+                let _ = tokio::time::timeout(CLAIM_WAIT, told).await;
+            }
+            let answer = if clock.now().wall < due {
+                EndAnswer::Unreachable { why: "the clock was set back before due".to_owned(), sent: false }
+            } else {
+                tracing::debug!(%aim, attempt, job = %call.job.short(), "end call leaves");
+                platform.end(&call).await
+            };
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::Answered { server: name, job: call.job, attempt, answer });
+        });
+    }
+
+    /// Starts a round of looks, if one may start.
+    pub(super) fn pump_looks(&mut self, name: &ServerName) {
+        let now = self.now();
+        let Some(server) = self.servers.get_mut(name) else { return };
+        let wanted = server.lane.start_round(now.boot);
+        if wanted.is_empty() {
+            return;
+        }
+        let targets: Vec<Target> = wanted
+            .into_iter()
+            .filter_map(|(id, purpose)| {
+                let job = &self.active.get(&id)?.job;
+                job.run.looking.map(|_| target(job, purpose))
+            })
+            .collect();
+        if targets.is_empty() {
+            return server.lane.round_done(now.boot, Duration::ZERO, true);
+        }
+        server.looks_sent += 1;
+        let (platform, inbox, server) = (server.platform.clone(), self.inbox.clone(), name.clone());
+        self.tasks.spawn(async move {
+            let round = platform.look(&targets).await;
+            let _ = inbox.send(Inner::Round { server, targets, round });
+        });
+    }
+
+    pub(super) fn round_done(&mut self, name: &ServerName, targets: &[Target], round: Round) {
+        let now = self.now();
+        let Some(server) = self.servers.get_mut(name) else { return };
+        let answered = !round.trouble.contains_key("");
+        server.lane.round_done(now.boot, round.received.since(round.sent), answered);
+        server.reachable = Some(answered);
+        let judgement = server.platform.judge(&server.memory, &round, targets);
+        let mut memory = judgement.memory;
+        memory.forget_witnesses(&server.called);
+        let urgent = memory.differs_materially(&server.memory);
+        server.memory = memory;
+        let stale = server.memory_saved.is_none_or(|at| now.boot >= at + REMEMBER_EVERY);
+        if urgent || stale {
+            server.memory_saved = Some(now.boot);
+            let change = Change::Remember { server: name.clone(), memory: server.memory.clone() };
+            // What could not be written is written with the next round.
+            self.store.commit(vec![change], Box::new(|_| ()));
+        }
+        for alarm in judgement.alarms {
+            self.server_alarm(name, alarm);
+        }
+        let (sent, received) = (self.believed(round.sent), self.believed(round.received));
+        for (target, verdict) in targets.iter().zip(judgement.verdicts) {
+            let event = Event::Looked { purpose: target.purpose, sent, received, verdict };
+            self.step(target.job, event);
+        }
+    }
+
+    pub(super) fn pump_probe(&mut self, name: &ServerName) {
+        let now = self.now().boot;
+        let Some(server) = self.servers.get_mut(name) else { return };
+        if server.probing || server.probe_at.is_none_or(|at| at > now) {
+            return;
+        }
+        server.probing = true;
+        let (platform, inbox, server) = (server.platform.clone(), self.inbox.clone(), name.clone());
+        self.tasks.spawn(async move {
+            let result = platform.probe().await;
+            let _ = inbox.send(Inner::Probed { server, result });
+        });
+    }
+
+    pub(super) fn probed(&mut self, name: &ServerName, result: Result<Probe, Fault>) {
+        let now = self.now().boot;
+        let Some(server) = self.servers.get_mut(name) else { return };
+        server.probing = false;
+        server.probe_at = result.is_err().then(|| now + PROBE_EVERY);
+        match result {
+            Ok(probe) => {
+                tracing::info!(server = %name, "{}", probe.summary);
+                server.summary = probe.summary;
+                server.reachable = Some(true);
+                server.alarm = None;
+            }
+            Err(Fault::Unreachable(why)) => {
+                if server.reachable != Some(false) {
+                    tracing::warn!(server = %name, "cannot be reached: {why}");
+                }
+                server.summary = why;
+                server.reachable = Some(false);
+            }
+            Err(Fault::Misconfigured(why)) => {
+                server.reachable = Some(true);
+                self.server_alarm(name, why);
+            }
+        }
+    }
+
+    /// Says once what an operator should hear about a server.
+    fn server_alarm(&mut self, name: &ServerName, why: String) {
+        let Some(server) = self.servers.get_mut(name) else { return };
+        if server.alarm.as_ref() == Some(&why) {
+            return;
+        }
+        server.alarm = Some(why.clone());
+        let at = self.now().wall.to_string();
+        let notice =
+            Notice { event: "server-alarm".to_owned(), text: why, at, server: name.clone(), job: None };
+        announce(&self.events, vec![notice]);
+    }
+}
