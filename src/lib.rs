@@ -9,6 +9,7 @@
 //! | [`store`] | the durable queue; the only place that knows sled | decides about a job |
 //! | [`platform`] | one file or folder a meeting platform: requests, answers, `judge` | decides about a job |
 //! | [`engine`] | the due loop, one lane a server, recovery, drain | knows a platform by name |
+//! | [`control`] | HTTP over the Unix socket | acknowledges what is not durable |
 //! | [`config`] | TOML in three stages, every problem at once; secrets | keeps a secret in a string |
 //! | [`clock`] | the only place that reads the time | |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
@@ -18,7 +19,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod engine;
+pub mod exit;
 pub mod housekeeping;
 pub mod job;
 pub mod platform;

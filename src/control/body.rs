@@ -1,0 +1,232 @@
+//! The bodies of requests, checked: field by field on reading, as a whole on use.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::problem::Problem;
+use super::{MAX_ID_BYTES, parse_instant};
+use crate::engine::api::{Submission, When};
+use crate::job::{By, Change, Expect, InstanceId, LimitsPatch, MeetingId, Now, Origin, ServerName, UtcMs};
+
+/// An instant with its zone, as text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instant(pub UtcMs);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Instant, D::Error> {
+        parse_instant(&String::deserialize(d)?).map(Instant).map_err(D::Error::custom)
+    }
+}
+
+/// A duration as people write it: `90m`, `1h 30m`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(d)?;
+        humantime::parse_duration(&text).map(Span).map_err(|error| {
+            D::Error::custom(format!("{text:?} is no duration such as \"90m\" or \"1h 30m\": {error}"))
+        })
+    }
+}
+
+/// `POST /v1/jobs`, and `PUT /v1/jobs/by-key/...`, where the path names the server.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Submit {
+    server: Option<ServerName>,
+    meeting: MeetingId,
+    at: Option<Instant>,
+    r#in: Option<Span>,
+    #[serde(default)]
+    now: bool,
+    instance: Option<InstanceId>,
+    late_limit: Option<Span>,
+    give_up_after: Option<Span>,
+    prove_within: Option<Span>,
+    overdue_after: Option<Span>,
+    resend_after: Option<Span>,
+    keep_closed: Option<Span>,
+    expect: Option<Expect>,
+}
+
+impl Submit {
+    /// Without a `server` in the body, `in_path` names it; with both, they must agree.
+    pub(super) fn submission(
+        self,
+        in_path: Option<ServerName>,
+        key: Option<String>,
+        origin: Origin,
+        by: By,
+        now: Now,
+    ) -> Result<Submission, Problem> {
+        let when = self.when(now)?;
+        let limits = self.limits();
+        let server = match (self.server, in_path) {
+            (Some(body), Some(path)) if body != path => {
+                let detail = format!("the body: server: is {body}, but the path says {path}");
+                return Err(Problem::invalid(detail, "leave it out of the body"));
+            }
+            (body, path) => body.or(path).ok_or_else(|| {
+                Problem::invalid("the body: missing field `server`", "name a server of the configuration")
+            })?,
+        };
+        validate(&server, &self.meeting)?;
+        if let Some(instance) = &self.instance {
+            check_id("instance", instance.as_str())?;
+        }
+        Ok(Submission { server, meeting: self.meeting, when, only: self.instance, limits, key, origin, by })
+    }
+
+    fn when(&self, now: Now) -> Result<When, Problem> {
+        match (self.at, self.r#in, self.now) {
+            (Some(Instant(at)), None, false) => in_range(at).map(When::At),
+            (None, Some(Span(wait)), false) => in_range(now.wall + wait).map(|_| When::In(wait)),
+            (None, None, true) => Ok(When::Now),
+            _ => Err(Problem::invalid(
+                "the body: exactly one of `at`, `in` and `now` must say when",
+                "for instance \"in\": \"45m\"",
+            )),
+        }
+    }
+
+    fn limits(&self) -> LimitsPatch {
+        let span = |given: Option<Span>| given.map(|Span(duration)| duration);
+        LimitsPatch {
+            late_limit: span(self.late_limit),
+            give_up_after: span(self.give_up_after),
+            prove_within: span(self.prove_within),
+            overdue_after: span(self.overdue_after),
+            resend_after: span(self.resend_after),
+            keep_closed: span(self.keep_closed),
+            expect: self.expect,
+        }
+    }
+}
+
+/// `PATCH /v1/jobs/{id}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Move {
+    at: Option<Instant>,
+    r#in: Option<Span>,
+}
+
+impl Move {
+    pub(super) fn change(self, now: Now) -> Result<Change, Problem> {
+        match (self.at, self.r#in) {
+            (Some(Instant(at)), None) => future("at", at, now).map(|to| Change::Move { to }),
+            (None, Some(Span(wait))) => in_range(now.wall + wait).map(|to| Change::Move { to }),
+            _ => Err(Problem::invalid(
+                "the body: exactly one of `at` and `in` must say the new time",
+                "for instance \"in\": \"45m\"",
+            )),
+        }
+    }
+}
+
+/// `POST .../extend`, of a job or of a meeting.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Extend {
+    by: Option<Span>,
+    until: Option<Instant>,
+}
+
+impl Extend {
+    pub(super) fn change(self, now: Now) -> Result<Change, Problem> {
+        match (self.by, self.until) {
+            (Some(Span(by)), None) if by.is_zero() => {
+                Err(Problem::invalid("the body: by: must be longer than 0s", "for instance \"by\": \"10m\""))
+            }
+            (Some(Span(by)), None) => in_range(now.wall + by).map(|_| Change::Extend { by }),
+            (None, Some(Instant(until))) => future("until", until, now).map(|to| Change::Move { to }),
+            _ => Err(Problem::invalid(
+                "the body: exactly one of `by` and `until` must say how far",
+                "for instance \"by\": \"10m\"",
+            )),
+        }
+    }
+}
+
+/// `POST .../hold`; without `for`, until it is released.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hold {
+    r#for: Option<Span>,
+}
+
+impl Hold {
+    pub(super) fn change(self, now: Now) -> Result<Change, Problem> {
+        let until = self.r#for.map(|Span(wait)| in_range(now.wall + wait)).transpose()?;
+        Ok(Change::Hold { until })
+    }
+}
+
+/// `POST .../release`: to the old time, now, or to a new one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Release {
+    #[serde(default)]
+    now: bool,
+    #[serde(alias = "at")]
+    until: Option<Instant>,
+}
+
+impl Release {
+    pub(super) fn change(self, now: Now) -> Result<Change, Problem> {
+        let due = match (self.now, self.until) {
+            (true, None) => Some(now.wall),
+            (false, Some(Instant(until))) => Some(future("until", until, now)?),
+            (false, None) => None,
+            (true, Some(_)) => {
+                return Err(Problem::invalid(
+                    "the body: `now` and `until` exclude each other",
+                    "leave one out",
+                ));
+            }
+        };
+        Ok(Change::Release { due })
+    }
+}
+
+/// `fire` and `reload` take no arguments.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// The names in a request: are they such as a server and a meeting can have?
+pub(super) fn validate(server: &ServerName, meeting: &MeetingId) -> Result<(), Problem> {
+    check_id("server", server.as_str())?;
+    check_id("meeting", meeting.as_str())
+}
+
+fn check_id(field: &str, id: &str) -> Result<(), Problem> {
+    if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
+        let detail = format!(
+            "the body: {field}: must be 1 to {MAX_ID_BYTES} bytes without control characters, not {id:?}"
+        );
+        return Err(Problem::invalid(detail, "give the id as the platform knows it"));
+    }
+    Ok(())
+}
+
+fn future(field: &str, at: UtcMs, now: Now) -> Result<UtcMs, Problem> {
+    if at < now.wall {
+        let detail = format!("the body: {field}: {at} has passed");
+        return Err(Problem::invalid(detail, "to end it at once, fire it"));
+    }
+    in_range(at)
+}
+
+fn in_range(at: UtcMs) -> Result<UtcMs, Problem> {
+    if at > UtcMs::MAX {
+        return Err(Problem::invalid(
+            "the body: the time lies too far ahead",
+            "give a time before the year 9999",
+        ));
+    }
+    Ok(at)
+}

@@ -1,0 +1,246 @@
+//! The routes of jobs.
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::body::{Extend, Hold, Instant, Move, Nothing, Release, Submit};
+use super::extract::{
+    Body, Params, Segments, checked_key, idempotency_key, if_match, no_if_match, no_such_job,
+};
+use super::peer::Peer;
+use super::problem::Problem;
+use super::wire::{History, JobAnswer, Page};
+use super::{App, DEFAULT_PAGE, MAX_PAGE};
+use crate::engine::api::Receipt;
+use crate::job::{Change, HistoryLine, Job, JobId, JobView, Origin, Outcome, ServerName, State as JobState};
+use crate::store::Filter;
+
+type Answer = Result<Response, Problem>;
+
+/// `POST /v1/jobs`: 201 with a new job, 200 with the one that the idempotency key made before.
+pub(super) async fn submit(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    Body(body): Body<Submit>,
+) -> Answer {
+    no_if_match(&headers)?;
+    let key = idempotency_key(&headers)?;
+    let submission = body.submission(None, key, origin(&headers), peer.into(), app.service.now())?;
+    let receipt = app.service.submit(submission).await?;
+    Ok(receipt_answer(&app, &receipt))
+}
+
+/// `PUT /v1/jobs/by-key/{server}/{key}`: the job of this key is made, or moved.
+pub(super) async fn put(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Segments((server, key)): Segments<(ServerName, String)>,
+    headers: HeaderMap,
+    Body(body): Body<Submit>,
+) -> Answer {
+    no_if_match(&headers)?;
+    let key = checked_key(&key)?;
+    if idempotency_key(&headers)?.is_some_and(|in_header| in_header != key) {
+        return Err(Problem::bad_request(
+            "the Idempotency-Key header and the key in the path differ",
+            "leave the header out: the path names the key",
+        ));
+    }
+    let submission =
+        body.submission(Some(server), Some(key), origin(&headers), peer.into(), app.service.now())?;
+    let receipt = app.service.put(submission).await?;
+    Ok(receipt_answer(&app, &receipt))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    #[serde(default, deserialize_with = "states")]
+    state: Vec<JobState>,
+    server: Option<ServerName>,
+    #[serde(default, deserialize_with = "outcomes")]
+    outcome: Vec<Outcome>,
+    since: Option<Instant>,
+    until: Option<Instant>,
+    limit: Option<usize>,
+    before: Option<JobId>,
+}
+
+/// `GET /v1/jobs`: a page, newest first.
+pub(super) async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Answer {
+    let limit = params.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        let detail = format!("the query: limit: must be 1 to {MAX_PAGE}, not {limit}");
+        return Err(Problem::bad_request(detail, "take the next page with before="));
+    }
+    let filter = Filter {
+        states: params.state,
+        server: params.server,
+        outcomes: params.outcome,
+        since: params.since.map(|Instant(at)| at),
+        until: params.until.map(|Instant(at)| at),
+    };
+    let before = params.before;
+    // One more than asked for tells whether there is a next page.
+    let mut jobs = app.scan(move |store| store.page(&filter, before, limit + 1)).await?;
+    let more = jobs.len() > limit;
+    jobs.truncate(limit);
+    let next = jobs.last().filter(|_| more).map(|job| job.id);
+    let now = app.service.now();
+    let jobs = jobs.iter().map(|job| JobView::new(job, now)).collect();
+    Ok(Json(Page { jobs, next }).into_response())
+}
+
+/// `GET /v1/jobs/{id}`: the whole story.
+pub(super) async fn show(State(app): State<App>, Segments(id): Segments<String>) -> Answer {
+    let job = app.job(&id).await?;
+    let (server, meeting) = (job.server.clone(), job.meeting.clone());
+    let others = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
+    let answer = JobAnswer::with_history(&job, &others, app.service.now());
+    Ok((etag(job.revision), Json(answer)).into_response())
+}
+
+/// `GET /v1/jobs/{id}/history`.
+pub(super) async fn history(State(app): State<App>, Segments(id): Segments<String>) -> Answer {
+    let job = app.job(&id).await?;
+    let history = job.history.recent.iter().map(HistoryLine::new).collect();
+    let answer = History { id: job.id, left_out: job.history.left_out, history };
+    Ok((etag(job.revision), Json(answer)).into_response())
+}
+
+/// `PATCH /v1/jobs/{id}`: a new time.
+pub(super) async fn move_to(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    Body(body): Body<Move>,
+) -> Answer {
+    let change = body.change(app.service.now())?;
+    app.change(&id, peer, &headers, change).await
+}
+
+/// `DELETE /v1/jobs/{id}`.
+pub(super) async fn cancel(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+) -> Answer {
+    app.change(&id, peer, &headers, Change::Cancel).await
+}
+
+pub(super) async fn fire(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    Body(Nothing {}): Body<Nothing>,
+) -> Answer {
+    app.change(&id, peer, &headers, Change::Fire).await
+}
+
+pub(super) async fn hold(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    Body(body): Body<Hold>,
+) -> Answer {
+    let change = body.change(app.service.now())?;
+    app.change(&id, peer, &headers, change).await
+}
+
+pub(super) async fn release(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    Body(body): Body<Release>,
+) -> Answer {
+    let change = body.change(app.service.now())?;
+    app.change(&id, peer, &headers, change).await
+}
+
+pub(super) async fn extend(
+    State(app): State<App>,
+    peer: ConnectInfo<Peer>,
+    Segments(id): Segments<String>,
+    headers: HeaderMap,
+    Body(body): Body<Extend>,
+) -> Answer {
+    let change = body.change(app.service.now())?;
+    app.change(&id, peer, &headers, change).await
+}
+
+impl App {
+    async fn job(&self, given: &str) -> Result<Job, Problem> {
+        let id = self.resolve(given).await?;
+        self.read(move |store| store.get(id)).await?.ok_or_else(|| no_such_job(given))
+    }
+
+    async fn change(
+        &self,
+        given: &str,
+        ConnectInfo(peer): ConnectInfo<Peer>,
+        headers: &HeaderMap,
+        change: Change,
+    ) -> Answer {
+        let if_match = if_match(headers)?;
+        let id = self.resolve(given).await?;
+        let receipt = self.service.change(id, if_match, change, peer.into()).await?;
+        let answer = JobAnswer::new(&receipt.job, &receipt.others, self.service.now());
+        Ok((etag(receipt.job.revision), Json(answer)).into_response())
+    }
+}
+
+fn receipt_answer(app: &App, receipt: &Receipt) -> Response {
+    let job = &receipt.job;
+    let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
+    let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id)).expect("a UUID is printable");
+    let answer = JobAnswer::new(job, &receipt.others, app.service.now());
+    (status, [(header::LOCATION, location)], etag(job.revision), Json(answer)).into_response()
+}
+
+fn etag(revision: u64) -> [(HeaderName, HeaderValue); 1] {
+    let value = HeaderValue::try_from(format!("\"{revision}\"")).expect("digits are printable");
+    [(header::ETAG, value)]
+}
+
+/// Our own command line says who it is; whoever else comes is the API.
+fn origin(headers: &HeaderMap) -> Origin {
+    let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+    match agent {
+        Some(agent) if agent.starts_with(super::CLI_AGENT.as_bytes()) => Origin::Cli,
+        _ => Origin::Api,
+    }
+}
+
+fn states<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<JobState>, D::Error> {
+    words(d, "state", &JobState::ALL.map(|state| (state.as_str(), state)))
+}
+
+fn outcomes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Outcome>, D::Error> {
+    words(d, "outcome", &Outcome::ALL.map(|outcome| (outcome.as_str(), outcome)))
+}
+
+/// Words with commas between them, each one of a known few.
+fn words<'de, D: Deserializer<'de>, T: Copy>(
+    d: D,
+    what: &str,
+    known: &[(&str, T)],
+) -> Result<Vec<T>, D::Error> {
+    let text = String::deserialize(d)?;
+    let one = |word: &str| {
+        let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            D::Error::custom(format!("{word:?} is no {what}; there are {}", names.join(", ")))
+        })
+    };
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(one).collect()
+}

@@ -1,0 +1,183 @@
+//! HTTP/1.1 and JSON on a Unix socket, so that `curl --unix-socket` and every language can talk to the daemon.
+//!
+//! This module knows HTTP, and nothing of how a deadline is kept: it turns requests into calls of
+//! [`Service`] and answers into documents. Who may connect is decided by the mode and the
+//! group of the socket; who did connect (`SO_PEERCRED`) is written into the history of what they change.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `listen` | the socket file: stale, live, somebody else's |
+//! | `peer` | connections: how many, how idle, whose |
+//! | `extract`, `body`, `instant` | what comes in, checked |
+//! | `jobs`, `servers`, `events` | the routes |
+//! | `wire` | what goes out; the command line reads it with the same types |
+//! | `problem` | every refusal, as RFC 9457 documents with a hint |
+//!
+//! Bounds, all of them named below: connections, event streams, scans of the store at once, bytes of a body, seconds of
+//! a request, seconds of the drain. A request that is cut off may have taken effect; the idempotency key tells.
+//! Deliberately absent: authentication beyond the socket's, TLS, TCP.
+
+mod body;
+mod events;
+mod extract;
+mod instant;
+mod jobs;
+mod listen;
+mod peer;
+mod problem;
+mod servers;
+pub mod wire;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::future::{IntoFuture, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::api::Service;
+use crate::store::{Store, StoreError};
+
+pub use instant::{InstantError, parse_instant, resolve_local};
+pub use listen::{ListenError, group_name, listen};
+
+use peer::{Bounded, Peer};
+use problem::Problem;
+
+/// Clients connected at once; more of them wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 64;
+/// Of these, event streams: some connections must remain for short requests.
+pub const MAX_EVENT_STREAMS: usize = 48;
+/// Reads of the store at once that may go through many jobs.
+pub const MAX_SCANS: usize = 4;
+/// Bytes of a request's body.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// From the head of a request to the head of its answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing moves for so long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// An event stream says something at least so often. Well below [`IDLE_TIMEOUT`].
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Requests at work get so long when the daemon stops.
+pub const DRAIN: Duration = Duration::from_secs(5);
+/// Bytes of an idempotency key.
+pub const MAX_KEY_BYTES: usize = 128;
+/// Bytes of the id of a meeting or of an instance.
+pub const MAX_ID_BYTES: usize = 256;
+/// Jobs on one page.
+pub const MAX_PAGE: usize = 1000;
+pub const DEFAULT_PAGE: usize = 100;
+/// Jobs named in the answer to an ambiguous id.
+pub const MAX_CANDIDATES: usize = 10;
+/// How the `User-Agent` of our own command line begins.
+pub const CLI_AGENT: &str = "adjourn-cli/";
+
+/// Serves until `shutdown`, then lets requests at work finish for at most [`DRAIN`]. Event streams end at once.
+pub async fn serve(listener: UnixListener, service: Arc<dyn Service>, shutdown: CancellationToken) {
+    serve_within(listener, service, shutdown, REQUEST_TIMEOUT, DRAIN).await;
+}
+
+async fn serve_within(
+    listener: UnixListener,
+    service: Arc<dyn Service>,
+    shutdown: CancellationToken,
+    request: Duration,
+    drain: Duration,
+) {
+    let routes = router(App::new(service, shutdown.clone()), request);
+    let make_service = routes.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(Bounded::new(listener), make_service)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    let out_of_patience = async {
+        shutdown.cancelled().await;
+        timeout(drain, pending::<()>()).await
+    };
+    tokio::select! {
+        _ = server => {}
+        _ = out_of_patience => tracing::warn!("control requests still at work after {drain:?} are cut off"),
+    }
+}
+
+/// What every handler shares.
+#[derive(Clone)]
+struct App {
+    service: Arc<dyn Service>,
+    scans: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl App {
+    fn new(service: Arc<dyn Service>, shutdown: CancellationToken) -> App {
+        let scans = Arc::new(Semaphore::new(MAX_SCANS));
+        let streams = Arc::new(Semaphore::new(MAX_EVENT_STREAMS));
+        App { service, scans, streams, shutdown }
+    }
+
+    /// A read of a few records, off the async threads: the store may go to the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let store = self.service.store();
+        let answer = tokio::task::spawn_blocking(move || read(&*store)).await;
+        answer.map_err(|_| Problem::internal("the reader of the store died"))?.map_err(Problem::from)
+    }
+
+    /// A read that may go through all jobs: few of these at once, also when their clients have left.
+    async fn scan<T: Send + 'static>(
+        &self,
+        scan: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = self.scans.clone().acquire_owned().await.expect("nobody closes this semaphore");
+        self.read(move |store| {
+            let _held = permit;
+            scan(store)
+        })
+        .await
+    }
+}
+
+fn router(app: App, bound: Duration) -> Router {
+    Router::new()
+        .route("/v1/status", get(servers::status))
+        .route("/v1/reload", post(servers::reload))
+        .route("/v1/servers/{server}/meetings", get(servers::meetings))
+        .route("/v1/servers/{server}/meetings/{meeting}/extend", post(servers::extend_meeting))
+        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/v1/jobs/by-key/{server}/{key}", put(jobs::put))
+        .route("/v1/jobs/{id}", get(jobs::show).patch(jobs::move_to).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/history", get(jobs::history))
+        .route("/v1/jobs/{id}/fire", post(jobs::fire))
+        .route("/v1/jobs/{id}/hold", post(jobs::hold))
+        .route("/v1/jobs/{id}/release", post(jobs::release))
+        .route("/v1/jobs/{id}/extend", post(jobs::extend))
+        .route("/v1/events", get(events::events))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(bound, in_time))
+        .with_state(app)
+}
+
+/// Answers within the bound. The body of an event stream comes after its head and is not timed.
+async fn in_time(State(bound): State<Duration>, request: Request, next: Next) -> Response {
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let answer = timeout(bound, next.run(request)).await;
+    let answer = answer.unwrap_or_else(|_| Problem::timed_out(bound).into_response());
+    tracing::debug!(%what, status = answer.status().as_u16(), "control request");
+    answer
+}

@@ -1,0 +1,95 @@
+//! The routes of servers and of the daemon itself.
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::body::{Extend, Nothing};
+use super::extract::{Body, Segments, no_if_match};
+use super::peer::Peer;
+use super::problem::Problem;
+use super::wire::{Extended, Meeting, Meetings, Refused, Reloaded};
+use crate::job::{By, Change, JobView, MeetingId, ServerName};
+
+type Answer = Result<Response, Problem>;
+
+/// `GET /v1/status`.
+pub(super) async fn status(State(app): State<App>) -> Answer {
+    Ok(Json(app.service.status().await?).into_response())
+}
+
+/// `POST /v1/reload`.
+pub(super) async fn reload(State(app): State<App>, Body(Nothing {}): Body<Nothing>) -> Answer {
+    let changes = app.service.reload().await?;
+    Ok(Json(Reloaded { changes }).into_response())
+}
+
+/// `GET /v1/servers/{name}/meetings`: what is live there, with its open deadlines.
+pub(super) async fn meetings(State(app): State<App>, Segments(server): Segments<ServerName>) -> Answer {
+    let live = app.service.meetings(&server).await?;
+    let name = server.clone();
+    let with_deadlines = app.scan(move |store| {
+        let one = |live: crate::platform::LiveMeeting| {
+            let jobs = store.of_meeting(&name, &live.meeting)?;
+            Ok(Meeting::new(live, &jobs))
+        };
+        live.into_iter().map(one).collect()
+    });
+    Ok(Json(Meetings { server, meetings: with_deadlines.await? }).into_response())
+}
+
+/// `POST /v1/servers/{server}/meetings/{meeting}/extend`: all its open deadlines.
+pub(super) async fn extend_meeting(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Segments((server, meeting)): Segments<(ServerName, MeetingId)>,
+    headers: HeaderMap,
+    Body(body): Body<Extend>,
+) -> Answer {
+    no_if_match(&headers)?;
+    let change = body.change(app.service.now())?;
+    // In a task of its own: a client that leaves must not leave half of the deadlines behind.
+    let work = async move { extend_all(&app, server, meeting, change, peer.into()).await };
+    let answer = tokio::spawn(work).await;
+    let extended = answer.map_err(|_| Problem::internal("the work on the meeting died"))??;
+    Ok(Json(extended).into_response())
+}
+
+/// Refused as a whole only where no deadline could be moved.
+async fn extend_all(
+    app: &App,
+    server: ServerName,
+    meeting: MeetingId,
+    change: Change,
+    by: By,
+) -> Result<Extended, Problem> {
+    let what = format!("{server}/{meeting}");
+    let open = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
+    if open.is_empty() {
+        let hint = "submit one with `adjourn end`";
+        return Err(Problem::not_found(format!("{what} has no open deadline"), hint));
+    }
+    let mut extended = Extended { jobs: Vec::new(), refused: Vec::new() };
+    let mut first_refusal = None;
+    for job in open {
+        match app.service.change(job.id, None, change.clone(), by.clone()).await {
+            Ok(receipt) => extended.jobs.push(JobView::new(&receipt.job, app.service.now())),
+            Err(refusal) => {
+                let problem = Problem::from(refusal);
+                extended.refused.push(Refused {
+                    id: job.id,
+                    status: problem.status(),
+                    detail: problem.detail().to_owned(),
+                    hint: problem.hint().to_owned(),
+                });
+                first_refusal.get_or_insert(problem);
+            }
+        }
+    }
+    match first_refusal {
+        Some(problem) if extended.jobs.is_empty() => Err(problem),
+        _ => Ok(extended),
+    }
+}

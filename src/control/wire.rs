@@ -1,0 +1,125 @@
+//! What goes out, and what the command line reads: one set of types for both sides.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{HistoryLine, InstanceId, Job, JobId, JobView, MeetingId, Now, ServerName, State, UtcMs};
+use crate::platform::LiveMeeting;
+
+/// A job as the answer to a read or a change of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct JobAnswer {
+    #[serde(flatten)]
+    pub job: JobView,
+    /// Other open deadlines of the same meeting, earliest first.
+    #[serde(default)]
+    pub others: Vec<Deadline>,
+    /// Entries that the bounded history has dropped from its middle.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub history_left_out: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl JobAnswer {
+    pub(super) fn new(job: &Job, others: &[Job], now: Now) -> JobAnswer {
+        let others = others.iter().filter(|other| other.id != job.id).map(Deadline::of).collect();
+        JobAnswer { job: JobView::new(job, now), others, history_left_out: 0 }
+    }
+
+    /// With the whole story.
+    pub(super) fn with_history(job: &Job, others: &[Job], now: Now) -> JobAnswer {
+        JobAnswer {
+            job: JobView::with_history(job, now),
+            history_left_out: job.history.left_out,
+            ..JobAnswer::new(job, others, now)
+        }
+    }
+}
+
+/// A deadline in a few words.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Deadline {
+    pub id: JobId,
+    #[serde(with = "crate::job::rfc3339")]
+    pub due: UtcMs,
+    pub state: State,
+}
+
+impl Deadline {
+    pub(super) fn of(job: &Job) -> Deadline {
+        Deadline { id: job.id, due: job.due, state: job.state }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    pub jobs: Vec<JobView>,
+    /// Pass it as `before` for the next page; absent on the last one.
+    pub next: Option<JobId>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct History {
+    pub id: JobId,
+    pub left_out: u32,
+    pub history: Vec<HistoryLine>,
+}
+
+/// What is live on a server now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Meetings {
+    pub server: ServerName,
+    pub meetings: Vec<Meeting>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Meeting {
+    pub meeting: MeetingId,
+    pub instance: InstanceId,
+    /// From strangers: sanitise before showing.
+    pub name: String,
+    #[serde(with = "crate::job::rfc3339_option")]
+    pub started_at: Option<UtcMs>,
+    pub participants: Option<u32>,
+    /// Its open deadlines, earliest first.
+    pub deadlines: Vec<Deadline>,
+}
+
+impl Meeting {
+    pub(super) fn new(live: LiveMeeting, jobs: &[Job]) -> Meeting {
+        let LiveMeeting { meeting, instance, name, started_at, participants } = live;
+        let deadlines = jobs.iter().map(Deadline::of).collect();
+        Meeting { meeting, instance, name, started_at, participants, deadlines }
+    }
+}
+
+/// What became of the deadlines of a meeting that were extended together.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Extended {
+    pub jobs: Vec<JobView>,
+    pub refused: Vec<Refused>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    pub id: JobId,
+    pub status: u16,
+    pub detail: String,
+    pub hint: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// One line a change.
+    pub changes: Vec<String>,
+}
+
+/// A refusal, as the command line reads it.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct ProblemDocument {
+    pub detail: String,
+    #[serde(default)]
+    pub hint: String,
+}
