@@ -11,6 +11,7 @@
 //! | [`engine`] | the due loop, one lane a server, recovery, drain | knows a platform by name |
 //! | [`control`] | HTTP over the Unix socket | acknowledges what is not durable |
 //! | [`config`] | TOML in three stages, every problem at once; secrets | keeps a secret in a string |
+//! | [`sandbox`] | simulated platforms, faults included, and the truth about them | leaves loopback |
 //! | [`clock`] | the only place that reads the time | |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
@@ -25,6 +26,7 @@ pub mod exit;
 pub mod housekeeping;
 pub mod job;
 pub mod platform;
+pub mod sandbox;
 pub mod schedule;
 pub mod store;
 pub mod systemd;
