@@ -10,17 +10,21 @@
 //! | [`platform`] | one file or folder a meeting platform: requests, answers, `judge` | decides about a job |
 //! | [`engine`] | the due loop, one lane a server, recovery, drain | knows a platform by name |
 //! | [`control`] | HTTP over the Unix socket | acknowledges what is not durable |
+//! | [`cli`] | one file a subcommand; a client of `control` | prints a stranger's string uncleaned |
 //! | [`config`] | TOML in three stages, every problem at once; secrets | keeps a secret in a string |
 //! | [`sandbox`] | simulated platforms, faults included, and the truth about them | leaves loopback |
+//! | [`daemon`] | start and drain, in that order | |
 //! | [`clock`] | the only place that reads the time | |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod engine;
 pub mod exit;
 pub mod housekeeping;
@@ -31,3 +35,16 @@ pub mod schedule;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+
+use std::path::Path;
+
+/// The whole program.
+pub fn main() -> std::process::ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    // The daemon runs itself again to take a first look at its store.
+    if args.next().is_some_and(|first| first == store::CHECK_ARG) {
+        let generation = args.next().unwrap_or_default();
+        return store::check_child_main(Path::new(&generation));
+    }
+    cli::run().into()
+}

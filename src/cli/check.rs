@@ -1,0 +1,62 @@
+//! `adjourn check`: the start-up code, without the start. Reports every problem at once.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::clock;
+use crate::config::{self, DEFAULT_PATH, Diagnostics, Environment};
+use crate::exit::ExitCode;
+
+/// Width of a line where nobody says how wide the terminal is.
+const PLAIN_WIDTH: usize = 140;
+
+/// Read the schedule files as the daemon would, and report every problem at once
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Schedule files, or directories with schedule.toml and schedule.d/*.toml [default: /etc/adjourn]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
+    let paths = paths_or_default(args.files.clone());
+    let loaded = config::load(&paths, &Environment::process(), clock::system_now().wall);
+    let found = &loaded.diagnostics;
+    if args.json {
+        cx.out.json(&found.items())?;
+    } else {
+        if !found.is_empty() {
+            cx.out.note(render(found));
+        }
+        cx.out.line(conclusion(&loaded))?;
+    }
+    Ok(if loaded.settings.is_some() { ExitCode::Done } else { ExitCode::Config })
+}
+
+pub fn paths_or_default(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    if paths.is_empty() { vec![PathBuf::from(DEFAULT_PATH)] } else { paths }
+}
+
+/// All findings, in colour where somebody looks at them.
+pub fn render(found: &Diagnostics) -> String {
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    found.render(colour, PLAIN_WIDTH)
+}
+
+fn conclusion(loaded: &config::Loaded) -> String {
+    match &loaded.settings {
+        Some(settings) => format!(
+            "good: {} servers, {} deadlines; {}",
+            settings.servers.len(),
+            settings.entries.len(),
+            loaded.diagnostics.summary(),
+        ),
+        None => loaded.diagnostics.summary(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What every command is given: the way to the daemon, the way out, the zone, the clock.
+
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Color, Output};
+use super::say;
+use crate::clock;
+use crate::control::wire::{Deadline, JobAnswer};
+use crate::job::{JobView, Now, UtcMs};
+
+pub struct Context {
+    socket: PathBuf,
+    pub out: Output,
+    /// Times are read and shown in this zone.
+    pub zone: TimeZone,
+    clock: fn() -> Now,
+}
+
+impl Context {
+    pub fn standard(socket: PathBuf, color: Color) -> Context {
+        let out = Output::standard(color);
+        Context { socket, out, zone: TimeZone::system(), clock: clock::system_now }
+    }
+
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.socket)
+    }
+
+    pub fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// `18:00:00 CET, in 45m`.
+    pub fn moment(&self, at: UtcMs) -> String {
+        say::moment(at, &self.zone, self.now())
+    }
+
+    pub fn sentence(&self, job: &JobView) -> String {
+        say::sentence(job, &self.zone, self.now())
+    }
+
+    /// What became of the job by a change, and which other deadlines its meeting has.
+    pub fn report(&mut self, answer: &JobAnswer) -> Result<(), Failure> {
+        let sentence = self.sentence(&answer.job);
+        self.out.line(sentence)?;
+        self.others(answer)
+    }
+
+    /// The other deadlines of the same meeting: the earliest of all wins.
+    pub fn others(&mut self, answer: &JobAnswer) -> Result<(), Failure> {
+        for other in &answer.others {
+            let wins = if other.due < answer.job.due { "; it comes first" } else { "" };
+            let deadline = self.deadline(other);
+            self.out.line(format_args!("another deadline of this meeting: {deadline}{wins}"))?;
+        }
+        Ok(())
+    }
+
+    /// `1a2b3c4d at 18:00:00 CET, in 45m (waiting)`.
+    pub fn deadline(&self, deadline: &Deadline) -> String {
+        format!("{} at {} ({})", deadline.id.short(), self.moment(deadline.due), deadline.state)
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// Talks to this socket at the fake daemon's time, in Berlin.
+    pub(crate) fn test(socket: PathBuf, out: Output) -> Context {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        Context { socket, out, zone, clock: || crate::control::fake::NOW }
+    }
+}

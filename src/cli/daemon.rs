@@ -1,0 +1,137 @@
+//! `adjourn daemon`: reads the schedule, starts, waits for signals, drains.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use listenfd::ListenFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::check;
+use super::failure::Failure;
+use crate::clock;
+use crate::config::{self, Environment, Settings};
+use crate::daemon::{Daemon, Options};
+use crate::engine::api::Service;
+use crate::exit::ExitCode;
+use crate::store::Checker;
+use crate::{systemd, telemetry};
+
+/// Run the daemon
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// A schedule file, or a directory with schedule.toml and schedule.d/*.toml [default: /etc/adjourn]
+    #[arg(long, value_name = "PATH", env = "ADJOURN_CONFIG", value_delimiter = ':')]
+    config: Vec<PathBuf>,
+    /// Where the queue lives, instead of what the schedule file says
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// Where the settings come from, at the start and at every reload.
+#[derive(Clone, Debug)]
+struct Source {
+    paths: Vec<PathBuf>,
+    state_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
+}
+
+/// `socket` is what `--socket` or `ADJOURN_SOCKET` says, if they say anything.
+pub fn run(args: Args, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    telemetry::init();
+    let source = Source { paths: check::paths_or_default(args.config), state_dir: args.state_dir, socket };
+    let settings = match source.read() {
+        Ok(settings) => settings,
+        Err(complaint) => {
+            anstream::eprintln!("{complaint}");
+            return Ok(ExitCode::Config);
+        }
+    };
+    run_to_the_end(settings, source).map_err(|error| Failure::new(ExitCode::Temporary, format!("{error:#}")))
+}
+
+fn run_to_the_end(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let code = runtime.block_on(serve(settings, source))?;
+    // What still runs now (a name look-up, say) must not keep the process.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let options = Options {
+        settings,
+        reread: Arc::new(move || source.read()),
+        checker: Checker::Child,
+        inherited: ListenFd::from_env().take_unix_listener(0).context("the socket that was handed over")?,
+    };
+    let mut daemon = match Daemon::start(options).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            anstream::eprintln!("error: {error}");
+            return Ok(error.exit_code());
+        }
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    let reloads = tokio::spawn(reload_on(hangup, daemon.handle.clone()));
+    let code = tokio::select! {
+        _ = terminate.recv() => ExitCode::Done,
+        _ = interrupt.recv() => ExitCode::Done,
+        error = daemon.failed() => {
+            tracing::error!(%error, "the engine failed; the next start takes everything up again");
+            ExitCode::Refused
+        }
+    };
+    reloads.abort();
+    tracing::info!("stopping");
+    tokio::select! {
+        () = daemon.drain() => Ok(code),
+        _ = terminate.recv() => Ok(at_once()),
+        _ = interrupt.recv() => Ok(at_once()),
+    }
+}
+
+/// A second signal: no more waiting. What was under way is looked at first after the next start.
+fn at_once() -> ExitCode {
+    tracing::warn!("asked a second time to stop: stopping at once");
+    ExitCode::Temporary
+}
+
+async fn reload_on(mut hangup: Signal, handle: crate::engine::Handle) {
+    while hangup.recv().await.is_some() {
+        systemd::reloading();
+        match handle.reload().await {
+            Ok(lines) => tracing::info!(changes = lines.len(), "the schedule was read again"),
+            Err(refusal) => {
+                tracing::error!(
+                    "the schedule was NOT read again, the old one goes on: {refusal} ({})",
+                    refusal.hint
+                );
+            }
+        }
+        systemd::ready();
+    }
+}
+
+impl Source {
+    /// The settings, or everything that is wrong with them as `check` would print it.
+    fn read(&self) -> Result<Settings, String> {
+        let loaded = config::load(&self.paths, &Environment::process(), clock::system_now().wall);
+        let complaint = check::render(&loaded.diagnostics);
+        let Some(mut settings) = loaded.settings else { return Err(complaint) };
+        if !loaded.diagnostics.is_empty() {
+            tracing::info!("the schedule file has notes:\n{complaint}");
+        }
+        if let Some(state_dir) = &self.state_dir {
+            settings.state_dir =
+                std::path::absolute(state_dir).map_err(|error| format!("--state-dir: {error}"))?;
+        }
+        if let Some(socket) = &self.socket {
+            settings.socket = std::path::absolute(socket).map_err(|error| format!("--socket: {error}"))?;
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,142 @@
+//! Instants, durations and jobs in words.
+
+use std::time::Duration;
+
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+
+use super::output::Tone;
+use super::text::clean;
+use crate::job::{JobView, Now, Outcome, State, UtcMs};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// `18:00:00 CET`; with the day unless that is today.
+pub fn absolute(at: UtcMs, zone: &TimeZone, now: Now) -> String {
+    let (at, today) = (zoned(at, zone), zoned(now.wall, zone).date());
+    let format = if at.date() == today { "%H:%M:%S %Z" } else { "%a %Y-%m-%d %H:%M:%S %Z" };
+    at.strftime(format).to_string()
+}
+
+/// `in 45m`, `3m ago`, `now`.
+pub fn relative(at: UtcMs, now: Now) -> String {
+    let ms = at.ms_since(now.wall);
+    let distance = Duration::from_millis(ms.unsigned_abs());
+    if distance < Duration::from_millis(500) {
+        return "now".to_owned();
+    }
+    let distance = span(distance);
+    if ms > 0 { format!("in {distance}") } else { format!("{distance} ago") }
+}
+
+/// `18:00:00 CET, in 45m`.
+pub fn moment(at: UtcMs, zone: &TimeZone, now: Now) -> String {
+    format!("{}, {}", absolute(at, zone, now), relative(at, now))
+}
+
+/// `2026-12-01 18:00:00.125 CET`: for the story of a job.
+pub fn exact(at: UtcMs, zone: &TimeZone) -> String {
+    zoned(at, zone).strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string()
+}
+
+/// The time of day with milliseconds.
+pub fn clock(at: UtcMs, zone: &TimeZone) -> String {
+    zoned(at, zone).strftime("%H:%M:%S%.3f").to_string()
+}
+
+/// The two largest units, to the second: `2d 4h`, `1h 30m`, `59s`.
+pub fn span(distance: Duration) -> String {
+    let seconds = distance.as_millis().saturating_add(500) / 1000;
+    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+    let units = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (1, "s")];
+    let largest = units.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(units.len() - 1);
+    let (unit, name) = units[largest];
+    let first = format!("{}{name}", seconds / unit);
+    match units.get(largest + 1) {
+        Some((smaller, name)) if seconds % unit / smaller > 0 => {
+            format!("{first} {}{name}", seconds % unit / smaller)
+        }
+        _ => first,
+    }
+}
+
+/// What will become of a job, or what became of it, with the absolute and the relative time.
+pub fn sentence(job: &JobView, zone: &TimeZone, now: Now) -> String {
+    let (what, id) = (meeting(job), job.id.short());
+    let due = moment(job.due, zone, now);
+    match job.state {
+        State::Waiting if job.due <= now.wall => format!("ends {what} now; job {id}"),
+        State::Waiting => format!("ends {what} at {due}; job {id}"),
+        State::Held => {
+            let until = match job.held_until {
+                Some(until) => format!("until {}", moment(until, zone, now)),
+                None => "until it is released".to_owned(),
+            };
+            let was = if job.due <= now.wall { "was" } else { "is" };
+            format!("holds {what} {until} (it {was} due at {due}); job {id}")
+        }
+        State::Ending | State::Confirming => format!("is ending {what}, due at {due}; job {id}"),
+        State::Guarding => format!("{what} is over and is kept closed; job {id}"),
+        State::Done => format!("{}: {what}, due at {due}: {}; job {id}", outcome(job), clean(&job.reason)),
+    }
+}
+
+/// The outcome, or the state while there is none.
+pub fn outcome(job: &JobView) -> &'static str {
+    job.outcome.map_or(job.state.as_str(), Outcome::as_str)
+}
+
+/// The outcome in its colour.
+pub fn painted_outcome(job: &JobView) -> String {
+    let tone = match job.outcome {
+        Some(Outcome::Ended | Outcome::AlreadyOver) => Tone::Good,
+        Some(Outcome::Unconfirmed | Outcome::Failed | Outcome::Missed) => Tone::Bad,
+        Some(Outcome::Absent | Outcome::Superseded | Outcome::Cancelled) => Tone::Doubtful,
+        None if job.overdue || job.alarm.is_some() => Tone::Bad,
+        None => return outcome(job).to_owned(),
+    };
+    tone.paint(outcome(job))
+}
+
+/// `campus/math-101`, cleaned.
+pub fn meeting(job: &JobView) -> String {
+    format!("{}/{}", clean(job.server.as_str()), clean(job.meeting.as_str()))
+}
+
+fn zoned(at: UtcMs, zone: &TimeZone) -> Zoned {
+    at.timestamp().to_zoned(zone.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fake::NOW;
+
+    #[test]
+    fn absolute_times_have_the_zone_and_the_day_where_it_matters() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let day = Duration::from_secs(DAY);
+        assert_eq!(absolute(NOW.wall, &zone, NOW), "17:15:00 CET");
+        assert_eq!(absolute(NOW.wall + day, &zone, NOW), "Wed 2026-12-02 17:15:00 CET");
+        assert_eq!(absolute(NOW.wall - day * 150, &zone, NOW), "Sat 2026-07-04 18:15:00 CEST");
+        assert_eq!(exact(UtcMs(NOW.wall.0 + 7), &zone), "2026-12-01 17:15:00.007 CET");
+    }
+
+    #[test]
+    fn relative_times_keep_two_units() {
+        let check = |ms: i64, expected: &str| {
+            assert_eq!(relative(UtcMs(NOW.wall.0 + ms), NOW), expected);
+        };
+        check(0, "now");
+        check(-499, "now");
+        check(1_000, "in 1s");
+        check(44 * 60_000 + 59_990, "in 45m");
+        check(-90_000, "1m 30s ago");
+        check(5_400_000, "in 1h 30m");
+        check(3_600_000 + 20_000, "in 1h");
+        check(2 * 86_400_000 + 4 * 3_600_000 + 59_000, "in 2d 4h");
+        check(-1_400_000 * 86_400_000, "1400000d ago");
+    }
+}

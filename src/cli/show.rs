@@ -1,0 +1,139 @@
+//! `adjourn show`.
+
+use super::client::typed;
+use super::context::Context;
+use super::failure::Failure;
+use super::say;
+use super::text::clean;
+use crate::control::wire::JobAnswer;
+use crate::exit::ExitCode;
+use crate::job::{HistoryLine, JobView};
+
+/// Show the whole story of a job, with times and reasons
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The job: its whole id, or its last 8 characters
+    id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
+    let answer = cx.client()?.get(&["jobs", &args.id], &[]).await?;
+    if args.json {
+        cx.out.json(&answer)?;
+        return Ok(ExitCode::Done);
+    }
+    let answer: JobAnswer = typed(&answer)?;
+    tell(&answer, cx)?;
+    Ok(ExitCode::Done)
+}
+
+fn tell(answer: &JobAnswer, cx: &mut Context) -> Result<(), Failure> {
+    let job = &answer.job;
+    cx.out.line(format_args!("{}  {}", say::meeting(job), say::painted_outcome(job)))?;
+    for (name, value) in facts(job, cx) {
+        cx.out.line(format_args!("  {name:<11} {value}"))?;
+    }
+    cx.others(answer)?;
+    cx.out.line("")?;
+    for line in job.history.iter().flatten() {
+        let text = history_line(line, cx);
+        cx.out.line(text)?;
+    }
+    if answer.history_left_out > 0 {
+        cx.out.note(format_args!("{} entries from the middle are not kept", answer.history_left_out));
+    }
+    Ok(())
+}
+
+fn facts(job: &JobView, cx: &Context) -> Vec<(&'static str, String)> {
+    let exact = |at| say::exact(at, &cx.zone);
+    let with_distance = |at| format!("{} ({})", exact(at), say::relative(at, cx.now()));
+    let mut facts = vec![("job", job.id.to_string()), ("due", with_distance(job.due))];
+    if !job.reason.is_empty() {
+        facts.push(("reason", clean(&job.reason)));
+    }
+    facts.extend(job.alarm.as_ref().map(|why| ("alarm", clean(why))));
+    facts.extend(job.overdue.then(|| ("overdue", "still alive long after due".to_owned())));
+    facts.extend(job.held_until.map(|at| ("held until", with_distance(at))));
+    facts.extend(job.instance.as_ref().map(|instance| ("instance", clean(instance.as_str()))));
+    facts.extend(job.armed_at.map(|at| ("armed", exact(at))));
+    facts.extend(job.end_sent_at.map(|at| {
+        let late = job.lateness_ms.map_or_else(String::new, |ms| format!(" ({ms} ms after due)"));
+        ("end sent", format!("{}{late}", exact(at)))
+    }));
+    facts.extend(job.accepted_at.map(|at| ("accepted", exact(at))));
+    facts.extend(job.proven_at.map(|at| ("proven", exact(at))));
+    facts.extend(job.reopened_at.map(|at| ("reopened", exact(at))));
+    facts.extend(job.next_at.map(|at| ("next", with_distance(at))));
+    facts.push(("made", format!("end calls: {}, looks: {}", job.ends, job.looks)));
+    facts.push(("origin", format!("{}, submitted {}", clean(&job.origin), exact(job.submitted_at))));
+    facts
+}
+
+fn history_line(line: &HistoryLine, cx: &Context) -> String {
+    let (event, text) = (clean(&line.event), clean(&line.text));
+    format!("{}  {event:<14} {text}", say::exact(line.at, &cx.zone))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::output::Output;
+    use crate::control::fake::{NOW, concluded, job};
+    use crate::control::wire::Deadline;
+    use crate::job::{Outcome, State, UtcMs};
+
+    #[test]
+    fn the_whole_story() {
+        let at = |ms: i64| UtcMs(NOW.wall.0 + ms);
+        let line =
+            |ms, event: &str, text: &str| HistoryLine { at: at(ms), event: event.into(), text: text.into() };
+        let told = concluded(job(1, "math", Duration::ZERO), Outcome::Ended, "");
+        let job = JobView {
+            reason: "proven gone".into(),
+            instance: Some("a\u{202e}b".into()),
+            armed_at: Some(at(-9_875)),
+            end_sent_at: Some(at(2)),
+            accepted_at: Some(at(31)),
+            proven_at: Some(at(3_100)),
+            lateness_ms: Some(2),
+            next_at: Some(at(60_000)),
+            ends: 1,
+            looks: 4,
+            history: Some(vec![
+                line(-9_875, "looked", "live,\nas expected"),
+                line(2, "end-sent", "aimed at a"),
+            ]),
+            ..JobView::new(&told, NOW)
+        };
+        let others =
+            vec![Deadline { id: crate::control::fake::id(2), due: at(3_600_000), state: State::Held }];
+        let (output, out, err) = Output::captured(None);
+        let mut cx = Context::test("/nowhere".into(), output);
+        tell(&JobAnswer { job, others, history_left_out: 3 }, &mut cx).unwrap();
+        insta::assert_snapshot!(out.text(), @r"
+        campus/math  ended
+          job         019a0000-0000-7000-8000-000000000001
+          due         2026-12-01 17:15:00.000 CET (now)
+          reason      proven gone
+          instance    a\u{202e}b
+          armed       2026-12-01 17:14:50.125 CET
+          end sent    2026-12-01 17:15:00.002 CET (2 ms after due)
+          accepted    2026-12-01 17:15:00.031 CET
+          proven      2026-12-01 17:15:03.100 CET
+          next        2026-12-01 17:16:00.000 CET (in 1m)
+          made        end calls: 1, looks: 4
+          origin      api, submitted 2026-12-01 17:15:00.000 CET
+        another deadline of this meeting: 00000002 at 18:15:00 CET, in 1h (held)
+
+        2026-12-01 17:14:50.125 CET  looked         live,␊as expected
+        2026-12-01 17:15:00.002 CET  end-sent       aimed at a
+        ");
+        assert_eq!(err.text(), "3 entries from the middle are not kept\n");
+    }
+}

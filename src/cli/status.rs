@@ -1,0 +1,90 @@
+//! `adjourn status`.
+
+use super::client::typed;
+use super::context::Context;
+use super::failure::Failure;
+use super::output::Tone;
+use super::table::table;
+use super::text::clean;
+use crate::control::parse_instant;
+use crate::engine::api::{ServerStatus, Status};
+use crate::exit::ExitCode;
+
+/// Show how the daemon and its servers are
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
+    let answer = cx.client()?.get(&["status"], &[]).await?;
+    if args.json {
+        cx.out.json(&answer)?;
+        return Ok(ExitCode::Done);
+    }
+    let status: Status = typed(&answer)?;
+    let since = instant(&status.started_at, cx);
+    cx.out.line(format_args!("adjourn {}, pid {}, since {since}", clean(&status.version), status.pid))?;
+    cx.out.line(format_args!("jobs      {}", jobs(&status)))?;
+    let next = status.next_due.as_ref().map_or_else(|| "nothing is planned".to_owned(), |at| instant(at, cx));
+    cx.out.line(format_args!("next      {next}"))?;
+    cx.out.line(format_args!("store     {}", store(&status)))?;
+    if let Some(error) = &status.schedule_error {
+        cx.out.line(format_args!("schedule  {} {}", Tone::Bad.paint("refused:"), clean(error)))?;
+    }
+    if status.servers.is_empty() {
+        cx.out.note("no servers are configured");
+        return Ok(ExitCode::Done);
+    }
+    let rows = status.servers.iter().map(|(name, server)| row(name.as_str(), server)).collect();
+    let table = table(&cx.out, &["SERVER", "PLATFORM", "REACHED", "ENDS", "LOOKS", "SUMMARY"], rows);
+    cx.out.line("")?;
+    cx.out.line(table)?;
+    Ok(ExitCode::Done)
+}
+
+fn instant(text: &str, cx: &Context) -> String {
+    parse_instant(text).map_or_else(|_| clean(text), |at| cx.moment(at))
+}
+
+fn jobs(status: &Status) -> String {
+    let counts: Vec<String> = status.jobs.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+    format!("{counts}; {} in memory", status.in_memory)
+}
+
+fn store(status: &Status) -> String {
+    let path = clean(&status.store.path);
+    match &status.store.error {
+        Some(error) => {
+            let behind = status.store.behind;
+            format!("{path}: {} {} ({behind} changes not written)", Tone::Bad.paint("failing:"), clean(error))
+        }
+        None => path,
+    }
+}
+
+fn row(name: &str, server: &ServerStatus) -> Vec<String> {
+    let reached = match server.reachable {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not yet",
+    };
+    let summary = match &server.alarm {
+        Some(alarm) => format!("ALARM: {}", clean(alarm)),
+        None => clean(&server.summary),
+    };
+    vec![
+        clean(name),
+        clean(&server.platform),
+        reached.to_owned(),
+        format!(
+            "{} sent, {} in flight, {} queued",
+            server.ends_sent, server.ends_in_flight, server.ends_queued
+        ),
+        format!("{} sent, {} queued", server.looks_sent, server.looks_queued),
+        summary,
+    ]
+}

@@ -1,0 +1,139 @@
+//! The daemon from start to drain. `adjourn daemon` and `adjourn demo` both run this.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SystemClock;
+use crate::config::settings::Settings;
+use crate::control::{self, ListenError};
+use crate::engine::api::Refusal;
+use crate::engine::{self, Handle, Reread, Setup};
+use crate::exit::ExitCode;
+use crate::housekeeping;
+use crate::store::{Checker, OpenError, Queue};
+use crate::systemd;
+
+/// How long clients may take to hear their last answers.
+const DRAIN_CLIENTS: Duration = Duration::from_secs(6);
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Socket(#[from] ListenError),
+    #[error("{} ({})", .0.detail, .0.hint)]
+    Schedule(Refusal),
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl StartError {
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            StartError::Store(OpenError::Held { .. }) => ExitCode::Temporary,
+            StartError::Socket(ListenError::InUse { .. }) => ExitCode::Temporary,
+            _ => ExitCode::Config,
+        }
+    }
+}
+
+/// A daemon that runs.
+pub struct Daemon {
+    pub handle: Handle,
+    shutdown: CancellationToken,
+    engine: JoinHandle<io::Result<()>>,
+    control: JoinHandle<()>,
+    store: Arc<Queue>,
+    housekeeping: tokio_cron_scheduler::JobScheduler,
+}
+
+/// What a daemon is started with.
+pub struct Options {
+    pub settings: Settings,
+    /// Reads the schedule files anew, for a reload.
+    pub reread: Arc<Reread>,
+    /// How the store is checked before it is opened.
+    pub checker: Checker,
+    /// A socket that systemd opened for us.
+    pub inherited: Option<StdListener>,
+}
+
+impl Daemon {
+    pub async fn start(options: Options) -> Result<Daemon, StartError> {
+        let Options { settings, reread, checker, inherited } = options;
+        let clock = Arc::new(SystemClock);
+        let shutdown = CancellationToken::new();
+        let store = open_store(&settings, checker).await?;
+        let listener = listen(&settings, inherited)?;
+        let housekeeping = housekeeping::start(store.clone(), clock.clone(), settings.retention).await?;
+        let setup = Setup {
+            clock,
+            store: store.clone(),
+            state_dir: settings.state_dir.clone(),
+            socket: settings.socket.clone(),
+            reread,
+        };
+        let (handle, engine) =
+            engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;
+        let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
+        tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
+        systemd::ready();
+        Ok(Daemon { handle, shutdown, engine, control, store, housekeeping })
+    }
+
+    /// Resolves if the engine has ended by itself, which only a failing kernel timer makes it do.
+    pub async fn failed(&mut self) -> io::Error {
+        match (&mut self.engine).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => io::Error::other("the engine ended unasked"),
+            Err(error) => io::Error::other(error),
+        }
+    }
+
+    /// Stops: no new work, answers under way are waited for (bounded), everything known is written.
+    pub async fn drain(mut self) {
+        systemd::stopping();
+        self.shutdown.cancel();
+        if !self.engine.is_finished()
+            && let Ok(Err(error)) = (&mut self.engine).await
+        {
+            tracing::error!(%error, "the engine ended badly");
+        }
+        if tokio::time::timeout(DRAIN_CLIENTS, &mut self.control).await.is_err() {
+            tracing::warn!("some clients did not take their last answer in time");
+        }
+        if let Err(error) = self.housekeeping.shutdown().await {
+            tracing::debug!(%error, "the housekeeping did not stop");
+        }
+        let store = self.store;
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            tracing::error!("the store was not closed cleanly");
+        }
+    }
+}
+
+async fn open_store(settings: &Settings, checker: Checker) -> Result<Arc<Queue>, StartError> {
+    let dir = settings.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Queue::open(&dir, checker)).await;
+    Ok(Arc::new(opened.map_err(anyhow::Error::from)??))
+}
+
+fn listen(settings: &Settings, inherited: Option<StdListener>) -> Result<UnixListener, StartError> {
+    match inherited {
+        Some(listener) => {
+            listener.set_nonblocking(true).map_err(anyhow::Error::from)?;
+            Ok(UnixListener::from_std(listener).map_err(anyhow::Error::from)?)
+        }
+        None => {
+            Ok(control::listen(&settings.socket, settings.socket_mode, settings.socket_group.as_deref())?)
+        }
+    }
+}

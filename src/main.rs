@@ -1,0 +1,5 @@
+//! The `adjourn` binary. Everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    adjourn::main()
+}
