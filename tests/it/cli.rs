@@ -1,0 +1,134 @@
+//! The command line against a running daemon: an operator's first hour.
+
+use std::process::Stdio;
+
+use adjourn::sandbox::NewMeeting;
+
+use crate::harness::{Bed, id_of};
+
+#[test]
+fn who_is_live_end_one_extend_it_and_see_what_happened() {
+    let bed = Bed::start();
+    bed.create_meeting(NewMeeting { participants: 7, ..NewMeeting::new("math-101") });
+    bed.create("physics-1");
+    let (code, live) = bed.says(&["meetings", "campus"]);
+    assert_eq!(code, 0, "{live}");
+    assert!(live.contains("math-101") && live.contains("physics-1") && live.contains('7'), "{live}");
+
+    let (code, said) = bed.says(&["end", "campus", "math-101", "--in", "5m"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("campus/math-101") && said.contains("5m"), "{said}");
+    let job = bed.json(&["list"])["jobs"][0].clone();
+    let id = id_of(&job);
+    let short = &id[id.len() - 8..];
+    assert!(said.contains(short), "the id is named: {said}");
+
+    let (code, said) = bed.says(&["extend", short, "10m"]);
+    assert_eq!(code, 0, "{said}");
+    let (code, story) = bed.says(&["show", short]);
+    assert_eq!(code, 0);
+    assert!(story.contains("submitted") && story.contains("moved"), "{story}");
+
+    let (code, said) = bed.says(&["fire", short]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(bed.says(&["wait", short, "--timeout", "30s"]).0, 1, "too young to belong: the next class");
+}
+
+#[test]
+fn extend_by_meeting_moves_every_deadline_of_it() {
+    let bed = Bed::start();
+    bed.create("math-101");
+    let first = bed.end_in("math-101", "1h");
+    let (code, said) = bed.says(&["end", "campus", "math-101", "--in", "2h"]);
+    assert_eq!(code, 0);
+    assert!(said.contains(&first[first.len() - 8..]), "the other deadline is named: {said}");
+    let before: Vec<String> = dues(&bed);
+    assert_eq!(bed.says(&["extend", "campus", "math-101", "30m"]).0, 0);
+    let after = dues(&bed);
+    assert_eq!(after.len(), 2);
+    assert!(before.iter().zip(&after).all(|(before, after)| before < after), "{before:?} {after:?}");
+}
+
+fn dues(bed: &Bed) -> Vec<String> {
+    let list = bed.json(&["list"]);
+    list["jobs"].as_array().unwrap().iter().map(|job| job["due"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn hold_release_and_cancel() {
+    let bed = Bed::start();
+    let id = bed.end_in("math-101", "1h");
+    assert_eq!(bed.json(&["hold", &id])["state"], "held");
+    assert_eq!(bed.json(&["release", &id])["state"], "waiting");
+    assert_eq!(bed.json(&["cancel", &id])["outcome"], "cancelled");
+    let (code, said) = bed.says(&["extend", &id, "5m"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cancelled") && said.contains("adjourn show"), "{said}");
+    assert_eq!(bed.says(&["wait", &id]).0, 1);
+}
+
+#[test]
+fn wait_tells_by_its_exit_code() {
+    let bed = Bed::start();
+    let absent = bed.end_in("nobody-here", "200ms");
+    assert_eq!(bed.says(&["wait", &absent, "--timeout", "30s"]).0, 1);
+    assert_eq!(bed.says(&["wait", &absent, "--absent-ok"]).0, 0);
+    let far = bed.end_in("math-101", "1h");
+    assert_eq!(bed.says(&["wait", &far, "--timeout", "300ms"]).0, 75);
+}
+
+#[test]
+fn end_now_and_wait_ends_a_meeting_that_has_been_there_for_a_while() {
+    let bed = Bed::start();
+    bed.create_meeting(NewMeeting { created_ago_ms: 600_000, ..NewMeeting::new("math-101") });
+    let (code, said) = bed.says(&["end", "campus", "math-101", "--now", "--wait"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("ended"), "{said}");
+    assert!(!bed.truth().instances("math-101")[0].alive());
+}
+
+#[test]
+fn a_dry_run_submits_nothing() {
+    let bed = Bed::start();
+    let (code, said) = bed.says(&["end", "campus", "math-101", "--in", "5m", "--dry-run"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(bed.json(&["list"])["jobs"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_status_names_the_server_and_the_store() {
+    let bed = Bed::start();
+    bed.end_in("math-101", "1h");
+    let status = bed.json(&["status"]);
+    assert_eq!(status["jobs"]["waiting"], 1, "{status:#}");
+    assert_eq!(status["servers"]["campus"]["platform"], "bigbluebutton");
+    let (code, said) = bed.says(&["status"]);
+    assert_eq!(code, 0);
+    assert!(said.contains("campus"), "{said}");
+}
+
+#[test]
+fn a_broken_pipe_is_no_error() {
+    let bed = Bed::start();
+    for n in 0..50 {
+        bed.end_in(&format!("meeting-{n}"), "1h");
+    }
+    let mut list = bed.command(&["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(list.stdout.take());
+    let output = list.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{:?}", crate::harness::text(&output.stderr));
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_program_itself() {
+    let bed = crate::harness::Plan::default().lay();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, said) = bed.says(&["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(said.contains("extend"), "{shell}");
+    }
+    let (code, said) = bed.says(&["man"]);
+    assert_eq!(code, 0);
+    assert!(said.contains(".TH"), "{said}");
+}

@@ -1,0 +1,17 @@
+//! One integration binary: the real `adjourn` against a sandbox whose truth the tests know.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that panics has failed, and says so"
+)]
+
+mod bad_input;
+mod cli;
+mod control;
+mod crash;
+mod faults;
+mod harness;
+mod readme;
+mod signals;
