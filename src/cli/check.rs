@@ -52,11 +52,15 @@ pub fn render(found: &Diagnostics) -> String {
 fn conclusion(loaded: &config::Loaded) -> String {
     match &loaded.settings {
         Some(settings) => format!(
-            "good: {} servers, {} deadlines; {}",
-            settings.servers.len(),
-            settings.entries.len(),
+            "good: {}, {}; {}",
+            count(settings.servers.len(), "server"),
+            count(settings.entries.len(), "deadline"),
             loaded.diagnostics.summary(),
         ),
         None => loaded.diagnostics.summary(),
     }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
