@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SystemClock;
 use crate::config::settings::Settings;
 use crate::control::{self, ListenError};
-use crate::engine::api::Refusal;
+use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, Reread, Setup};
 use crate::exit::ExitCode;
 use crate::housekeeping;
@@ -38,11 +39,19 @@ pub enum StartError {
 impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            StartError::Store(OpenError::Held { .. }) => ExitCode::Temporary,
-            StartError::Socket(ListenError::InUse { .. }) => ExitCode::Temporary,
+            StartError::Store(OpenError::Held { .. }) | StartError::Other(_) => ExitCode::Temporary,
+            // A full or failing disk may recover; a restart tries again.
+            StartError::Store(OpenError::Io { source, .. }) if is_passing(source) => ExitCode::Temporary,
+            StartError::Schedule(refusal) if refusal.kind == RefusalKind::StoreFailed => ExitCode::Temporary,
+            StartError::Socket(error) => error.exit(),
             _ => ExitCode::Config,
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    full || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// A daemon that runs.

@@ -57,11 +57,14 @@ pub fn sweep(
 ) -> Result<usize, crate::store::StoreError> {
     let before = clock.now().wall - retention;
     let mut forgotten = 0;
+    let mut last = Vec::new();
     loop {
         let ids = store.done_before(before, SWEEP_BATCH)?;
-        if ids.is_empty() {
+        // The same page again: something is there that cannot be removed. The log of the store names it.
+        if ids.is_empty() || ids == last {
             return Ok(forgotten);
         }
+        last.clone_from(&ids);
         forgotten += ids.len();
         let (tell, told) = std::sync::mpsc::channel();
         let batch = ids.into_iter().map(Change::Remove).collect();

@@ -19,6 +19,7 @@ use super::api::Notice;
 use super::requests::Request;
 use super::server::Server;
 use crate::clock::{Alarm, Clock};
+use crate::config::Settings;
 use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
 use crate::platform::{Fault, Probe, Round, Target};
 use crate::store::{Change, Store, StoreError};
@@ -29,6 +30,8 @@ const HORIZON: Duration = Duration::from_secs(600);
 const PAGE: usize = 1_000;
 /// After a failed write the job is written again this much later.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// After a failed write of a schedule entry, the schedule is compared with the jobs again this much later.
+const PLAN_RETRY: Duration = Duration::from_secs(30);
 /// Messages handled before the wake-ups are looked at again.
 const BATCH: usize = 256;
 /// A clock step of more than this holds firing back ...
@@ -39,17 +42,39 @@ const HOLD_BACK: Duration = Duration::from_secs(300);
 const DRAIN_CALLS: Duration = Duration::from_secs(10);
 const DRAIN_WRITES: Duration = Duration::from_secs(5);
 
-/// Does this job keep a drain waiting?
-type IsBusy = fn(&Active) -> bool;
+/// Does something keep a drain waiting?
+type IsBusy = fn(&Core) -> bool;
 
 /// What comes back from tasks and from the store's writer.
 #[derive(Debug)]
 pub(super) enum Inner {
-    Committed { job: JobId, result: Result<(), StoreError> },
-    Submitted { job: Box<Job>, reply: super::active::Reply, result: Result<(), StoreError> },
-    Round { server: ServerName, targets: Vec<Target>, round: Round },
-    Answered { server: ServerName, job: JobId, attempt: u32, answer: EndAnswer },
-    Probed { server: ServerName, result: Result<Probe, Fault> },
+    Committed {
+        job: JobId,
+        result: Result<(), StoreError>,
+    },
+    Submitted {
+        job: Box<Job>,
+        reply: super::active::Reply,
+        result: Result<(), StoreError>,
+    },
+    Round {
+        server: ServerName,
+        targets: Vec<Target>,
+        round: Round,
+    },
+    Answered {
+        server: ServerName,
+        job: JobId,
+        attempt: u32,
+        answer: EndAnswer,
+    },
+    Probed {
+        server: ServerName,
+        epoch: u32,
+        result: Result<Probe, Fault>,
+    },
+    /// An entry of the schedule file could not be written.
+    ScheduleFailed(String),
 }
 
 pub(super) struct Core {
@@ -72,12 +97,24 @@ pub(super) struct Core {
     touched: BTreeSet<ServerName>,
     /// When the next page of jobs has to be read.
     next_load: Option<UtcMs>,
+    /// New jobs on their way to disk: durable any moment, but not acknowledged.
+    pub submitting: BTreeMap<JobId, Submitting>,
+    /// What the schedule file said last, and when to compare it again because an entry could not be written.
+    pub settings: Option<Settings>,
+    pub plan_again: Option<BootMs>,
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
     /// Wall minus boottime when last believed, and until when a step away from it is not.
     offset: i64,
     held_back: Option<BootMs>,
+}
+
+/// A new job on its way to disk.
+#[derive(Clone, Debug)]
+pub(super) struct Submitting {
+    pub server: ServerName,
+    pub from_schedule: bool,
 }
 
 /// The parts that a [`Core`] is made of.
@@ -111,6 +148,9 @@ impl Core {
             boot: BTreeSet::new(),
             touched: BTreeSet::new(),
             next_load: Some(UtcMs(0)),
+            submitting: BTreeMap::new(),
+            settings: None,
+            plan_again: None,
             unwritten: BTreeSet::new(),
             write_again: None,
             offset: now.wall.0 - now.boot.0,
@@ -164,12 +204,19 @@ impl Core {
             self.step(job, Event::Tick);
         }
         if self.write_again.is_some_and(|at| now.boot >= at) {
-            self.write_again = None;
-            for job in std::mem::take(&mut self.unwritten) {
-                self.settle(job);
-            }
+            self.write_unwritten();
+        }
+        if self.plan_again.is_some_and(|at| now.boot >= at) {
+            self.plan_once_more();
         }
         self.pump();
+    }
+
+    fn write_unwritten(&mut self) {
+        self.write_again = None;
+        for job in std::mem::take(&mut self.unwritten) {
+            self.settle(job);
+        }
     }
 
     fn take_due(&mut self, now: Now) -> Vec<JobId> {
@@ -192,20 +239,22 @@ impl Core {
     fn next_wake(&self) -> Wake {
         let now = self.now();
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
-        let boot = [self.boot.first().map(|(at, _)| *at), self.write_again, self.held_back];
+        let boot = [self.boot.first().map(|(at, _)| *at), self.write_again, self.plan_again, self.held_back];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [self.wall.first().map(|(at, _)| *at), self.next_load].into_iter().flatten().min();
         match self.held_back {
             // The timer knows only the stepped clock; the old time goes on by boottime.
             Some(_) => {
-                let wall = wall.map(|at| BootMs(at.0 - self.offset));
+                let offset = now.wall.0 - now.boot.0;
+                let wall = wall.map(|at| BootMs(at.0 - offset));
                 Wake { wall: None, boot: [boot, wall].into_iter().flatten().min() }
             }
             None => Wake { wall, boot },
         }
     }
 
-    /// The time as jobs see it. While a step is not believed, the wall clock goes on as if it had not been set.
+    /// The time as jobs see it. While a step is not believed, that is the earlier of the old time, going on, and the new
+    /// one: nothing fires that either of them holds to be early.
     pub fn now(&self) -> Now {
         self.believed(self.clock.now())
     }
@@ -213,14 +262,14 @@ impl Core {
     /// A reading of the clocks, with the wall clock that is believed now.
     pub fn believed(&self, at: Now) -> Now {
         match self.held_back {
-            Some(_) => Now { wall: UtcMs(at.boot.0 + self.offset), ..at },
+            Some(_) => Now { wall: at.wall.min(UtcMs(at.boot.0 + self.offset)), ..at },
             None => at,
         }
     }
 
     /// A step of the wall clock by more than an hour is more likely a fault than the truth: firing waits a little for the
     /// clock to come back, and says so.
-    fn watch_the_clock(&mut self) {
+    pub fn watch_the_clock(&mut self) {
         let now = self.clock.now();
         let offset = now.wall.0 - now.boot.0;
         let step_ms = offset - self.offset;
@@ -260,7 +309,8 @@ impl Core {
             let full = page.len() == PAGE;
             after = page.last().and_then(|job| Some((job.index_wake()?, job.id)));
             for job in page {
-                if !self.active.contains_key(&job.id) {
+                // A new job is taken up when its submit is answered.
+                if !self.active.contains_key(&job.id) && !self.submitting.contains_key(&job.id) {
                     self.adopt(job);
                 }
             }
@@ -268,7 +318,13 @@ impl Core {
                 break;
             }
         }
-        self.next_load = self.store.next_wake(until).ok().flatten().map(|at| at - HORIZON);
+        self.next_load = match self.store.next_wake(until) {
+            Ok(wake) => wake.map(|at| at - HORIZON),
+            Err(error) => {
+                self.store_error = Some(error.to_string());
+                Some(now.wall + WRITE_RETRY)
+            }
+        };
     }
 
     /// Takes a job from the store into memory.
@@ -358,6 +414,7 @@ impl Core {
     }
 
     fn inner(&mut self, message: Inner) {
+        self.watch_the_clock();
         match message {
             Inner::Committed { job, result } => self.committed(job, result),
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
@@ -369,7 +426,11 @@ impl Core {
                 self.step(job, Event::Answered { attempt, answer });
                 self.touched.insert(server);
             }
-            Inner::Probed { server, result } => self.probed(&server, result),
+            Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
+            Inner::ScheduleFailed(why) => {
+                self.schedule_error = Some(why);
+                self.plan_again.get_or_insert(self.now().boot + PLAN_RETRY);
+            }
         }
     }
 
@@ -386,6 +447,12 @@ impl Core {
                 announce(&self.events, notices);
                 self.store_error = None;
             }
+            (Some(Writing::Behind(_)), Err(StoreError::Revision { found: None, .. }))
+                if active.job.is_done() =>
+            {
+                // Its retention ran out meanwhile: there is nothing left to write.
+                return self.forget(id);
+            }
             (Some(Writing::Behind(_)), Err(error)) => {
                 if self.store_error.is_none() {
                     tracing::error!(%error, "a change could not be written; it is kept in memory and written again until it can be");
@@ -400,6 +467,18 @@ impl Core {
             (None, _) => {}
         }
         self.unlock(id);
+    }
+
+    /// Drops a job from memory, whatever it waits for.
+    pub fn forget(&mut self, id: JobId) {
+        let Some(active) = self.active.remove(&id) else { return };
+        if let Some(at) = active.wake.wall {
+            self.wall.remove(&(at, id));
+        }
+        if let Some(at) = active.wake.boot {
+            self.boot.remove(&(at, id));
+        }
+        self.unwritten.remove(&id);
     }
 
     /// Hands on what has waited for a write; stops when that starts another one that locks.
@@ -452,12 +531,15 @@ impl Core {
     async fn drain(mut self, mut inner: mpsc::UnboundedReceiver<Inner>) {
         self.stopping = true;
         let busy: [(Duration, IsBusy); 2] = [
-            (DRAIN_CALLS, |active| active.job.run.calling.is_some()),
-            (DRAIN_WRITES, |active| active.writing.is_some()),
+            (DRAIN_CALLS, |core| core.active.values().any(|active| active.job.run.calling.is_some())),
+            (DRAIN_WRITES, |core| {
+                !core.submitting.is_empty() || core.active.values().any(|active| active.writing.is_some())
+            }),
         ];
         for (bound, is_busy) in busy {
+            self.write_unwritten();
             let waiting = async {
-                while self.active.values().any(is_busy)
+                while is_busy(&self)
                     && let Some(message) = inner.recv().await
                 {
                     self.inner(message);

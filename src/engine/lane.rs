@@ -59,7 +59,8 @@ impl Lane {
 
     /// An end call was answered, or the job did not want it any more.
     pub fn end_answered(&mut self) {
-        self.ends_in_flight -= 1;
+        // The lane may be newer than the call: a server that was taken away and came back.
+        self.ends_in_flight = self.ends_in_flight.saturating_sub(1);
     }
 
     pub fn queue_look(&mut self, job: JobId, purpose: Purpose) {
@@ -84,7 +85,7 @@ impl Lane {
     }
 
     pub fn round_done(&mut self, now: BootMs, took: Duration, answered: bool) {
-        self.rounds_in_flight -= 1;
+        self.rounds_in_flight = self.rounds_in_flight.saturating_sub(1);
         self.failures = if answered { 0 } else { self.failures.saturating_add(1) };
         let rest =
             if answered { took.saturating_mul(ROUND_REST - 1).min(ROUND_GAP_LONGEST) } else { self.gap() };

@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::active::{ChangeRequest, Reply};
 use super::api::{Receipt, Refusal, RefusalKind, Submission, When};
-use super::core::Core;
+use super::core::{Core, Inner};
 use super::requests::refusal;
 use super::server::Server;
 use crate::config::settings::{EntrySettings, Settings};
-use crate::job::{By, Change, Event, Job, JobId, LimitsPatch, Origin, ServerName};
+use crate::job::{By, Change, Event, InstanceId, Job, JobId, LimitsPatch, Origin, ServerName};
 use crate::platform::{self, Platform};
 use crate::schedule::{self, Action};
 use crate::store::StoreError;
@@ -25,6 +25,7 @@ pub const SCHEDULE_KEYS: &str = "schedule:";
 impl Core {
     /// Says in lines what changed.
     pub(super) fn reload(&mut self, settings: &Settings) -> Result<Vec<String>, Refusal> {
+        self.refuse_while_writing()?;
         self.refuse_orphans(settings)?;
         let platforms = self.build_platforms(settings)?;
         let actions = self.plan(settings)?;
@@ -35,6 +36,8 @@ impl Core {
             lines.push(tell(&action));
             self.act(action);
         }
+        self.settings = Some(settings.clone());
+        self.plan_again = None;
         if lines.is_empty() {
             lines.push("nothing has changed".to_owned());
         }
@@ -42,9 +45,38 @@ impl Core {
         Ok(lines)
     }
 
+    /// Entries that could not be written are planned again: a full disk must not cost a deadline.
+    pub(super) fn plan_once_more(&mut self) {
+        self.plan_again = None;
+        let Some(settings) = self.settings.clone() else { return };
+        self.schedule_error = None;
+        match self.plan(&settings) {
+            Ok(actions) => actions.into_iter().for_each(|action| self.act(action)),
+            Err(refusal) => {
+                let why = refusal.detail;
+                self.schedule_error = Some(why.clone());
+                // The engine hears this like any other failure of the schedule, and tries again.
+                let _ = self.inbox.send(Inner::ScheduleFailed(why));
+            }
+        }
+    }
+
+    /// What an earlier reload submitted has to be known before it can be compared with.
+    fn refuse_while_writing(&self) -> Result<(), Refusal> {
+        if !self.submitting.values().any(|job| job.from_schedule) {
+            return Ok(());
+        }
+        Err(refusal(
+            RefusalKind::Conflict,
+            "the entries of the last reload are still being written",
+            "reload again in a moment",
+        ))
+    }
+
     /// Open jobs need their server.
     fn refuse_orphans(&self, settings: &Settings) -> Result<(), Refusal> {
-        let open = self.store.open_servers().map_err(unreadable)?;
+        let mut open = self.store.open_servers().map_err(unreadable)?;
+        open.extend(self.submitting.values().map(|job| job.server.clone()));
         let orphaned: Vec<&str> = open
             .iter()
             .filter(|name| !settings.servers.contains_key(*name))
@@ -98,6 +130,10 @@ impl Core {
             }
             stays
         });
+        let gone = |job: &Job| job.is_done() && !settings.servers.contains_key(&job.server);
+        let forgotten: Vec<JobId> =
+            self.active.values().filter(|active| gone(&active.job)).map(|active| active.job.id).collect();
+        forgotten.into_iter().for_each(|job| self.forget(job));
         for (name, platform) in platforms {
             let settings = &settings.servers[&name];
             if let Some(server) = self.servers.get_mut(&name) {
@@ -138,24 +174,17 @@ impl Core {
     }
 
     fn act(&mut self, action: Action) {
-        match action {
-            Action::Submit(entry) => self.submit(submission(&entry), logged(entry.identity)),
-            Action::Move { job, name, to } => {
-                let change = Change::Move { to };
-                self.change(
-                    job,
-                    ChangeRequest { if_match: None, change, by: By::Schedule, reply: logged(name) },
-                );
+        let (job, change, name) = match action {
+            Action::Submit(entry) => {
+                let reply = logged(entry.identity.clone(), self.inbox.clone());
+                return self.submit(submission(&entry), reply);
             }
-            Action::Cancel { job, name } => {
-                let change = Change::Cancel;
-                self.change(
-                    job,
-                    ChangeRequest { if_match: None, change, by: By::Schedule, reply: logged(name) },
-                );
-            }
-            Action::Skip { .. } | Action::Refuse { .. } => {}
-        }
+            Action::Move { job, name, to } => (job, Change::Move { to }, name),
+            Action::Cancel { job, name } => (job, Change::Cancel, name),
+            Action::Skip { .. } | Action::Refuse { .. } => return,
+        };
+        let reply = logged(name, self.inbox.clone());
+        self.change(job, ChangeRequest { if_match: None, change, by: By::Schedule, reply });
     }
 }
 
@@ -167,18 +196,27 @@ fn submission(entry: &EntrySettings) -> Submission {
         when: When::At(entry.at),
         only: entry.instance.clone(),
         limits: LimitsPatch::from(limits),
-        // The meeting is part of it, so that a name can serve another meeting once its first job is done.
-        key: Some(format!("{SCHEDULE_KEYS}{}\u{1f}{}", entry.identity, entry.meeting)),
+        key: Some(key(entry)),
         origin: Origin::Schedule { name: entry.identity.clone(), planned: entry.at },
         by: By::Schedule,
     }
 }
 
-/// A reply that nobody waits for: a refusal goes to the log.
-fn logged(name: String) -> Reply {
+/// One key for one planned job: a name may serve another meeting, instance or time once its first job is done.
+fn key(entry: &EntrySettings) -> String {
+    let instance = entry.instance.as_ref().map_or("", InstanceId::as_str);
+    format!("{SCHEDULE_KEYS}{}\u{1f}{}\u{1f}{instance}\u{1f}{}", entry.identity, entry.meeting, entry.at.0)
+}
+
+/// A reply that nobody waits for: a refusal goes to the log, and a failed write back to the engine.
+fn logged(name: String, inbox: mpsc::UnboundedSender<Inner>) -> Reply {
     let (reply, answer) = oneshot::channel::<Result<Receipt, Refusal>>();
     tokio::spawn(async move {
         if let Ok(Err(refusal)) = answer.await {
+            if refusal.kind == RefusalKind::StoreFailed {
+                // The engine is gone only when the daemon is.
+                let _ = inbox.send(Inner::ScheduleFailed(format!("{name}: {refusal}")));
+            }
             tracing::error!(
                 entry = name,
                 "the schedule entry could not be applied: {refusal} ({})",

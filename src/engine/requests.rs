@@ -8,9 +8,12 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
 use super::api::{Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
-use super::core::{Core, Inner};
+use super::core::{Core, Inner, Submitting};
+use super::reload::SCHEDULE_KEYS;
 use crate::config::settings::Settings;
-use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
+use crate::job::{
+    By, Change, Conflict, Event, Job, JobId, Key, Now, Order, Origin, ServerName, State, UtcMs,
+};
 use crate::platform::Platform;
 use crate::store::{Change as Write, StoreError};
 
@@ -52,6 +55,7 @@ pub(super) fn refusal(kind: RefusalKind, detail: impl Into<String>, hint: impl I
 
 impl Core {
     pub(super) fn request(&mut self, request: Request) {
+        self.watch_the_clock();
         match request {
             Request::Submit(submission, reply) => self.submit(submission, reply),
             Request::Put(submission, reply) => self.put(submission, reply),
@@ -83,6 +87,8 @@ impl Core {
     pub(super) fn write_new(&mut self, job: Job, reply: Reply) {
         let inbox = self.inbox.clone();
         let job = Box::new(job);
+        let from_schedule = matches!(job.origin, Origin::Schedule { .. });
+        self.submitting.insert(job.id, Submitting { server: job.server.clone(), from_schedule });
         let put = Write::Put { job: job.clone(), expected: None };
         let done = move |result| {
             let _ = inbox.send(Inner::Submitted { job, reply, result });
@@ -95,6 +101,11 @@ impl Core {
         let Some(known) = self.servers.get(server) else {
             return Err(self.unknown_server(server, RefusalKind::Invalid));
         };
+        if *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(SCHEDULE_KEYS)) {
+            let detail =
+                format!("idempotency keys that begin with {SCHEDULE_KEYS:?} belong to the schedule file");
+            return Err(refusal(RefusalKind::Invalid, detail, "use another key"));
+        }
         let key = key.as_ref().map(|key| Key { key: key.clone(), fingerprint: fingerprint(submission) });
         if let Some(key) = &key
             && let Some(job) = self.job_of_key(server, key)?
@@ -135,6 +146,7 @@ impl Core {
     }
 
     pub(super) fn submitted(&mut self, job: Job, reply: Reply, result: Result<(), StoreError>) {
+        self.submitting.remove(&job.id);
         match result {
             Ok(()) => {
                 let now = self.now();
@@ -164,6 +176,10 @@ impl Core {
     /// A job that has just been written: into memory if it is due soon.
     fn take_up(&mut self, job: Job) {
         let id = job.id;
+        if self.active.contains_key(&id) {
+            // A change was faster: it has read this very record.
+            return;
+        }
         match job.index_wake() {
             Some(wake) if self.is_near(wake) => {
                 self.active.insert(id, Active::new(job));
@@ -191,8 +207,12 @@ impl Core {
                 Err(refusal(RefusalKind::KeyReused, detail, "use one key for one meeting's deadline")),
             );
         }
+        let pending =
+            self.active.get(&job.id).is_some_and(|active| active.is_locked() || !active.deferred.is_empty());
         match due(submission.when, &submission.by, self.now()) {
-            Ok(to) if to == job.due && !job.is_done() => answer(reply, Ok(self.receipt(job, false))),
+            Ok(to) if to == job.due && !job.is_done() && !pending => {
+                answer(reply, Ok(self.receipt(job, false)));
+            }
             Ok(to) => {
                 let change =
                     ChangeRequest { if_match: None, change: Change::Move { to }, by: submission.by, reply };
@@ -219,7 +239,14 @@ impl Core {
             }
         }
         let now = self.now();
-        let Some(active) = self.active.get_mut(&id) else { return };
+        let Some(active) = self.active.get_mut(&id) else {
+            let gone = refusal(
+                RefusalKind::Conflict,
+                format!("job {id} has just ended"),
+                "see it with: adjourn list",
+            );
+            return answer(request.reply, Err(gone));
+        };
         if active.writing.is_some() {
             active.deferred.push_back(Deferred::Change(request));
             return;
@@ -241,9 +268,15 @@ impl Core {
         self.settle(id);
     }
 
-    /// A job far from due is in memory only while it is changed. One that was done is not stepped at all.
+    /// A job far from due is in memory only while it is changed. One that is near was not read yet: it is taken up first,
+    /// so that what a crash left behind is known before anything is changed.
     fn adopt_for_change(&mut self, job: Job) {
-        self.active.insert(job.id, Active::new(job));
+        match job.index_wake() {
+            Some(wake) if !job.is_done() && self.is_near(wake) => self.adopt(job),
+            _ => {
+                self.active.insert(job.id, Active::new(job));
+            }
+        }
     }
 
     pub(super) fn request_committed(

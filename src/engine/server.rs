@@ -34,6 +34,8 @@ pub(super) struct Server {
     called: VecDeque<InstanceId>,
     probe_at: Option<BootMs>,
     probing: bool,
+    /// Counts the settings that there have been: a probe of old ones says nothing about new ones.
+    epoch: u32,
     summary: String,
     reachable: Option<bool>,
     alarm: Option<String>,
@@ -52,6 +54,7 @@ impl Server {
             called: VecDeque::new(),
             probe_at: Some(now.boot),
             probing: false,
+            epoch: 0,
             summary: "not asked yet".to_owned(),
             reachable: None,
             alarm: None,
@@ -66,6 +69,8 @@ impl Server {
         self.limits = settings.limits.clone();
         self.lane.set_max_concurrent(settings.max_concurrent);
         self.probe_at = Some(now.boot);
+        self.probing = false;
+        self.epoch = self.epoch.wrapping_add(1);
         self.alarm = None;
     }
 
@@ -234,16 +239,17 @@ impl Core {
             return;
         }
         server.probing = true;
-        let (platform, inbox, server) = (server.platform.clone(), self.inbox.clone(), name.clone());
+        let (platform, inbox, epoch) = (server.platform.clone(), self.inbox.clone(), server.epoch);
+        let server = name.clone();
         self.tasks.spawn(async move {
             let result = platform.probe().await;
-            let _ = inbox.send(Inner::Probed { server, result });
+            let _ = inbox.send(Inner::Probed { server, epoch, result });
         });
     }
 
-    pub(super) fn probed(&mut self, name: &ServerName, result: Result<Probe, Fault>) {
+    pub(super) fn probed(&mut self, name: &ServerName, epoch: u32, result: Result<Probe, Fault>) {
         let now = self.now().boot;
-        let Some(server) = self.servers.get_mut(name) else { return };
+        let Some(server) = self.servers.get_mut(name).filter(|server| server.epoch == epoch) else { return };
         server.probing = false;
         server.probe_at = result.is_err().then(|| now + PROBE_EVERY);
         match result {

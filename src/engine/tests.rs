@@ -405,3 +405,22 @@ async fn past_times_and_unknown_servers_are_refused_with_a_hint() {
     let unknown = rig.handle.submit(elsewhere).await.unwrap_err();
     assert!(unknown.detail.contains("elsewhere") && unknown.hint.contains("campus"), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn a_put_that_repeats_the_old_time_undoes_a_move_that_is_on_its_way() {
+    let rig = start(1);
+    let at = |secs| When::At(system_now().wall + Duration::from_secs(secs));
+    let (first, second) = (at(600), at(1200));
+    let put = |when| Submission { key: Some("k".to_owned()), ..submission(when) };
+    rig.handle.put(put(first)).await.unwrap();
+    let (moved, back) = tokio::join!(rig.handle.put(put(second)), rig.handle.put(put(first)));
+    let last = rig.handle.store().get(moved.unwrap().job.id).unwrap().unwrap();
+    assert_eq!(When::At(last.due), first, "the last word wins: {:?}", back.unwrap().job.due);
+}
+
+#[tokio::test]
+async fn keys_of_the_schedule_file_are_its_own() {
+    let rig = start(1);
+    let stolen = Submission { key: Some("schedule:exam".to_owned()), ..submission(When::Now) };
+    assert_eq!(rig.handle.submit(stolen).await.unwrap_err().kind, RefusalKind::Invalid);
+}
