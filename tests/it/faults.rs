@@ -313,3 +313,24 @@ fn keep_closed_ends_what_is_reopened() {
     let instances = truth.instances("math-101");
     assert!(instances.len() == 2 && instances.iter().all(|instance| !instance.alive()), "{instances:?}");
 }
+
+#[test]
+fn a_meeting_is_over_when_its_breakout_rooms_are() {
+    for stay in [false, true] {
+        let bed = Plan::default().server("prove-within = \"6s\"").start();
+        bed.create("math-101");
+        bed.create_meeting(NewMeeting {
+            parent: Some("math-101".to_owned()),
+            ..NewMeeting::new("math-101-room-1")
+        });
+        if stay {
+            bed.fault(Fault::BreakoutsStay, "math-101");
+        }
+        let id = bed.end_in("math-101", "1s");
+        let job = bed.outcome(&id);
+        check_truth(&bed, &job);
+        assert_eq!(job["outcome"], if stay { "unconfirmed" } else { "ended" }, "{job:#}");
+        assert_eq!(bed.truth().instances("math-101-room-1")[0].alive(), stay);
+        assert_eq!(job["reason"].as_str().unwrap().contains("breakout"), stay, "{job:#}");
+    }
+}

@@ -65,6 +65,8 @@ pub(super) struct Entry {
     pub(super) participants: Option<u32>,
     pub(super) password: Option<SecretString>,
     pub(super) breakout: bool,
+    /// `parentMeetingID`: of a breakout room.
+    pub(super) parent: Option<String>,
 }
 
 impl Entry {
@@ -351,7 +353,10 @@ impl Entry {
             }
             "isBreakout" => self.breakout |= flag(text) == Some(true),
             // Some versions write a parent for every meeting.
-            "parentMeetingID" => self.breakout |= !matches!(text.trim(), "" | "bbb-none"),
+            "parentMeetingID" if !matches!(text.trim(), "" | "bbb-none") => {
+                self.breakout = true;
+                self.parent.get_or_insert_with(|| text.trim().to_owned());
+            }
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - Positive evidence wins: an answer that shows the pinned instance beats every one that does not.
 //! - Absence comes only from a complete listing, or from getMeetingInfo's own not-found keys.
+//! - A meeting whose breakout room is still listed is not over.
 //! - Where an end call would name the meeting, the server must be seen to resolve that name to the instance that was seen.
 //!   bbb-web takes a name first as a *prefix* of internal ids (`12`, `cafe`), a balancer may list what it no longer routes
 //!   to: in such a case the look that precedes an end call is [`Sighting::Doubtful`], and no call follows.
@@ -47,11 +48,24 @@ pub(super) fn heard_nothing(heard: &Heard<'_>) -> bool {
 
 pub(super) fn sight(target: &Target, heard: &Heard<'_>) -> Sighting {
     let sighting = whole(target, heard);
+    if let (Sighting::NotThere(_), Some(room)) = (&sighting, open_breakout(target, heard)) {
+        let room = room.internal.as_ref().map_or("without an id", |id| id.as_str());
+        return Sighting::Doubtful(format!(
+            "it is not there itself, but its breakout room {room} is still open"
+        ));
+    }
     let Sighting::Live(instance) = &sighting else { return sighting };
     if !precedes_end(target) || (heard.names_instances)(instance.node.as_deref()) {
         return sighting;
     }
     hazard(target, heard, instance).map_or(sighting, Sighting::Doubtful)
+}
+
+/// BBB: ending a meeting ends its breakout rooms, but later, and not always. While one is open, people are still in it.
+fn open_breakout<'a>(target: &Target, heard: &Heard<'a>) -> Option<&'a Entry> {
+    let pinned = target.instance.as_ref()?.as_str();
+    let listings = heard.nodes.values().chain([heard.listing]).filter_map(|listing| listing.as_ref().ok());
+    listings.flat_map(|listing| &listing.entries).find(|entry| entry.parent.as_deref() == Some(pinned))
 }
 
 /// The front and, where the instance's node is known, that node: it can tell what the front has forgotten.

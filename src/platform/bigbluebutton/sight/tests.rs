@@ -282,3 +282,18 @@ fn a_meeting_of_the_same_name_on_a_node_is_not_ours_unless_the_front_says_so() {
     let case = Case::new(listing(&[]), Some(Ok(Info::NotFound))).node("n1", listing(&[(MATHS, "z")]));
     check(&case, &target(MATHS, Purpose::Arm), &absent(true, true, false));
 }
+
+#[test]
+fn a_meeting_whose_breakout_room_is_listed_is_not_over() {
+    let room = |parent: &str| Entry {
+        breakout: true,
+        parent: Some(parent.to_owned()),
+        ..entry("math-101-room-1", "room-1")
+    };
+    let target = pinned("i-1", None, Purpose::Confirm);
+    check_doubtful(&Case::new(Ok(Listing::new(vec![room("i-1")])), None), &target, "breakout room room-1");
+    check(&Case::new(Ok(Listing::new(vec![room("i-2")])), None), &target, &absent(true, false, false));
+    let held = pinned("i-1", Some("n"), Purpose::Confirm);
+    let on_node = Case::new(listing(&[]), None).node("n", Ok(Listing::new(vec![room("i-1")])));
+    check_doubtful(&on_node, &held, "breakout room room-1");
+}
