@@ -76,7 +76,7 @@ struct Limits {
     /// After the end, end what is reopened for so long
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     keep_closed: Option<Duration>,
-    /// Do nothing if the daemon finds the job later than this after its time (0s: never too late)
+    /// Do nothing if the daemon finds the job later than this after its time (0s: nothing is done late)
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     late_limit: Option<Duration>,
     /// Stop trying so long after the first attempt
