@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::parse_instant;
 use super::problem::Problem;
-use super::{MAX_ID_BYTES, parse_instant};
+use crate::config::names::{self, MAX_MEETING_ID};
 use crate::engine::api::{Submission, When};
 use crate::job::{By, Change, Expect, InstanceId, LimitsPatch, MeetingId, Now, Origin, ServerName, UtcMs};
 
@@ -204,9 +205,10 @@ pub(super) fn validate(server: &ServerName, meeting: &MeetingId) -> Result<(), P
 }
 
 fn check_id(field: &str, id: &str) -> Result<(), Problem> {
-    if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
+    // Server and instance ids are refused by the same rule; which servers there are, the engine knows.
+    if names::meeting_id(id).is_err() {
         let detail = format!(
-            "the body: {field}: must be 1 to {MAX_ID_BYTES} bytes without control characters, not {id:?}"
+            "the body: {field}: must be 1 to {MAX_MEETING_ID} bytes without control characters, not {id:?}"
         );
         return Err(Problem::invalid(detail, "give the id as the platform knows it"));
     }

@@ -74,8 +74,6 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// Bytes of an idempotency key.
 pub const MAX_KEY_BYTES: usize = 128;
-/// Bytes of the id of a meeting or of an instance.
-pub const MAX_ID_BYTES: usize = 256;
 /// Jobs on one page.
 pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;

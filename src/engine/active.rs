@@ -87,9 +87,7 @@ impl Active {
 
     /// Nothing keeps it in memory but its wake-up time.
     pub fn is_quiet(&self) -> bool {
-        let run = &self.job.run;
-        let idle = run.looking.is_none() && !run.queued && run.calling.is_none();
-        idle && self.writing.is_none() && !self.is_dirty() && self.deferred.is_empty()
+        self.job.is_idle() && self.writing.is_none() && !self.is_dirty() && self.deferred.is_empty()
     }
 
     /// Takes the facts that have become durable, as events.

@@ -18,6 +18,7 @@ use super::active::{Active, Deferred, Writing, announce};
 use super::api::Notice;
 use super::requests::Request;
 use super::server::Server;
+use super::wakes::Wakes;
 use crate::clock::{Alarm, Clock};
 use crate::config::Settings;
 use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
@@ -91,8 +92,7 @@ pub(super) struct Core {
     pub schedule_error: Option<String>,
     /// Set by a drain: nothing new is started.
     pub stopping: bool,
-    wall: BTreeSet<(UtcMs, JobId)>,
-    boot: BTreeSet<(BootMs, JobId)>,
+    wakes: Wakes,
     /// Servers whose lane may have something to do.
     touched: BTreeSet<ServerName>,
     /// When the next page of jobs has to be read.
@@ -144,8 +144,7 @@ impl Core {
             store_error: None,
             schedule_error: None,
             stopping: false,
-            wall: BTreeSet::new(),
-            boot: BTreeSet::new(),
+            wakes: Wakes::default(),
             touched: BTreeSet::new(),
             next_load: Some(UtcMs(0)),
             submitting: BTreeMap::new(),
@@ -200,7 +199,7 @@ impl Core {
         if self.next_load.is_some_and(|at| now.wall >= at) {
             self.load(now);
         }
-        for job in self.take_due(now) {
+        for job in self.wakes.take_due(now) {
             self.step(job, Event::Tick);
         }
         if self.write_again.is_some_and(|at| now.boot >= at) {
@@ -219,29 +218,13 @@ impl Core {
         }
     }
 
-    fn take_due(&mut self, now: Now) -> Vec<JobId> {
-        let mut due = Vec::new();
-        while let Some(&(at, job)) = self.wall.first()
-            && at <= now.wall
-        {
-            self.wall.pop_first();
-            due.push(job);
-        }
-        while let Some(&(at, job)) = self.boot.first()
-            && at <= now.boot
-        {
-            self.boot.pop_first();
-            due.push(job);
-        }
-        due
-    }
-
     fn next_wake(&self) -> Wake {
         let now = self.now();
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
-        let boot = [self.boot.first().map(|(at, _)| *at), self.write_again, self.plan_again, self.held_back];
+        let first = self.wakes.first();
+        let boot = [first.boot, self.write_again, self.plan_again, self.held_back];
         let boot = boot.into_iter().flatten().chain(lanes).min();
-        let wall = [self.wall.first().map(|(at, _)| *at), self.next_load].into_iter().flatten().min();
+        let wall = [first.wall, self.next_load].into_iter().flatten().min();
         match self.held_back {
             // The timer knows only the stepped clock; the old time goes on by boottime.
             Some(_) => {
@@ -382,12 +365,7 @@ impl Core {
         let Some(active) = self.active.get_mut(&id) else { return };
         let new = if active.is_locked() { Wake::default() } else { active.job.wake(now) };
         let old = std::mem::replace(&mut active.wake, new);
-        if let Some(at) = old.wall {
-            self.wall.remove(&(at, id));
-        }
-        if let Some(at) = old.boot {
-            self.boot.remove(&(at, id));
-        }
+        self.wakes.remove(id, old);
         if active.is_dirty() && active.writing.is_none() && !self.unwritten.contains(&id) {
             let snapshot = Box::new(active.job.clone());
             let put = Change::Put { job: snapshot.clone(), expected: Some(active.stored) };
@@ -400,8 +378,7 @@ impl Core {
             self.active.remove(&id);
             return self.load_later(wake);
         }
-        self.wall.extend(new.wall.map(|at| (at, id)));
-        self.boot.extend(new.boot.map(|at| (at, id)));
+        self.wakes.insert(id, new);
     }
 
     pub fn commit(&self, job: JobId, change: Change) {
@@ -472,12 +449,7 @@ impl Core {
     /// Drops a job from memory, whatever it waits for.
     pub fn forget(&mut self, id: JobId) {
         let Some(active) = self.active.remove(&id) else { return };
-        if let Some(at) = active.wake.wall {
-            self.wall.remove(&(at, id));
-        }
-        if let Some(at) = active.wake.boot {
-            self.boot.remove(&(at, id));
-        }
+        self.wakes.remove(id, active.wake);
         self.unwritten.remove(&id);
     }
 

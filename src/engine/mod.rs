@@ -2,6 +2,7 @@
 //!
 //! * `core`: the loop that owns every job in memory.
 //! * `active`: one job in memory and its way to disk.
+//! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
 //! * `requests`, `reload`: what people and the schedule file ask for.
@@ -19,6 +20,7 @@ mod requests;
 mod server;
 #[cfg(test)]
 mod tests;
+mod wakes;
 
 use std::collections::BTreeMap;
 use std::io;

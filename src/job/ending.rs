@@ -188,7 +188,7 @@ impl Draft {
 
 impl Job {
     /// Nothing is under way for it.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         let Run { looking, queued, calling, .. } = &self.run;
         looking.is_none() && !queued && calling.is_none()
     }
