@@ -5,11 +5,9 @@
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, Located, Place};
-use super::document::{Read, Section, TimeText, did_you_mean};
+use super::document::{Read, Section, TimeText};
+use super::platforms::{self, Platform};
 use super::{limits, mask};
-
-/// Platforms that a server can be of.
-pub(super) const PLATFORMS: [&str; 1] = ["bigbluebutton"];
 
 #[derive(Default)]
 pub(super) struct File {
@@ -44,27 +42,6 @@ pub(super) struct Server {
     pub platform: Option<Platform>,
     pub max_concurrent: Option<Located<i64>>,
     pub limits: Limits,
-}
-
-/// The keys that depend on `platform`.
-pub(super) enum Platform {
-    BigBlueButton(BigBlueButton),
-}
-
-pub(super) struct BigBlueButton {
-    pub url: Option<Located<String>>,
-    pub secret: Option<Located<Secret>>,
-    pub checksum: Option<Located<String>>,
-    pub front: Option<Located<String>>,
-    pub instance_ids: Option<Located<bool>>,
-    pub nodes: Vec<Node>,
-}
-
-/// `[[servers.NAME.nodes]]`
-pub(super) struct Node {
-    pub url: Option<Located<String>>,
-    pub secret: Option<Located<Secret>>,
-    pub checksum: Option<Located<String>>,
 }
 
 /// Where a secret is to be had.
@@ -159,7 +136,7 @@ fn servers(root: &mut Section<'_, '_>) -> Vec<Server> {
 fn server<'a>(root: &mut Section<'a, '_>, name: Located<String>, table: &'a DeTable<'a>) -> Server {
     let mut section = root.inner(format!("[servers.{}]", name.value), name.place, table);
     let kind = section.required::<String>("platform");
-    let Some(platform) = kind.and_then(|kind| platform(&mut section, &kind)) else {
+    let Some(platform) = kind.and_then(|kind| platforms::read(&mut section, &kind)) else {
         return Server { name, platform: None, max_concurrent: None, limits: Limits::default() };
     };
     let server = Server {
@@ -172,45 +149,7 @@ fn server<'a>(root: &mut Section<'a, '_>, name: Located<String>, table: &'a DeTa
     server
 }
 
-fn platform(section: &mut Section<'_, '_>, kind: &Located<String>) -> Option<Platform> {
-    match kind.value.as_str() {
-        "bigbluebutton" => Some(Platform::BigBlueButton(bigbluebutton(section))),
-        other => {
-            let message = format!("unknown platform {other:?}; known: {}", PLATFORMS.join(", "));
-            section.found.error(kind.place, message, did_you_mean(other, &PLATFORMS));
-            None
-        }
-    }
-}
-
-fn bigbluebutton(section: &mut Section<'_, '_>) -> BigBlueButton {
-    BigBlueButton {
-        url: section.required("url"),
-        secret: secret(section),
-        checksum: section.get("checksum"),
-        front: section.get("front"),
-        instance_ids: section.get("instance-ids"),
-        nodes: nodes(section),
-    }
-}
-
-fn nodes(section: &mut Section<'_, '_>) -> Vec<Node> {
-    let title = format!("[{}]", section.title.replace(']', ".nodes]"));
-    let tables = section.list("nodes");
-    let mut nodes = Vec::new();
-    for table in tables {
-        let mut node = section.inner(title.clone(), table.place, table.value);
-        nodes.push(Node {
-            url: node.required("url"),
-            secret: secret(&mut node),
-            checksum: node.get("checksum"),
-        });
-        node.finish();
-    }
-    nodes
-}
-
-/// Whatever stands behind `secret`; only a table can be right.
+/// Whatever stands behind the key of a secret; only a table can be right.
 struct AnyValue<'a>(&'a DeValue<'a>);
 
 impl<'a> Read<'a> for AnyValue<'a> {
@@ -220,16 +159,37 @@ impl<'a> Read<'a> for AnyValue<'a> {
     }
 }
 
-const SECRET_HINT: &str = "write secret = { credential = \"NAME\" }, { env = \"NAME\" } or { file = \"/path\" }: where it is, not what it is";
+/// A secret that must be there. Keys of secrets are known to [`mask`] as well.
+pub(super) fn required_secret<'a>(
+    section: &mut Section<'a, '_>,
+    key: &'static str,
+) -> Option<Located<Secret>> {
+    let given = section.required::<AnyValue<'a>>(key)?;
+    secret(section, key, given)
+}
 
-fn secret<'a>(section: &mut Section<'a, '_>) -> Option<Located<Secret>> {
-    let Located { value: AnyValue(value), place } = section.required::<AnyValue<'a>>("secret")?;
+pub(super) fn optional_secret<'a>(
+    section: &mut Section<'a, '_>,
+    key: &'static str,
+) -> Option<Located<Secret>> {
+    let given = section.get::<AnyValue<'a>>(key)?;
+    secret(section, key, given)
+}
+
+fn secret<'a>(
+    section: &mut Section<'a, '_>,
+    key: &str,
+    Located { value: AnyValue(value), place }: Located<AnyValue<'a>>,
+) -> Option<Located<Secret>> {
+    let hint = format!(
+        "write {key} = {{ credential = \"NAME\" }}, {{ env = \"NAME\" }} or {{ file = \"/path\" }}: where it is, not what it is"
+    );
     let DeValue::Table(table) = value else {
-        let message = format!("the secret of {} stands in the file itself", section.title);
-        section.found.error(place, message, SECRET_HINT);
+        let message = format!("the {key} of {} stands in the file itself", section.title);
+        section.found.error(place, message, hint);
         return None;
     };
-    let title = format!("the secret of {}", section.title);
+    let title = format!("the {key} of {}", section.title);
     let mut inner = section.inner(title, place, table);
     let given = ["credential", "env", "file"].into_iter().filter(|key| inner.has(key)).count();
     let credential = inner.get("credential").map(|name| Secret::Credential(name.value));
@@ -237,7 +197,7 @@ fn secret<'a>(section: &mut Section<'a, '_>) -> Option<Located<Secret>> {
     let path = inner.get("file").map(|path| Secret::File(path.value));
     if given != 1 && !inner.broken {
         let message = format!("{} must name exactly one of credential, env and file", inner.title);
-        inner.found.error(place, message, SECRET_HINT);
+        inner.found.error(place, message, hint);
     }
     inner.finish();
     let value = credential.or(env).or(path).filter(|_| given == 1)?;

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, Place};
 use super::limits;
+use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
 pub(super) const SHOWN: [&str; 21] = [
@@ -36,7 +37,11 @@ pub(super) const SHOWN: [&str; 21] = [
 ];
 
 /// Keys that hold tables; whatever lies below another one is hidden.
-const TABLES: [&str; 7] = ["control", "daemon", "defaults", "end", "nodes", "secret", "servers"];
+const TABLES: [&str; 6] = ["control", "daemon", "defaults", "end", "nodes", "servers"];
+
+fn is_table(key: &str) -> bool {
+    TABLES.contains(&key) || SECRET_KEYS.contains(&key)
+}
 
 pub(super) fn is_shown(key: &str) -> bool {
     SHOWN.contains(&key) || limits::ALL.iter().any(|bound| bound.key == key)
@@ -69,7 +74,7 @@ impl Walk {
             self.literals.push(inner.span());
             // What is below `servers` are names.
             let name = if key == "servers" { "" } else { inner.get_ref() };
-            let known = known && (name.is_empty() || is_shown(name) || TABLES.contains(&name));
+            let known = known && (name.is_empty() || is_shown(name) || is_table(name));
             self.value(value.span(), value.get_ref(), name, known);
         }
     }

@@ -22,6 +22,7 @@ pub mod limits;
 mod mask;
 mod merged;
 pub mod names;
+mod platforms;
 mod resolve;
 mod secret;
 mod servers;

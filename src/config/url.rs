@@ -1,4 +1,4 @@
-//! The base URL of a BigBlueButton API, as people paste it.
+//! The base URL of an API, as people paste it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -23,19 +23,32 @@ pub enum UrlError {
 
 impl UrlError {
     /// What to do.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self, example: &str) -> String {
         match self {
-            UrlError::UserInfo | UrlError::Query | UrlError::Fragment => "leave it out",
-            _ => "write it like https://bbb.example.org/bigbluebutton/api, as `bbb-conf --secret` shows it",
+            UrlError::UserInfo | UrlError::Query | UrlError::Fragment => "leave it out".to_owned(),
+            _ => format!("write it like {example}"),
         }
     }
 }
 
-/// Reads a base URL and gives it the one form that the platform works with: it ends in `/api/`.
+/// Reads the base URL of a BigBlueButton API and gives it the one form that the platform works with: it ends in `/api/`.
 ///
 /// Accepted are `.../bigbluebutton/`, `.../bigbluebutton/api` and `.../bigbluebutton/api/`, and the base of a load
 /// balancer under any path, as long as it ends in `/api`.
 pub fn api_base(text: &str) -> Result<Url, UrlError> {
+    let mut url = base(text)?;
+    let path = url.path().trim_end_matches('/');
+    let base = match path.rsplit('/').next() {
+        Some("api") => format!("{path}/"),
+        Some("bigbluebutton") => format!("{path}/api/"),
+        _ => return Err(UrlError::Path(url.path().to_owned())),
+    };
+    url.set_path(&base);
+    Ok(url)
+}
+
+/// Reads a base URL of any API. Its path ends in a slash, so that the paths of calls can be joined to it.
+pub fn base(text: &str) -> Result<Url, UrlError> {
     let mut url = Url::parse(text.trim()).map_err(UrlError::Syntax)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(UrlError::Scheme(url.scheme().to_owned()));
@@ -49,13 +62,8 @@ pub fn api_base(text: &str) -> Result<Url, UrlError> {
     if url.fragment().is_some() {
         return Err(UrlError::Fragment);
     }
-    let path = url.path().trim_end_matches('/');
-    let base = match path.rsplit('/').next() {
-        Some("api") => format!("{path}/"),
-        Some("bigbluebutton") => format!("{path}/api/"),
-        _ => return Err(UrlError::Path(url.path().to_owned())),
-    };
-    url.set_path(&base);
+    let path = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&path);
     Ok(url)
 }
 
@@ -106,7 +114,7 @@ mod tests {
         check("https://h", "url has the path \"/\", which is not the base of a BigBlueButton API");
         check(
             "https://h/bigbluebutton/api/getMeetings",
-            "url has the path \"/bigbluebutton/api/getMeetings\", which is not the base of a BigBlueButton API",
+            "url has the path \"/bigbluebutton/api/getMeetings/\", which is not the base of a BigBlueButton API",
         );
     }
 

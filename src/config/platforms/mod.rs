@@ -1,0 +1,44 @@
+//! What `[servers.NAME]` may say depends on its `platform`: one file a platform.
+//!
+//! Each has the same two halves as the stages they belong to: `File`, an exact mirror of its keys, and `settings`, what
+//! they mean. A key of a secret must be named in [`SECRET_KEYS`], and a key whose value may be shown in
+//! [`mask::SHOWN`](super::mask::SHOWN).
+
+mod bigbluebutton;
+
+use super::diagnostics::Located;
+use super::document::{Section, did_you_mean};
+use super::servers::Builder;
+use super::settings::PlatformSettings;
+
+/// Platforms that a server can be of.
+const KINDS: [&str; 1] = ["bigbluebutton"];
+
+/// Keys behind which stands where a secret is to be had.
+pub(super) const SECRET_KEYS: [&str; 1] = ["secret"];
+
+/// The keys that depend on `platform`.
+pub(super) enum Platform {
+    BigBlueButton(bigbluebutton::File),
+}
+
+/// `None` if it is not known of what platform the server is, which has then been reported.
+pub(super) fn read(section: &mut Section<'_, '_>, kind: &Located<String>) -> Option<Platform> {
+    Some(match kind.value.as_str() {
+        "bigbluebutton" => Platform::BigBlueButton(bigbluebutton::read(section)),
+        other => {
+            let message = format!("unknown platform {other:?}; known: {}", KINDS.join(", "));
+            section.found.error(kind.place, message, did_you_mean(other, &KINDS));
+            return None;
+        }
+    })
+}
+
+impl Platform {
+    /// `None` only if something was reported.
+    pub(super) fn settings(&self, builder: &mut Builder<'_>) -> Option<PlatformSettings> {
+        Some(match self {
+            Platform::BigBlueButton(file) => PlatformSettings::BigBlueButton(file.settings(builder)?),
+        })
+    }
+}
