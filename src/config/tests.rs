@@ -318,7 +318,7 @@ fn urls() {
     check(
         &with("http://bbb.example.org/bigbluebutton/"),
         &[
-            "4:7 note: this server is called without encryption: passwords and checksums can be read on the way",
+            "4:7 note: this server is called without encryption: what proves who we are can be read on the way",
         ],
     );
     check(&with("http://localhost/bigbluebutton/"), &[]);

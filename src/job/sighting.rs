@@ -34,10 +34,37 @@ pub enum Sighting {
     /// Somebody is in the meeting, but the answer does not name the instance.
     Occupied,
     NotThere(Evidence),
+    /// The platform's own record of the instance says that it is over; `next`: another one that is alive in the meeting.
+    Over {
+        next: Option<Instance>,
+    },
     Doubtful(String),
     Unreachable(String),
     /// The server refuses our credentials.
     Misconfigured(String),
+}
+
+/// So many sightings of an absence, 2 s apart, are proof.
+pub const ABSENCES_NEEDED: u8 = 2;
+
+impl Sighting {
+    /// What it is worth where answers may be taken at their word: one record of the end is proof, an absence needs two
+    /// sightings, and another instance says nothing about the one that is `wanted`.
+    pub fn at_its_word(&self, wanted: Option<&InstanceId>) -> Verdict {
+        match self.clone() {
+            Sighting::Live(by) if wanted.is_some_and(|id| *id != by.id) => {
+                Verdict::Replaced { by, counts: false }
+            }
+            Sighting::Live(instance) => Verdict::Live(instance),
+            Sighting::Occupied => Verdict::Occupied,
+            Sighting::NotThere(_) => Verdict::Gone { needed: ABSENCES_NEEDED },
+            Sighting::Over { next: None } => Verdict::Gone { needed: 1 },
+            Sighting::Over { next: Some(by) } => Verdict::Replaced { by, counts: true },
+            Sighting::Doubtful(why) => Verdict::Doubtful { why },
+            Sighting::Unreachable(why) => Verdict::Unreachable { why },
+            Sighting::Misconfigured(why) => Verdict::Misconfigured { why },
+        }
+    }
 }
 
 /// Where an absence was seen.
@@ -82,6 +109,18 @@ pub enum Verdict {
     Misconfigured {
         why: String,
     },
+}
+
+/// How a room can be closed against whoever comes back after the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lock {
+    #[default]
+    No,
+    /// Until somebody opens it again (`adjourn unlock`).
+    Reversible,
+    /// For good.
+    Permanent,
 }
 
 /// What an end call names.

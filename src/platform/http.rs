@@ -10,7 +10,9 @@
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::job::UtcMs;
@@ -23,6 +25,8 @@ pub const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Idle connections are closed after this, before usual servers (60 to 75 s) do it.
 const POOL_IDLE: Duration = Duration::from_secs(30);
+/// The `Date` header counts whole seconds; a smaller skew is noise.
+const MIN_SKEW_MS: i64 = 1000;
 /// The longest error text, in characters.
 const ERROR_TEXT: usize = 300;
 
@@ -77,6 +81,27 @@ impl HttpAnswer {
     }
 }
 
+/// One request. Has no `Debug`: it carries what proves who we are.
+pub struct Request {
+    pub method: Method,
+    pub url: Url,
+    pub authorization: Option<HeaderValue>,
+    pub json: Option<serde_json::Value>,
+}
+
+impl Request {
+    pub fn new(method: Method, url: Url) -> Request {
+        Request { method, url, authorization: None, json: None }
+    }
+}
+
+/// The value of an `Authorization` header, kept out of every log. `None` if no header can carry these bytes.
+pub fn authorization(value: &SecretString) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(value.expose_secret()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
 #[derive(Clone)]
 pub struct Client {
     inner: reqwest::Client,
@@ -106,7 +131,25 @@ impl Client {
 
     /// GET, whole body, at most `limit` bytes within `deadline`.
     pub async fn get(&self, url: Url, deadline: Duration, limit: usize) -> Result<HttpAnswer, HttpError> {
-        let mut response = self.inner.get(url).timeout(deadline).send().await.map_err(classify)?;
+        self.send(Request::new(Method::GET, url), deadline, limit).await
+    }
+
+    /// Any request, whole answer, at most `limit` bytes within `deadline`.
+    pub async fn send(
+        &self,
+        request: Request,
+        deadline: Duration,
+        limit: usize,
+    ) -> Result<HttpAnswer, HttpError> {
+        let Request { method, url, authorization, json } = request;
+        let mut builder = self.inner.request(method, url).timeout(deadline);
+        if let Some(authorization) = authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        if let Some(json) = &json {
+            builder = builder.json(json);
+        }
+        let mut response = builder.send().await.map_err(classify)?;
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
         if announced.is_some_and(|length| length > limit) {
             return Err(HttpError::TooLarge { limit });
@@ -137,6 +180,29 @@ fn retry_after(value: &str, date: Option<SystemTime>, wall: UtcMs) -> Option<Dur
     let from = date.and_then(unix_ms).unwrap_or(wall);
     let wait = u64::try_from(until.ms_since(from)).unwrap_or(0);
     Some(Duration::from_millis(wait).min(MAX_RETRY_AFTER))
+}
+
+/// The server's clock minus ours, as its answers tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Skew(Option<i64>);
+
+impl Skew {
+    /// What an answer's `Date` header says, received at `wall`; nothing is forgotten where there is none.
+    pub fn note(&mut self, answer: &HttpAnswer, wall: UtcMs) {
+        let Some(date) = answer.date.and_then(unix_ms) else { return };
+        // Half a second: the header cuts the fraction off.
+        self.0 = Some(date.0 + 500 - wall.0);
+    }
+
+    /// Milliseconds; `None`: no answer has told yet.
+    pub fn ms(self) -> Option<i64> {
+        self.0
+    }
+
+    /// An instant that the server told, on our clock.
+    pub fn correct(self, at: UtcMs) -> UtcMs {
+        UtcMs(at.0 - self.0.filter(|skew| skew.abs() > MIN_SKEW_MS).unwrap_or(0))
+    }
 }
 
 /// A `Date` header as our instants are.
@@ -183,13 +249,15 @@ mod tests {
     use super::*;
 
     fn client() -> Client {
-        let timeouts = Timeouts { total: Duration::from_millis(300), ..Timeouts::default() };
-        Client::new(timeouts).expect("TLS works in tests")
+        Client::new(Timeouts::default()).expect("TLS works in tests")
     }
 
     async fn get(url: &str, limit: usize) -> Result<HttpAnswer, HttpError> {
-        let client = client();
-        client.get(Url::parse(url).unwrap(), client.timeouts().total, limit).await
+        get_within(url, Timeouts::default().total, limit).await
+    }
+
+    async fn get_within(url: &str, deadline: Duration, limit: usize) -> Result<HttpAnswer, HttpError> {
+        client().get(Url::parse(url).unwrap(), deadline, limit).await
     }
 
     async fn serve(answer: ResponseTemplate) -> MockServer {
@@ -219,7 +287,8 @@ mod tests {
     #[tokio::test]
     async fn a_time_out_may_have_been_sent_and_names_no_url() {
         let server = serve(ResponseTemplate::new(200).set_delay(Duration::from_secs(20))).await;
-        let error = get(&format!("{}/end?checksum=c0ffee", server.uri()), 10).await.err().unwrap();
+        let url = format!("{}/end?checksum=c0ffee", server.uri());
+        let error = get_within(&url, Duration::from_millis(300), 10).await.err().unwrap();
         assert_eq!(error, HttpError::Lost("timed out".to_owned()));
     }
 
@@ -267,6 +336,43 @@ mod tests {
         let here = serve(ResponseTemplate::new(302).insert_header("Location", there.uri().as_str())).await;
         assert_eq!(get(&here.uri(), 10).await.ok().map(|answer| answer.status), Some(302));
         assert!(there.received_requests().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_request_carries_its_method_its_authorization_and_its_body() {
+        let server = serve(ResponseTemplate::new(200)).await;
+        let request = Request {
+            authorization: authorization(&SecretString::from("token")),
+            json: Some(serde_json::json!({ "roomId": "r" })),
+            ..Request::new(Method::POST, Url::parse(&server.uri()).unwrap())
+        };
+        let client = client();
+        client.send(request, client.timeouts().total, 10).await.map_err(|e| e.to_string()).err();
+        let got = &server.received_requests().await.unwrap()[0];
+        assert_eq!((got.method.as_str(), got.headers["authorization"].to_str().unwrap()), ("POST", "token"));
+        assert_eq!(got.body, br#"{"roomId":"r"}"#);
+    }
+
+    #[test]
+    fn no_header_carries_a_line_break() {
+        assert_eq!(authorization(&SecretString::from("a\nb")), None);
+        assert!(!format!("{:?}", authorization(&SecretString::from("hush"))).contains("hush"));
+    }
+
+    #[test]
+    fn a_skew_of_more_than_a_second_is_corrected() {
+        let answer = |secs| HttpAnswer {
+            status: 200,
+            body: Vec::new(),
+            date: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(secs)),
+            retry_after: None,
+        };
+        let mut skew = Skew::default();
+        assert_eq!((skew.ms(), skew.correct(UtcMs(7))), (None, UtcMs(7)));
+        skew.note(&answer(100), UtcMs(100_900));
+        assert_eq!((skew.ms(), skew.correct(UtcMs(7))), (Some(-400), UtcMs(7)));
+        skew.note(&answer(160), UtcMs(100_500));
+        assert_eq!(skew.correct(UtcMs(160_000)), UtcMs(100_000));
     }
 
     #[test]

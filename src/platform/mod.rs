@@ -4,7 +4,8 @@
 //! that is `job::step`'s. No error that leaves a platform may carry a URL: the checksum and the token are in it.
 
 pub mod bigbluebutton;
-mod http;
+pub mod http;
+pub mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +16,23 @@ use serde::{Deserialize, Serialize};
 use self::bigbluebutton::BigBlueButton;
 use crate::clock::Clock;
 use crate::job::{
-    Aim, EndAnswer, InstanceId, JobId, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs, Verdict,
+    Aim, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs,
+    Verdict,
 };
 
 /// A server's settings, by its platform.
 #[derive(Clone, Debug)]
 pub enum PlatformSettings {
     BigBlueButton(bigbluebutton::Settings),
+}
+
+impl PlatformSettings {
+    /// How rooms can be closed there.
+    pub fn lock(&self) -> Lock {
+        match self {
+            PlatformSettings::BigBlueButton(_) => Lock::No,
+        }
+    }
 }
 
 /// The registry: one line a platform.
@@ -202,4 +213,15 @@ pub trait Platform: Send + Sync {
     async fn probe(&self) -> Result<Probe, Fault>;
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault>;
+
+    /// Closes the room, so that nobody comes back after the end. Only where [`PlatformSettings::lock`] says that it can be
+    /// closed in the way that was asked for; one that is closed already is no fault.
+    async fn close_room(&self, _meeting: &MeetingId) -> Result<(), Fault> {
+        Err(Fault::Misconfigured(format!("rooms of {} cannot be locked", self.kind())))
+    }
+
+    /// Undoes a reversible lock.
+    async fn open_room(&self, _meeting: &MeetingId) -> Result<(), Fault> {
+        Err(Fault::Misconfigured(format!("rooms of {} cannot be unlocked", self.kind())))
+    }
 }

@@ -138,16 +138,12 @@ impl Judge<'_> {
             Sighting::Live(by) if target.instance.as_ref().is_some_and(|id| *id != by.id) => {
                 Verdict::Replaced { by: by.clone(), counts: self.replaced_counts(target, by) }
             }
-            Sighting::Live(instance) => Verdict::Live(instance.clone()),
-            Sighting::Occupied => Verdict::Occupied,
             Sighting::NotThere(evidence) => match self.absence(target, *evidence) {
                 Worth::Counts => Verdict::Gone { needed: NEEDED },
                 Worth::Doubtful(why) => Verdict::Doubtful { why },
                 Worth::Hopeless(why) => Verdict::Hopeless { why },
             },
-            Sighting::Doubtful(why) => Verdict::Doubtful { why: why.clone() },
-            Sighting::Unreachable(why) => Verdict::Unreachable { why: why.clone() },
-            Sighting::Misconfigured(why) => Verdict::Misconfigured { why: why.clone() },
+            other => other.at_its_word(target.instance.as_ref()),
         }
     }
 

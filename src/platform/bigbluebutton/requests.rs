@@ -11,16 +11,14 @@ use url::Url;
 use super::answer::{self, Answer, Entry, Info, Listing};
 use super::probe::Seen;
 use super::{Algorithm, Clock};
-use crate::job::{MeetingId, Now, Sighting, UtcMs};
+use crate::job::{MeetingId, Now, Sighting};
 use crate::platform::Fault;
-use crate::platform::http::{self, ANSWER_LIMIT, HttpAnswer, HttpError, LISTING_LIMIT};
+use crate::platform::http::{self, ANSWER_LIMIT, HttpAnswer, HttpError, LISTING_LIMIT, Skew};
 
 /// Everything but RFC 3986's unreserved characters, so that no URL library finds anything left to normalise after signing.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Answers above this many bytes are parsed off the async threads, which have deadlines to keep.
 const PARSE_INLINE: usize = 256 * 1024;
-/// The `Date` header counts whole seconds; a smaller skew is noise.
-const MIN_SKEW_MS: i64 = 1000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Call {
@@ -120,8 +118,7 @@ pub(super) struct Known {
     pub(super) tried: Option<Now>,
     /// An instance-aimed end was answered with HTTP 500, as before 2.6.
     pub(super) instances_refused: bool,
-    /// The server's clock minus ours, milliseconds.
-    skew_ms: Option<i64>,
+    skew: Skew,
 }
 
 /// One API base with its secret: the front, or a node behind it.
@@ -268,16 +265,13 @@ impl Endpoint {
     }
 
     fn note_date(&self, got: &HttpAnswer) {
-        let Some(date) = got.date.and_then(http::unix_ms) else { return };
-        // Half a second: the header cuts the fraction off.
-        let skew = date.0 + 500 - self.now().wall.0;
-        self.known().skew_ms = Some(skew);
+        self.known().skew.note(got, self.now().wall);
     }
 
     /// Start times on our clock.
     fn corrected(&self, mut entry: Entry) -> Entry {
-        let skew = self.known().skew_ms.filter(|skew| skew.abs() > MIN_SKEW_MS).unwrap_or(0);
-        entry.started_at = entry.started_at.map(|at| UtcMs(at.0 - skew));
+        let skew = self.known().skew;
+        entry.started_at = entry.started_at.map(|at| skew.correct(at));
         entry
     }
 }
