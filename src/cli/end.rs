@@ -52,6 +52,9 @@ pub struct Args {
     /// "live": a meeting that is absent at the deadline is an alarm
     #[arg(long, value_name = "WHAT", value_parser = ["any", "live"])]
     expect: Option<String>,
+    /// Also close the room against whoever comes back, where the platform can
+    #[arg(long, value_name = "HOW", value_parser = ["no", "reversible", "permanent"])]
+    lock: Option<String>,
     #[command(flatten)]
     limits: Limits,
     /// Show what would be submitted, and submit nothing
@@ -148,6 +151,7 @@ impl Args {
         let optional = [
             ("instance", self.instance.as_ref().map(|id| json!(id))),
             ("expect", self.expect.as_ref().map(|what| json!(what))),
+            ("lock", self.lock.as_ref().map(|how| json!(how))),
             ("keep-closed", limits.keep_closed.map(duration)),
             ("late-limit", limits.late_limit.map(duration)),
             ("give-up-after", limits.give_up_after.map(duration)),

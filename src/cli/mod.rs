@@ -31,6 +31,7 @@ mod sse;
 mod status;
 mod table;
 mod text;
+mod unlock;
 mod wait;
 mod watch;
 mod when;
@@ -99,6 +100,7 @@ enum Command {
     Release(release::Args),
     Fire(fire::Args),
     Cancel(cancel::Args),
+    Unlock(unlock::Args),
     Wait(wait::Args),
     Watch(watch::Args),
     Status(status::Args),
@@ -142,6 +144,7 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Release(args) => block_on(release::run(args, cx)),
         Command::Fire(args) => block_on(fire::run(args, cx)),
         Command::Cancel(args) => block_on(cancel::run(args, cx)),
+        Command::Unlock(args) => block_on(unlock::run(args, cx)),
         Command::Wait(args) => block_on(wait::run(args, cx)),
         Command::Watch(args) => block_on(watch::run(args, cx)),
         Command::Status(args) => block_on(status::run(args, cx)),

@@ -99,7 +99,20 @@ fn end_says_when_and_whether_the_meeting_is_live() {
 #[test]
 fn end_passes_its_limits_on() {
     let daemon = Daemon::start();
-    let args = ["end", "campus", "m", "--now", "--key", "k1", "--instance", "i-1", "--expect", "live"];
+    let args = [
+        "end",
+        "campus",
+        "m",
+        "--now",
+        "--key",
+        "k1",
+        "--instance",
+        "i-1",
+        "--expect",
+        "live",
+        "--lock",
+        "permanent",
+    ];
     let limits =
         ["--keep-closed", "10m", "--late-limit", "0s", "--give-up-after", "2h", "--prove-within", "30m"];
     let ran = daemon.run(&[&args[..], &limits[..]].concat());
@@ -112,6 +125,7 @@ fn end_passes_its_limits_on() {
     assert_eq!((limits.keep_closed, limits.late_limit), (minutes(10), minutes(0)));
     assert_eq!((limits.give_up_after, limits.prove_within), (minutes(120), minutes(30)));
     assert_eq!(limits.expect, Some(crate::job::Expect::Live));
+    assert_eq!(limits.lock, Some(crate::job::Lock::Permanent));
 }
 
 #[test]
@@ -201,6 +215,14 @@ fn a_meeting_extended_in_part_is_told_in_full() {
         "ends campus/math at 19:25:00 CET, in 2h 10m; job 00000002",
     );
     assert_eq!(ran.2, "not extended: job 00000001: its end was sent\n");
+}
+
+#[test]
+fn unlock_opens_a_room_again() {
+    let daemon = Daemon::start();
+    daemon.check(&["unlock", "campus", "math"], 0, "campus/math is open again");
+    let ran = daemon.run(&["unlock", "lab", "math"]);
+    assert_eq!((ran.0, ran.2.lines().next()), (1, Some("error: there is no server lab")));
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(super) struct Limits {
     /// In the order of [`limits::ALL`].
     pub durations: [Option<Located<String>>; limits::ALL.len()],
     pub expect: Option<Located<String>>,
+    pub lock: Option<Located<String>>,
 }
 
 /// `[[end]]`
@@ -124,7 +125,11 @@ fn control(section: &mut Section<'_, '_>) -> Control {
 }
 
 fn limits(section: &mut Section<'_, '_>) -> Limits {
-    Limits { durations: limits::ALL.map(|bound| section.get(bound.key)), expect: section.get("expect") }
+    Limits {
+        durations: limits::ALL.map(|bound| section.get(bound.key)),
+        expect: section.get("expect"),
+        lock: section.get("lock"),
+    }
 }
 
 fn servers(root: &mut Section<'_, '_>) -> Vec<Server> {

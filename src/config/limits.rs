@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::job::{Expect, LimitsPatch};
+use crate::job::{Expect, LimitsPatch, Lock};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -104,6 +104,29 @@ pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), 
         _ => &mut patch.keep_closed,
     };
     Some(bound.parse(text).map(|duration| *slot = Some(duration)))
+}
+
+/// `no`, `reversible` or `permanent`.
+pub fn lock(text: &str) -> Option<Lock> {
+    match text {
+        "no" => Some(Lock::No),
+        "reversible" => Some(Lock::Reversible),
+        "permanent" => Some(Lock::Permanent),
+        _ => None,
+    }
+}
+
+/// Why rooms of a server cannot be closed as asked, and what to do; `offered`: how its platform closes them.
+pub fn lock_fault(server: &str, asked: Lock, offered: Lock) -> Option<(String, String)> {
+    if asked == Lock::No || asked == offered {
+        return None;
+    }
+    let message = format!("lock = \"{asked}\" is not possible on {server}");
+    let hint = match offered {
+        Lock::No => "its platform has no way to close a room: set lock = \"no\" there".to_owned(),
+        offered => format!("its platform offers \"{offered}\""),
+    };
+    Some((message, hint))
 }
 
 /// `any` or `live`.

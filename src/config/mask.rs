@@ -12,7 +12,7 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 21] = [
+pub(super) const SHOWN: [&str; 22] = [
     "at",
     "checksum",
     "credential",
@@ -23,6 +23,7 @@ pub(super) const SHOWN: [&str; 21] = [
     "group",
     "instance",
     "instance-ids",
+    "lock",
     "max-concurrent",
     "meeting",
     "mode",

@@ -36,6 +36,7 @@ impl Merged {
             once(bound.key, slot, new, found);
         }
         once("expect", &mut self.defaults.expect, file.defaults.expect, found);
+        once("lock", &mut self.defaults.lock, file.defaults.lock, found);
         for server in file.servers {
             self.add_server(server, found);
         }

@@ -72,7 +72,31 @@ pub(super) fn merge_limits(given: &file::Limits, base: &Limits, found: &mut Diag
             found.error(*place, message, "live: a meeting that is absent at its deadline is worth an alarm");
         }
     }
+    if let Some(Located { value, place }) = &given.lock {
+        patch.lock = limits::lock(value);
+        if patch.lock.is_none() {
+            let message = format!("lock is {value:?}, not one of no, reversible, permanent");
+            found.error(
+                *place,
+                message,
+                "reversible: adjourn unlock opens the room again; permanent: nothing does",
+            );
+        }
+    }
     patch.over(base)
+}
+
+/// Can rooms of this platform be closed as the limits ask? `place`: where that is asked for.
+pub(super) fn check_lock(
+    name: &str,
+    platform: &PlatformSettings,
+    limits: &Limits,
+    place: Place,
+    found: &mut Diagnostics,
+) {
+    if let Some((message, hint)) = limits::lock_fault(name, limits.lock, platform.lock()) {
+        found.error(place, message, hint);
+    }
 }
 
 fn duration(bound: Bound, given: Option<&Located<String>>, found: &mut Diagnostics) -> Option<Duration> {
@@ -190,6 +214,9 @@ impl Entries<'_> {
             let message =
                 format!("BigBlueButton may take the short meeting id {:?} for another meeting", given.value);
             self.found.note(given.place, message, "ids of hex digits only are safe from 8 characters on");
+        }
+        if let (Some(settings), Some(given), Some(lock)) = (settings, &end.server, &end.limits.lock) {
+            check_lock(&given.value, &settings.platform, &limits, lock.place, self.found);
         }
         if let (Some(at), Some(given)) = (at, &end.at) {
             self.remark_on_time(at, given.place, limits.late_limit);

@@ -7,7 +7,7 @@ use super::diagnostics::{Diagnostics, Located};
 use super::document::did_you_mean;
 use super::file;
 use super::names;
-use super::resolve::merge_limits;
+use super::resolve::{check_lock, merge_limits};
 use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::url::{UrlError, is_in_clear};
@@ -33,6 +33,8 @@ impl Builder<'_> {
         let limits = merge_limits(&server.limits, self.defaults, self.found);
         let max_concurrent = self.max_concurrent(server.max_concurrent.as_ref());
         let platform = server.platform.as_ref()?.settings(self)?;
+        let place = server.limits.lock.as_ref().map_or(server.name.place, |lock| lock.place);
+        check_lock(&server.name.value, &platform, &limits, place, self.found);
         Some((name.ok()?, ServerSettings { platform, limits, max_concurrent }))
     }
 

@@ -304,6 +304,12 @@ fn servers() {
     check_campus("max-concurrent = 257", &["6:18 error: max-concurrent is 257, not between 1 and 256"]);
     check_campus("max-concurrent = 1", &[]);
     check_campus("prove-within = \"0s\"", &["6:16 error: prove-within is \"0s\", less than 1s"]);
+    check_campus(
+        "lock = \"always\"",
+        &["6:8 error: lock is \"always\", not one of no, reversible, permanent"],
+    );
+    check_campus("lock = \"permanent\"", &["6:8 error: lock = \"permanent\" is not possible on campus"]);
+    check_campus("lock = \"no\"", &[]);
     check_campus("expect = \"maybe\"", &["6:10 error: expect is \"maybe\", not one of any, live"]);
     check(
         &CAMPUS.replace("campus", "Campus"),

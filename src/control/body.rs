@@ -8,7 +8,9 @@ use super::parse_instant;
 use super::problem::Problem;
 use crate::config::names::{self, MAX_MEETING_ID};
 use crate::engine::api::{Submission, When};
-use crate::job::{By, Change, Expect, InstanceId, LimitsPatch, MeetingId, Now, Origin, ServerName, UtcMs};
+use crate::job::{
+    By, Change, Expect, InstanceId, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
+};
 
 /// An instant with its zone, as text.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,7 @@ pub(super) struct Submit {
     resend_after: Option<Span>,
     keep_closed: Option<Span>,
     expect: Option<Expect>,
+    lock: Option<Lock>,
 }
 
 impl Submit {
@@ -103,6 +106,7 @@ impl Submit {
             resend_after: span(self.resend_after),
             keep_closed: span(self.keep_closed),
             expect: self.expect,
+            lock: self.lock,
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct FakeService {
     pub(crate) changes: Mutex<Vec<(JobId, Change, By)>>,
     /// A `meetings` that never answers.
     pub(crate) hang: Mutex<bool>,
+    pub(crate) unlocked: Mutex<Vec<MeetingId>>,
 }
 
 /// Ids in order of `n`, the last eight characters telling them apart.
@@ -76,6 +77,7 @@ impl FakeService {
             submissions: Mutex::default(),
             changes: Mutex::default(),
             hang: Mutex::default(),
+            unlocked: Mutex::default(),
         })
     }
 
@@ -199,6 +201,12 @@ impl Service for FakeService {
             store: StoreStatus { path: "/var/lib/adjourn/queue".into(), ..StoreStatus::default() },
             ..Status::default()
         })
+    }
+
+    async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal> {
+        self.meetings(server).await?;
+        self.unlocked.lock().unwrap().push(meeting.clone());
+        Ok(())
     }
 
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal> {

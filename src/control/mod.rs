@@ -155,6 +155,7 @@ fn router(app: App, bound: Duration) -> Router {
         .route("/v1/reload", post(servers::reload))
         .route("/v1/servers/{server}/meetings", get(servers::meetings))
         .route("/v1/servers/{server}/meetings/{meeting}/extend", post(servers::extend_meeting))
+        .route("/v1/servers/{server}/meetings/{meeting}/unlock", post(servers::unlock_meeting))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/by-key/{server}/{key}", put(jobs::put))
         .route("/v1/jobs/{id}", get(jobs::show).patch(jobs::move_to).delete(jobs::cancel))

@@ -10,7 +10,7 @@ use super::body::{Extend, Nothing};
 use super::extract::{Body, Segments, no_if_match};
 use super::peer::Peer;
 use super::problem::Problem;
-use super::wire::{Extended, Meeting, Meetings, Refused, Reloaded};
+use super::wire::{Extended, Meeting, Meetings, Refused, Reloaded, Unlocked};
 use crate::job::{By, Change, JobView, MeetingId, ServerName};
 
 type Answer = Result<Response, Problem>;
@@ -55,6 +55,16 @@ pub(super) async fn extend_meeting(
     let answer = tokio::spawn(work).await;
     let extended = answer.map_err(|_| Problem::internal("the work on the meeting died"))??;
     Ok(Json(extended).into_response())
+}
+
+/// `POST /v1/servers/{server}/meetings/{meeting}/unlock`: undoes a reversible lock.
+pub(super) async fn unlock_meeting(
+    State(app): State<App>,
+    Segments((server, meeting)): Segments<(ServerName, MeetingId)>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Answer {
+    app.service.unlock(&server, &meeting).await?;
+    Ok(Json(Unlocked { server, meeting }).into_response())
 }
 
 /// Refused as a whole only where no deadline could be moved.

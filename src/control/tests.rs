@@ -362,6 +362,16 @@ async fn meetings_come_with_their_deadlines() {
 }
 
 #[tokio::test]
+async fn a_room_is_unlocked() {
+    let daemon = start();
+    let (status, answer) = daemon.post("/v1/servers/campus/meetings/a%2Fb/unlock", json!({})).await;
+    assert_eq!((status, &answer), (200, &json!({ "server": "campus", "meeting": "a/b" })));
+    assert_eq!(*daemon.served.service.unlocked.lock().unwrap(), ["a/b".into()]);
+    let refused = daemon.post("/v1/servers/lab/meetings/a/unlock", json!({})).await;
+    Peerless::check_problem(refused, 404, "not-found", "no server lab");
+}
+
+#[tokio::test]
 async fn extending_a_meeting_moves_all_its_deadlines() {
     let daemon = start();
     let body = json!({ "by": "10m" });

@@ -111,6 +111,12 @@ pub struct Refused {
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Unlocked {
+    pub server: ServerName,
+    pub meeting: MeetingId,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reloaded {
     /// One line a change.
     pub changes: Vec<String>,

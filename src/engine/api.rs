@@ -147,6 +147,8 @@ pub trait Service: Send + Sync + 'static {
     ) -> Result<Receipt, Refusal>;
     async fn status(&self) -> Result<Status, Refusal>;
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal>;
+    /// Undoes a reversible lock.
+    async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal>;
     /// Re-reads the schedule file; says in lines what changed.
     async fn reload(&self) -> Result<Vec<String>, Refusal>;
     fn events(&self) -> broadcast::Receiver<Arc<Notice>>;

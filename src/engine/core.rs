@@ -69,6 +69,10 @@ pub(super) enum Inner {
         attempt: u32,
         answer: EndAnswer,
     },
+    Locked {
+        job: JobId,
+        result: Result<(), String>,
+    },
     Probed {
         server: ServerName,
         epoch: u32,
@@ -354,7 +358,7 @@ impl Core {
         match effect {
             Effect::Look(purpose) => server.lane.queue_look(id, purpose),
             Effect::QueueEnd => server.lane.queue_end(id, first),
-            Effect::Call { attempt, aim, resend } => self.call(id, attempt, aim, resend),
+            Effect::Call { attempt, aim, resend, lock } => self.call(id, attempt, aim, resend, lock),
         }
         self.touched.insert(name);
     }
@@ -403,6 +407,7 @@ impl Core {
                 self.step(job, Event::Answered { attempt, answer });
                 self.touched.insert(server);
             }
+            Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
             Inner::ScheduleFailed(why) => {
                 self.schedule_error = Some(why);

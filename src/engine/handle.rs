@@ -11,8 +11,8 @@ use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, Submiss
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
 use crate::config::settings::Settings;
-use crate::job::{By, Change, JobId, Now, ServerName};
-use crate::platform::{Fault, LiveMeeting};
+use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
+use crate::platform::{Fault, LiveMeeting, Platform};
 use crate::store::Store;
 
 /// Reads the schedule files anew; the error is what `check` would print.
@@ -46,11 +46,23 @@ impl Handle {
         self.ask(|reply| Request::Reload(Box::new(settings), reply)).await?
     }
 
+    async fn platform(&self, server: &ServerName) -> Result<Arc<dyn Platform>, Refusal> {
+        self.ask(|reply| Request::Platform(server.clone(), PlatformReply(reply))).await?
+    }
+
     async fn refuse_schedule(&self, why: String, hint: &str) -> Refusal {
         // If the engine is gone, the refusal is all that is left to say.
         let _ = self.requests.send(Request::ScheduleRefused(why.clone())).await;
         refusal(RefusalKind::Invalid, why, hint)
     }
+}
+
+fn platform_failed(server: &ServerName, fault: &Fault) -> Refusal {
+    let hint = match fault {
+        Fault::Unreachable(_) => "check that the server is up, then try again",
+        Fault::Misconfigured(_) => "correct the server's block in the schedule file, then: adjourn reload",
+    };
+    refusal(RefusalKind::Platform, format!("{server}: {fault}"), hint)
 }
 
 fn stopping() -> Refusal {
@@ -86,16 +98,13 @@ impl Service for Handle {
     }
 
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal> {
-        let platform = self.ask(|reply| Request::Platform(server.clone(), PlatformReply(reply))).await??;
-        platform.meetings().await.map_err(|fault| {
-            let hint = match &fault {
-                Fault::Unreachable(_) => "check that the server is up, then try again",
-                Fault::Misconfigured(_) => {
-                    "correct the server's block in the schedule file, then: adjourn reload"
-                }
-            };
-            refusal(RefusalKind::Platform, format!("{server}: {fault}"), hint)
-        })
+        let platform = self.platform(server).await?;
+        platform.meetings().await.map_err(|fault| platform_failed(server, &fault))
+    }
+
+    async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal> {
+        let platform = self.platform(server).await?;
+        platform.open_room(meeting).await.map_err(|fault| platform_failed(server, &fault))
     }
 
     async fn reload(&self) -> Result<Vec<String>, Refusal> {

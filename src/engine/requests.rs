@@ -10,6 +10,7 @@ use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, n
 use super::api::{Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
 use super::core::{Core, Inner, Submitting};
 use super::reload::SCHEDULE_KEYS;
+use crate::config::limits::lock_fault;
 use crate::config::settings::Settings;
 use crate::job::{
     By, Change, Conflict, Event, Job, JobId, Key, Now, Order, Origin, ServerName, State, UtcMs,
@@ -112,6 +113,10 @@ impl Core {
         {
             return Ok(Asked::Before(Box::new(job)));
         }
+        let limits = limits.over(&known.limits);
+        if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
+            return Err(refusal(RefusalKind::Invalid, detail, hint));
+        }
         let now = self.now();
         let due = due(*when, by, now)?;
         Ok(Asked::Anew(Box::new(Order {
@@ -120,7 +125,7 @@ impl Core {
             meeting: meeting.clone(),
             only: only.clone(),
             key,
-            limits: limits.over(&known.limits),
+            limits,
             due,
             origin: origin.clone(),
             by: by.clone(),

@@ -11,7 +11,9 @@ use super::api::{Notice, ServerStatus};
 use super::core::{Core, Inner};
 use super::lane::Lane;
 use crate::config::settings::ServerSettings;
-use crate::job::{Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, Limits, Now, Purpose, ServerName};
+use crate::job::{
+    Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Purpose, ServerName,
+};
 use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target};
 use crate::store::Change;
 
@@ -27,6 +29,8 @@ const NO_WITNESSES: usize = 4_096;
 pub(super) struct Server {
     pub platform: Arc<dyn Platform>,
     pub limits: Limits,
+    /// How its platform closes rooms.
+    pub lock: Lock,
     pub lane: Lane,
     memory: Memory,
     memory_saved: Option<BootMs>,
@@ -48,6 +52,7 @@ impl Server {
         Server {
             platform,
             limits: settings.limits.clone(),
+            lock: settings.platform.lock(),
             lane: Lane::new(settings.max_concurrent),
             memory: memory.rebased(now),
             memory_saved: None,
@@ -67,6 +72,7 @@ impl Server {
     pub fn replace(&mut self, platform: Arc<dyn Platform>, settings: &ServerSettings, now: Now) {
         self.platform = platform;
         self.limits = settings.limits.clone();
+        self.lock = settings.platform.lock();
         self.lane.set_max_concurrent(settings.max_concurrent);
         self.probe_at = Some(now.boot);
         self.probing = false;
@@ -145,8 +151,21 @@ impl Core {
         }
     }
 
-    /// Sends an end call. The decision has been made; only a claim that is not durable yet may delay it, and not for long.
-    pub(super) fn call(&mut self, id: JobId, attempt: u32, aim: Aim, resend: bool) {
+    /// Closes a room; gives what tells when that has been answered.
+    fn close_room(&self, platform: Arc<dyn Platform>, call: &EndCall) -> oneshot::Receiver<()> {
+        let (job, meeting, inbox) = (call.job, call.meeting.clone(), self.inbox.clone());
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let result = platform.close_room(&meeting).await.map_err(|fault| fault.to_string());
+            let _ = inbox.send(Inner::Locked { job, result });
+            let _ = tell.send(());
+        });
+        told
+    }
+
+    /// Sends an end call. The decision has been made; only a claim that is not durable yet, and a lock that was asked for,
+    /// may delay it, and not for long.
+    pub(super) fn call(&mut self, id: JobId, attempt: u32, aim: Aim, resend: bool, lock: bool) {
         let now = self.now().wall;
         let Some(active) = self.active.get_mut(&id) else { return };
         let Some(pin) = active.job.pin.clone() else { return };
@@ -162,7 +181,11 @@ impl Core {
         server.ends_sent += 1;
         server.note_called(&call.pin.instance);
         let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
+        let locked = lock.then(|| self.close_room(platform.clone(), &call));
         self.tasks.spawn(async move {
+            if let Some(told) = locked {
+                let _ = tokio::time::timeout(LOCK_WAIT, told).await;
+            }
             if let Some(told) = durable {
                 // Told, or waited long enough: a slow disk delays no end.
                 let _ = tokio::time::timeout(CLAIM_WAIT, told).await;

@@ -63,7 +63,15 @@ impl Draft {
         self.job.run.calling = Some(attempt);
         self.job.run.tally = Default::default();
         self.job.run.fresh = None;
-        self.effects.push(Effect::Call { attempt, aim, resend });
+        let lock = self.job.wants_lock();
+        self.effects.push(Effect::Call { attempt, aim, resend, lock });
+    }
+
+    pub fn locked(&mut self, result: Result<(), String>) {
+        self.note(match result {
+            Ok(()) => Fact::Locked,
+            Err(why) => Fact::LockFailed { why },
+        });
     }
 
     pub fn answered(&mut self, attempt: u32, answer: EndAnswer) {

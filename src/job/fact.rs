@@ -77,6 +77,11 @@ pub enum Fact {
         #[serde(flatten)]
         answer: EndAnswer,
     },
+    /// The room was closed, so that nobody comes back.
+    Locked,
+    LockFailed {
+        why: String,
+    },
     /// A restart found a claim without an answer.
     AnswerLost,
     /// The same instance is alive though an end was accepted: send again.
@@ -164,6 +169,7 @@ impl Job {
             looks: 0,
             end_sent_at: None,
             accepted_at: None,
+            locked: false,
             seen_alive: false,
             ended_by_us: false,
             overdue: false,
@@ -225,8 +231,9 @@ impl Job {
             Fact::Overdue => self.overdue = true,
             Fact::Alarm { why } => self.alarm = Some(why.clone()),
             Fact::AlarmOver => self.alarm = None,
-            // Worth an event; it changes nothing.
-            Fact::ExpectedLive => {}
+            Fact::Locked => self.locked = true,
+            // Worth an event; they change nothing.
+            Fact::ExpectedLive | Fact::LockFailed { .. } => {}
             Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
@@ -382,6 +389,8 @@ impl Fact {
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
                 | Fact::Claimed
+                | Fact::Locked
+                | Fact::LockFailed { .. }
                 | Fact::HeldPastDue
                 | Fact::Stubborn
                 | Fact::Overdue
@@ -407,6 +416,8 @@ impl Fact {
             Fact::DueReached { .. } => "due-reached",
             Fact::EndSent { .. } => "end-sent",
             Fact::EndAnswered { .. } => "end-answered",
+            Fact::Locked => "locked",
+            Fact::LockFailed { .. } => "lock-failed",
             Fact::AnswerLost => "answer-lost",
             Fact::StillThere => "still-there",
             Fact::Stubborn => "stubborn",

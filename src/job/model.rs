@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Entry, History, Now, Run, UtcMs};
+use super::{Entry, History, Lock, Now, Run, UtcMs};
 
 /// UUIDv7. People see, and may type, its last eight characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -238,6 +238,9 @@ pub struct Limits {
     #[serde(with = "duration_ms")]
     pub keep_closed: Duration,
     pub expect: Expect,
+    /// Also close the room, right before the end call.
+    #[serde(default)]
+    pub lock: Lock,
 }
 
 impl Default for Limits {
@@ -250,6 +253,7 @@ impl Default for Limits {
             resend_after: Duration::from_secs(15),
             keep_closed: Duration::ZERO,
             expect: Expect::Any,
+            lock: Lock::No,
         }
     }
 }
@@ -264,6 +268,7 @@ pub struct LimitsPatch {
     pub resend_after: Option<Duration>,
     pub keep_closed: Option<Duration>,
     pub expect: Option<Expect>,
+    pub lock: Option<Lock>,
 }
 
 impl From<Limits> for LimitsPatch {
@@ -276,6 +281,7 @@ impl From<Limits> for LimitsPatch {
             resend_after,
             keep_closed,
             expect,
+            lock,
         } = limits;
         LimitsPatch {
             late_limit: Some(late_limit),
@@ -285,6 +291,7 @@ impl From<Limits> for LimitsPatch {
             resend_after: Some(resend_after),
             keep_closed: Some(keep_closed),
             expect: Some(expect),
+            lock: Some(lock),
         }
     }
 }
@@ -299,6 +306,7 @@ impl LimitsPatch {
             resend_after: self.resend_after.unwrap_or(base.resend_after),
             keep_closed: self.keep_closed.unwrap_or(base.keep_closed),
             expect: self.expect.unwrap_or(base.expect),
+            lock: self.lock.unwrap_or(base.lock),
         }
     }
 }
@@ -392,6 +400,9 @@ pub struct Job {
     pub end_sent_at: Option<UtcMs>,
     #[serde(default)]
     pub accepted_at: Option<UtcMs>,
+    /// The platform has closed the room.
+    #[serde(default)]
+    pub locked: bool,
     /// Some belonging instance was seen alive.
     pub seen_alive: bool,
     /// A call of ours may have ended an instance that belonged.
@@ -445,6 +456,11 @@ impl Job {
 
     pub fn last_entry(&self) -> Option<&Entry> {
         self.history.recent.last()
+    }
+
+    /// The room is to be closed before the next end call.
+    pub fn wants_lock(&self) -> bool {
+        self.limits.lock != Lock::No && !self.locked
     }
 
     /// When the first end call left, relative to due.

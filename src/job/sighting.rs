@@ -166,6 +166,16 @@ impl EndAnswer {
     }
 }
 
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lock::No => "no",
+            Lock::Reversible => "reversible",
+            Lock::Permanent => "permanent",
+        })
+    }
+}
+
 impl fmt::Display for Aim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -41,6 +41,8 @@ pub const ARM_SPREAD: Duration = Duration::from_secs(2);
 pub const ARM_GOOD: Duration = Duration::from_secs(15);
 /// Any other end call must follow its look by this much.
 pub const LOOK_FRESH: Duration = Duration::from_secs(2);
+/// An end call that closes the room first waits at most this long for the answer to that.
+pub const LOCK_WAIT: Duration = Duration::from_millis(500);
 pub const CLAIM_LEAD: Duration = Duration::from_millis(250);
 /// Reached this much after due, a job was found late, not delayed by a busy machine.
 pub const ON_TIME_GRACE: Duration = Duration::from_secs(2);
@@ -64,6 +66,8 @@ pub enum Event {
     Slot { aim: Aim },
     /// A look was answered.
     Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict },
+    /// The lock that went before an end call was answered, or failed and why.
+    Locked(Result<(), String>),
     /// An end call was answered.
     Answered { attempt: u32, answer: EndAnswer },
 }
@@ -75,8 +79,9 @@ pub enum Effect {
     Look(Purpose),
     /// Queue for an end call; answer with [`Event::Slot`] when there is room.
     QueueEnd,
-    /// Send the end call now; answer with [`Event::Answered`], whatever happens.
-    Call { attempt: u32, aim: Aim, resend: bool },
+    /// Send the end call now; answer with [`Event::Answered`], whatever happens. `lock`: close the room first, waiting at
+    /// most [`LOCK_WAIT`]; answer that with [`Event::Locked`].
+    Call { attempt: u32, aim: Aim, resend: bool, lock: bool },
 }
 
 /// A look that saw the pinned instance alive.
@@ -132,6 +137,7 @@ pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
         Event::Reconfigured => draft.reconfigured(),
         Event::Slot { aim } => draft.slot(aim),
         Event::Looked { purpose, sent, received, verdict } => draft.looked(purpose, sent, received, verdict),
+        Event::Locked(result) => draft.locked(result),
         Event::Answered { attempt, answer } => draft.answered(attempt, answer),
     }
     (draft.job, draft.effects)
@@ -314,7 +320,8 @@ impl Job {
         let first_and_on_time =
             self.ends == 0 && self.began.is_none_or(|at| self.late_by(at) <= ON_TIME_GRACE);
         let good_for = if fresh.armed && first_and_on_time { ARM_GOOD } else { LOOK_FRESH };
-        fresh.instance == pin.instance && at <= fresh.received + good_for
+        let leaves_at = if self.wants_lock() { at + LOCK_WAIT } else { at };
+        fresh.instance == pin.instance && leaves_at <= fresh.received + good_for
     }
 
     pub(super) fn after_look_at(&self) -> Option<BootMs> {

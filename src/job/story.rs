@@ -73,6 +73,8 @@ impl fmt::Display for Fact {
                 write!(f, "; instance {instance} was seen alive {looked_ms_ago} ms before")
             }
             Fact::EndAnswered { attempt, answer } => write!(f, "end call {attempt} {answer}"),
+            Fact::Locked => f.write_str("the room is locked"),
+            Fact::LockFailed { why } => write!(f, "the room could not be locked: {why}"),
             Fact::AnswerLost => {
                 f.write_str("an end call may have gone out before the restart; its answer is lost")
             }

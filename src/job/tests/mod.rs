@@ -8,6 +8,7 @@ mod guard;
 mod instances;
 mod laws;
 mod life;
+mod lock;
 mod model_check;
 mod proof;
 mod restart;

@@ -36,6 +36,7 @@ pub struct Sent {
     pub attempt: u32,
     pub instance: String,
     pub resend: bool,
+    pub lock: bool,
 }
 
 pub struct Sim {
@@ -275,10 +276,10 @@ impl Sim {
                 self.asked = Some((purpose, self.now));
             }
             Effect::QueueEnd => self.queued += 1,
-            Effect::Call { attempt, resend, .. } => {
+            Effect::Call { attempt, resend, lock, .. } => {
                 let instance = self.job.pin.as_ref().expect("pinned before a call").instance.to_string();
                 self.in_flight.push_back(attempt);
-                self.sent.push(Sent { at: self.now, attempt, instance, resend });
+                self.sent.push(Sent { at: self.now, attempt, instance, resend, lock });
             }
         }
     }
