@@ -12,7 +12,7 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 22] = [
+pub(super) const SHOWN: [&str; 23] = [
     "at",
     "checksum",
     "credential",
@@ -33,6 +33,7 @@ pub(super) const SHOWN: [&str; 22] = [
     "server",
     "socket",
     "state-dir",
+    "string-ids",
     "timezone",
     "url",
 ];

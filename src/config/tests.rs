@@ -94,7 +94,8 @@ fn settings(text: &str) -> Settings {
 }
 
 fn campus(settings: &Settings) -> &bigbluebutton::Settings {
-    let PlatformSettings::BigBlueButton(campus) = &settings.servers[&ServerName::from("campus")].platform;
+    let settings = &settings.servers[&ServerName::from("campus")];
+    let PlatformSettings::BigBlueButton(campus) = &settings.platform else { panic!("{settings:?}") };
     campus
 }
 
@@ -282,7 +283,7 @@ fn platforms() {
     check("[servers.x]\nurl = \"\"", &["1:10 error: [servers.x] has no platform"]);
     check(
         "[servers.x]\nplatform = \"zoom\"\napi-key = \"hunter2\"",
-        &["2:12 error: unknown platform \"zoom\"; known: bigbluebutton"],
+        &["2:12 error: unknown platform \"zoom\"; known: bigbluebutton, janus"],
     );
     check(
         "[servers.x]\nplatform = \"bigbluebutton\"",

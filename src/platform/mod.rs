@@ -5,6 +5,7 @@
 
 pub mod bigbluebutton;
 pub mod http;
+pub mod janus;
 pub mod rest;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use self::bigbluebutton::BigBlueButton;
+use self::janus::Janus;
 use crate::clock::Clock;
 use crate::job::{
     Aim, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs,
@@ -24,6 +26,7 @@ use crate::job::{
 #[derive(Clone, Debug)]
 pub enum PlatformSettings {
     BigBlueButton(bigbluebutton::Settings),
+    Janus(janus::Settings),
 }
 
 impl PlatformSettings {
@@ -31,6 +34,7 @@ impl PlatformSettings {
     pub fn lock(&self) -> Lock {
         match self {
             PlatformSettings::BigBlueButton(_) => Lock::No,
+            PlatformSettings::Janus(_) => Lock::Reversible,
         }
     }
 }
@@ -44,6 +48,9 @@ pub fn build(
     Ok(match settings {
         PlatformSettings::BigBlueButton(settings) => {
             Arc::new(BigBlueButton::new(name, settings, Arc::new(move || clock.now()))?)
+        }
+        PlatformSettings::Janus(settings) => {
+            Arc::new(Janus::new(name, settings, Arc::new(move || clock.now()))?)
         }
     })
 }

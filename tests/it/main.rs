@@ -13,5 +13,6 @@ mod control;
 mod crash;
 mod faults;
 mod harness;
+mod janus;
 mod readme;
 mod signals;

@@ -5,6 +5,7 @@
 //! [`mask::SHOWN`](super::mask::SHOWN).
 
 mod bigbluebutton;
+mod janus;
 
 use super::diagnostics::Located;
 use super::document::{Section, did_you_mean};
@@ -12,20 +13,22 @@ use super::servers::Builder;
 use super::settings::PlatformSettings;
 
 /// Platforms that a server can be of.
-const KINDS: [&str; 1] = ["bigbluebutton"];
+const KINDS: [&str; 2] = ["bigbluebutton", "janus"];
 
 /// Keys behind which stands where a secret is to be had.
-pub(super) const SECRET_KEYS: [&str; 1] = ["secret"];
+pub(super) const SECRET_KEYS: [&str; 3] = ["admin-secret", "room-secret", "secret"];
 
 /// The keys that depend on `platform`.
 pub(super) enum Platform {
     BigBlueButton(bigbluebutton::File),
+    Janus(janus::File),
 }
 
 /// `None` if it is not known of what platform the server is, which has then been reported.
 pub(super) fn read(section: &mut Section<'_, '_>, kind: &Located<String>) -> Option<Platform> {
     Some(match kind.value.as_str() {
         "bigbluebutton" => Platform::BigBlueButton(bigbluebutton::read(section)),
+        "janus" => Platform::Janus(janus::read(section)),
         other => {
             let message = format!("unknown platform {other:?}; known: {}", KINDS.join(", "));
             section.found.error(kind.place, message, did_you_mean(other, &KINDS));
@@ -39,6 +42,7 @@ impl Platform {
     pub(super) fn settings(&self, builder: &mut Builder<'_>) -> Option<PlatformSettings> {
         Some(match self {
             Platform::BigBlueButton(file) => PlatformSettings::BigBlueButton(file.settings(builder)?),
+            Platform::Janus(file) => PlatformSettings::Janus(file.settings(builder)?),
         })
     }
 }

@@ -78,11 +78,13 @@ fn files_that_cannot_be_read() {
 }
 
 const EXAMPLE: &str = include_str!("../../../schedule.example.toml");
+/// Where the example takes its secrets from, commented lines apart.
+const EXAMPLE_SECRETS: [&str; 2] = ["CAMPUS_SECRET", "JANUS_ADMIN_SECRET"];
 
 #[test]
 fn the_example_is_valid() {
     let directory = write(&[("schedule.toml", EXAMPLE)]);
-    let env = Environment::fixed([("CAMPUS_SECRET", "x")]);
+    let env = Environment::fixed(EXAMPLE_SECRETS.map(|name| (name, "x")));
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
     assert_eq!(loaded.settings.map(|settings| settings.entries.len()), Some(2));
@@ -100,7 +102,8 @@ fn the_example_is_complete() {
         EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line)).collect();
     let directory = write(&[("schedule.toml", &lines.join("\n")), ("node1", "x")]);
     let credentials = directory.path().display().to_string();
-    let env = Environment::fixed([("CAMPUS_SECRET", "x"), ("CREDENTIALS_DIRECTORY", &credentials)]);
+    let env = EXAMPLE_SECRETS.map(|name| (name, "x"));
+    let env = Environment::fixed(env.into_iter().chain([("CREDENTIALS_DIRECTORY", credentials.as_str())]));
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
     let read = loaded.settings.unwrap();

@@ -1,0 +1,254 @@
+//! The VideoRoom plugin of a Janus server, through its admin address.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `answer` | what an answer means; pure |
+//! | `seen` | which sightings of a room are one instance; pure |
+//!
+//! Janus tells neither when a room was opened nor which run of it this is. An instance here is one unbroken row of
+//! sightings, named after the room and the first of them, and taken to have started then: a room that was first seen
+//! after due is not ours to end. The fence behind that is the secret of the room: one that was created again under the
+//! same id with another secret refuses ours, and stays untouched.
+//!
+//! Every error comes under HTTP 200, so only the body is read. A room is there until it is destroyed, with or without
+//! people in it; two sightings of `exists: false` are the proof.
+//! Not done here: the event hook (retried five times, then lost: only ever a hint) and kicking single participants.
+
+mod answer;
+mod seen;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
+use reqwest::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use url::Url;
+
+use self::answer::{Answer, Room};
+use self::seen::Seen;
+use super::http::Timeouts;
+use super::rest::{Ask, Clock, NoReply, Rest};
+use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, ServerName, Sighting};
+
+const PLUGIN: &str = "janus.plugin.videoroom";
+/// Questions about single rooms at the same time.
+const PARALLEL: usize = 8;
+/// The name of the server among the nodes of a round.
+const FRONT: &str = "";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The admin address: `http://127.0.0.1:7188/admin/`.
+    pub url: Url,
+    pub admin_secret: SecretString,
+    /// Of the rooms, where they have one.
+    pub room_secret: Option<SecretString>,
+    /// Rooms are named by strings (`string_ids` of the plugin), not by numbers.
+    pub string_ids: bool,
+}
+
+/// One configured server, with what was seen of its rooms since the start.
+pub struct Janus {
+    rest: Rest,
+    settings: Settings,
+    seen: Mutex<Seen>,
+}
+
+impl Janus {
+    /// Fails only where HTTPS cannot be set up on this machine.
+    pub fn new(name: &ServerName, settings: &Settings, clock: Clock) -> Result<Janus, Fault> {
+        let rest = Rest::new(name.to_string(), settings.url.clone(), Timeouts::default(), clock)?;
+        Ok(Janus { rest, settings: settings.clone(), seen: Mutex::default() })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one request to the plugin.
+    async fn plugin(&self, what: &str, request: Value) -> Result<Answer, NoReply> {
+        let body = json!({
+            "janus": "message_plugin",
+            "transaction": fastrand::u64(..).to_string(),
+            "admin_secret": self.settings.admin_secret.expose_secret(),
+            "plugin": PLUGIN,
+            "request": request,
+        });
+        let ask = Ask { method: Method::POST, json: Some(body), ..Ask::get(what, &[], None) };
+        let reply = self.rest.send(ask).await?;
+        Ok(answer::read(&self.rest.label, what, &reply))
+    }
+
+    /// A request about one room. `None`: no room of this server can have such an id.
+    fn about(&self, request: &str, meeting: &MeetingId) -> Option<Value> {
+        let room = if self.settings.string_ids {
+            json!(meeting.as_str())
+        } else {
+            json!(meeting.as_str().parse::<u64>().ok().filter(|n| n.to_string() == meeting.as_str())?)
+        };
+        let mut body = json!({ "request": request, "room": room });
+        if let Some(secret) = &self.settings.room_secret {
+            body["secret"] = json!(secret.expose_secret());
+        }
+        Some(body)
+    }
+
+    fn no_such_id(&self, meeting: &MeetingId) -> String {
+        format!(
+            "{}: rooms there have numbers, and {:?} is none (string-ids = true is for a server whose rooms have names)",
+            self.rest.label,
+            meeting.as_str()
+        )
+    }
+
+    /// The rooms that are not private.
+    async fn list(&self) -> Result<Vec<Room>, Fault> {
+        match self.plugin("the list of rooms", json!({ "request": "list" })).await {
+            Ok(answer) => answer::rooms(answer),
+            Err(none) => Err(none.fault()),
+        }
+    }
+
+    /// What the list says, or, where it does not show the room, the room itself.
+    async fn presence(
+        &self,
+        list: &Result<Vec<Room>, Fault>,
+        listed: &HashMap<String, Room>,
+        meeting: &MeetingId,
+    ) -> Presence {
+        match (list, listed.get(meeting.as_str())) {
+            (Err(Fault::Unreachable(why)), _) => Presence::Unknown(Sighting::Unreachable(why.clone())),
+            (Err(Fault::Misconfigured(why)), _) => Presence::Unknown(Sighting::Misconfigured(why.clone())),
+            (Ok(_), Some(room)) => Presence::There { participants: room.participants },
+            (Ok(_), None) => self.exists(meeting).await,
+        }
+    }
+
+    async fn exists(&self, meeting: &MeetingId) -> Presence {
+        let Some(mut request) = self.about("exists", meeting) else {
+            return Presence::Unknown(Sighting::Misconfigured(self.no_such_id(meeting)));
+        };
+        // It takes no secret, and gets none.
+        request.as_object_mut().expect("it is a table").remove("secret");
+        match self.plugin("the look at a room", request).await {
+            Ok(answer) => answer::presence(answer),
+            Err(none) => Presence::Unknown(none.sighting()),
+        }
+    }
+
+    /// Opens or closes a room for those who have no token: nobody has one, since none is given out here.
+    async fn allow(&self, action: &str, meeting: &MeetingId) -> Result<(), Fault> {
+        let request = self.about("allowed", meeting);
+        let mut request = request.ok_or_else(|| Fault::Misconfigured(self.no_such_id(meeting)))?;
+        request["action"] = json!(action);
+        match self.plugin("the lock of a room", request).await {
+            Ok(answer) => answer::allowed(answer),
+            Err(none) => Err(none.fault()),
+        }
+    }
+}
+
+/// Is a room there?
+#[derive(Clone, PartialEq, Debug)]
+enum Presence {
+    There {
+        participants: Option<u32>,
+    },
+    NotThere,
+    /// Not a word on the room itself.
+    Unknown(Sighting),
+}
+
+#[async_trait]
+impl Platform for Janus {
+    fn kind(&self) -> &'static str {
+        "janus"
+    }
+
+    /// One list of all rooms; those that it does not show (they are gone, or private) are asked for one by one.
+    async fn look(&self, targets: &[Target]) -> Round {
+        let sent = self.rest.now();
+        let list = self.list().await;
+        let listed: HashMap<String, Room> =
+            list.iter().flatten().map(|room| (room.id.clone(), room.clone())).collect();
+        let asked = targets.iter().map(|target| self.presence(&list, &listed, &target.meeting));
+        let presences: Vec<Presence> =
+            stream::iter(asked.collect::<Vec<_>>()).buffered(PARALLEL).collect().await;
+        let received = self.rest.now();
+        let mut seen = self.seen();
+        let sightings =
+            targets.iter().zip(presences).map(|(target, presence)| seen.sight(target, presence, received));
+        let sightings = sightings.collect();
+        let trouble = match list {
+            Err(Fault::Unreachable(why)) => Some((FRONT.to_owned(), why)),
+            _ => None,
+        };
+        Round { sent, received, sightings, listings: BTreeMap::new(), trouble: trouble.into_iter().collect() }
+    }
+
+    fn aim(&self, _pin: &Pin) -> Aim {
+        Aim::Meeting
+    }
+
+    async fn end(&self, call: &EndCall) -> EndAnswer {
+        let Some(request) = self.about("destroy", &call.meeting) else {
+            return EndAnswer::Misconfigured { why: self.no_such_id(&call.meeting) };
+        };
+        let answer = match self.plugin("the end call", request).await {
+            Ok(answer) => answer::ended(answer),
+            Err(none) => EndAnswer::Unreachable { why: none.to_string(), sent: none.may_have_arrived() },
+        };
+        if answer.may_have_ended() {
+            // Whatever is there from now on may be another one.
+            self.seen().called(&call.meeting);
+        }
+        answer
+    }
+
+    /// The memory is for servers that lie or lose their state; Janus has one map, and what is not in it is not there.
+    fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement {
+        let verdicts = targets.iter().zip(&round.sightings);
+        let verdicts = verdicts.map(|(target, seen)| seen.at_its_word(target.instance.as_ref())).collect();
+        Judgement { memory: memory.clone(), verdicts, alarms: Vec::new() }
+    }
+
+    async fn probe(&self) -> Result<Probe, Fault> {
+        let rooms = self.list().await?;
+        Ok(Probe { summary: format!("Janus VideoRoom, {} public rooms", rooms.len()) })
+    }
+
+    async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
+        let rooms = self.list().await?;
+        let now = self.rest.now();
+        let mut seen = self.seen();
+        Ok(rooms.into_iter().map(|room| live_meeting(room, &mut seen, now)).collect())
+    }
+
+    async fn close_room(&self, meeting: &MeetingId) -> Result<(), Fault> {
+        self.allow("enable", meeting).await
+    }
+
+    async fn open_room(&self, meeting: &MeetingId) -> Result<(), Fault> {
+        self.allow("disable", meeting).await
+    }
+}
+
+fn live_meeting(room: Room, seen: &mut Seen, now: Now) -> LiveMeeting {
+    let meeting = MeetingId(room.id);
+    let Instance { id, .. } = seen.note(&meeting, None, now);
+    LiveMeeting {
+        meeting,
+        instance: id,
+        name: room.description,
+        // First seen is not started.
+        started_at: None,
+        participants: room.participants,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+use std::sync::Arc;
+
+use uuid::Uuid;
+use wiremock::matchers::{body_partial_json, method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::*;
+use crate::job::{BootMs, Evidence, InstanceId, JobId, Purpose, UtcMs, Verdict};
+use crate::platform::rest::Reply;
+
+const START: Now = Now { wall: UtcMs(1_764_604_800_000), boot: BootMs(50_000) };
+
+fn at(secs: i64) -> Now {
+    Now { wall: UtcMs(START.wall.0 + secs * 1_000), boot: BootMs(START.boot.0 + secs * 1_000) }
+}
+
+fn reply(status: u16, json: Value) -> Reply {
+    Reply { status, json: Ok(json), retry_after: None }
+}
+
+fn success(response: Value) -> Value {
+    json!({ "janus": "success", "transaction": "t", "response": response })
+}
+
+fn error(code: i64, text: &str) -> Value {
+    success(json!({ "videoroom": "event", "error_code": code, "error": text }))
+}
+
+fn read(json: Value) -> Answer {
+    answer::read("lab", "the end call", &reply(200, json))
+}
+
+#[track_caller]
+fn check_end(json: Value, expected: &str) {
+    assert_eq!(answer::ended(read(json)).to_string(), expected);
+}
+
+#[test]
+fn only_destroyed_is_accepted_and_every_error_is_read_though_it_comes_as_a_success() {
+    check_end(success(json!({ "videoroom": "destroyed", "room": 4242 })), "accepted");
+    check_end(
+        error(426, "No such room (4242)"),
+        "refused as if the meeting were gone: lab refused the end call: No such room (4242) (426)",
+    );
+    check_end(
+        error(433, "Unauthorized (wrong secret)"),
+        "refused, credentials: lab refused the end call: Unauthorized (wrong secret) (433): the room has another secret \
+         than room-secret; it may be another room under the same id",
+    );
+    check_end(
+        json!({ "janus": "error", "error": { "code": 403, "reason": "Unauthorized request" } }),
+        "refused, credentials: lab refused the end call: Unauthorized request (403): compare admin-secret with janus.jcfg",
+    );
+    check_end(
+        error(499, "\u{1b}[31mboom"),
+        "refused as if the meeting were gone: lab refused the end call: [31mboom (499)",
+    );
+    check_end(
+        success(json!({ "videoroom": "edited" })),
+        "refused as if the meeting were gone: the room was not said to be destroyed",
+    );
+}
+
+#[test]
+fn what_is_not_janus_proves_nothing() {
+    let page = Reply { status: 502, json: Err("<html>".to_owned()), retry_after: None };
+    let lost = answer::ended(answer::read("lab", "the end call", &page));
+    assert!(matches!(lost, EndAnswer::Unreachable { sent: true, .. }), "{lost:?}");
+    for json in [json!({ "exists": false }), json!([]), json!({ "response": { "exists": false } })] {
+        assert!(matches!(answer::presence(read(json)), Presence::Unknown(Sighting::Unreachable(_))));
+    }
+    let elsewhere = answer::read("lab", "x", &reply(404, success(json!({ "exists": false }))));
+    assert!(matches!(answer::presence(elsewhere), Presence::Unknown(Sighting::Unreachable(_))));
+    let silent = answer::presence(read(success(json!({ "videoroom": "success" }))));
+    assert!(matches!(silent, Presence::Unknown(Sighting::Doubtful(_))));
+}
+
+#[test]
+fn existence() {
+    let exists = |yes: bool| success(json!({ "videoroom": "success", "room": 4242, "exists": yes }));
+    assert_eq!(answer::presence(read(exists(true))), Presence::There { participants: None });
+    assert_eq!(answer::presence(read(exists(false))), Presence::NotThere);
+    let odd = answer::presence(read(error(430, "Invalid element type")));
+    let Presence::Unknown(Sighting::Misconfigured(why)) = odd else { panic!("{odd:?}") };
+    assert!(why.contains("string-ids"), "{why}");
+}
+
+#[test]
+fn rooms_are_listed_by_number_or_by_name() {
+    let list = json!([
+        { "room": 4242, "description": "Lab", "num_participants": 3 },
+        { "room": "exam" },
+        { "room": null },
+    ]);
+    let rooms = answer::rooms(read(success(json!({ "videoroom": "success", "list": list })))).unwrap();
+    let shown: Vec<_> = rooms.iter().map(|room| (room.id.as_str(), room.participants)).collect();
+    assert_eq!(shown, [("4242", Some(3)), ("exam", None)]);
+    assert!(answer::rooms(read(success(json!({})))).is_err(), "a list that is none is not an empty one");
+}
+
+fn target(pin: Option<(&str, Now)>, end_sent: bool) -> Target {
+    let pin = pin.map(|(instance, last_live)| Pin {
+        instance: instance.into(),
+        started_at: Some(START.wall),
+        listed: false,
+        node: None,
+        last_live,
+    });
+    Target {
+        job: JobId(Uuid::nil()),
+        meeting: "4242".into(),
+        purpose: Purpose::Confirm,
+        instance: pin.as_ref().map(|pin| pin.instance.clone()),
+        pin,
+        end_sent,
+        ends_clean: true,
+        since: None,
+    }
+}
+
+const THERE: Presence = Presence::There { participants: None };
+
+#[track_caller]
+fn id(sighting: &Sighting) -> InstanceId {
+    let Sighting::Live(instance) = sighting else { panic!("{sighting:?}") };
+    instance.id.clone()
+}
+
+#[test]
+fn an_instance_is_one_unbroken_row_of_sightings() {
+    let mut seen = Seen::default();
+    let unpinned = target(None, false);
+    let first = id(&seen.sight(&unpinned, THERE, at(0)));
+    assert_eq!(id(&seen.sight(&unpinned, THERE, at(60))), first);
+    assert_ne!(id(&seen.sight(&unpinned, THERE, at(121))), first, "too long a gap");
+    let third = id(&seen.sight(&unpinned, THERE, at(130)));
+    assert_eq!(
+        seen.sight(&unpinned, Presence::NotThere, at(140)),
+        Sighting::NotThere(Evidence { info: true, ..Evidence::default() })
+    );
+    let fourth = seen.sight(&unpinned, THERE, at(141));
+    assert_ne!(id(&fourth), third, "created again");
+    let Sighting::Live(Instance { started_at, .. }) = fourth else { panic!() };
+    assert_eq!(started_at, Some(at(141).wall), "not seen before: it counts as started now");
+}
+
+#[test]
+fn what_could_not_be_seen_breaks_no_row() {
+    let mut seen = Seen::default();
+    let unpinned = target(None, false);
+    let first = id(&seen.sight(&unpinned, THERE, at(0)));
+    seen.sight(&unpinned, Presence::Unknown(Sighting::Unreachable("down".into())), at(20));
+    assert_eq!(id(&seen.sight(&unpinned, THERE, at(40))), first);
+}
+
+#[test]
+fn after_an_end_call_a_room_of_the_same_name_is_nobodys_until_it_was_gone() {
+    let mut seen = Seen::default();
+    let first = id(&seen.sight(&target(None, false), THERE, at(0)));
+    let pinned = target(Some((first.as_str(), at(0))), true);
+    seen.called(&"4242".into());
+    assert!(matches!(seen.sight(&pinned, THERE, at(1)), Sighting::Doubtful(_)));
+    seen.sight(&pinned, Presence::NotThere, at(3));
+    let next = seen.sight(&pinned, THERE, at(4));
+    assert_ne!(id(&next), first);
+    let replaced = next.at_its_word(pinned.instance.as_ref());
+    assert!(matches!(replaced, Verdict::Replaced { counts: false, .. }), "{replaced:?}");
+}
+
+/// Another job on the same room sees a new instance at once, and the first one's call does not hang over it.
+#[test]
+fn a_row_that_a_call_broke_is_no_obstacle_to_others() {
+    let mut seen = Seen::default();
+    let first = id(&seen.sight(&target(None, false), THERE, at(0)));
+    seen.called(&"4242".into());
+    assert_ne!(id(&seen.sight(&target(None, false), THERE, at(1))), first);
+}
+
+#[test]
+fn after_a_restart_a_job_vouches_for_what_it_saw_a_moment_ago_unless_an_end_was_sent() {
+    let pinned = |last_live, end_sent| target(Some(("4242@1", last_live)), end_sent);
+    let sight = |target: &Target, now| Seen::default().sight(target, THERE, now);
+    assert_eq!(id(&sight(&pinned(at(0), false), at(60))).as_str(), "4242@1");
+    assert_ne!(id(&sight(&pinned(at(0), false), at(61))).as_str(), "4242@1");
+    assert!(matches!(sight(&pinned(at(0), true), at(5)), Sighting::Doubtful(_)));
+}
+
+// Over the wire.
+
+fn janus(server: &MockServer, string_ids: bool) -> Janus {
+    let settings = Settings {
+        url: Url::parse(&format!("{}/admin/", server.uri())).unwrap(),
+        admin_secret: SecretString::from("hush-admin"),
+        room_secret: Some(SecretString::from("hush-room")),
+        string_ids,
+    };
+    Janus::new(&"lab".into(), &settings, Arc::new(|| START)).unwrap()
+}
+
+async fn answers(server: &MockServer, request: Value, answer: Value) {
+    Mock::given(method("POST"))
+        .and(path("/admin"))
+        .and(body_partial_json(
+            json!({ "janus": "message_plugin", "admin_secret": "hush-admin", "request": request }),
+        ))
+        .respond_with(ResponseTemplate::new(200).set_body_json(success(answer)))
+        .mount(server)
+        .await;
+}
+
+#[tokio::test]
+async fn one_list_answers_all_and_only_what_it_does_not_show_is_asked_for() {
+    let server = MockServer::start().await;
+    let list: Vec<Value> = (0..500).map(|room| json!({ "room": room, "num_participants": 2 })).collect();
+    answers(&server, json!({ "request": "list" }), json!({ "videoroom": "success", "list": list })).await;
+    answers(&server, json!({ "request": "exists", "room": 500 }), json!({ "exists": true })).await;
+    answers(&server, json!({ "request": "exists", "room": 501 }), json!({ "exists": false })).await;
+    let janus = janus(&server, false);
+    let targets: Vec<Target> = (0..502)
+        .map(|room| Target { meeting: room.to_string().as_str().into(), ..target(None, false) })
+        .collect();
+    let round = janus.look(&targets).await;
+    assert_eq!(server.received_requests().await.unwrap().len(), 3);
+    assert!(matches!(&round.sightings[499], Sighting::Live(Instance { participants: Some(2), .. })));
+    assert!(matches!(&round.sightings[500], Sighting::Live(_)), "a private room");
+    assert!(matches!(&round.sightings[501], Sighting::NotThere(_)));
+    assert!(round.trouble.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_names_the_room_and_its_secret_and_an_id_that_fits_no_room_is_never_sent() {
+    let server = MockServer::start().await;
+    let destroy = json!({ "request": "destroy", "room": 4242, "secret": "hush-room" });
+    answers(&server, destroy, json!({ "videoroom": "destroyed" })).await;
+    let janus = janus(&server, false);
+    let pin = target(Some(("4242@1", START)), false).pin.unwrap();
+    let call = |meeting: &str| EndCall {
+        job: JobId(Uuid::nil()),
+        meeting: meeting.into(),
+        pin: pin.clone(),
+        attempt: 1,
+        resend: false,
+    };
+    assert_eq!(janus.end(&call("4242")).await, EndAnswer::Accepted);
+    for id in ["04242", "exam", "-1", "4242 "] {
+        let EndAnswer::Misconfigured { why } = janus.end(&call(id)).await else { panic!("{id}") };
+        assert!(why.contains("string-ids = true") && !why.contains("hush"), "{why}");
+    }
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn rooms_with_names_are_locked_and_unlocked() {
+    let server = MockServer::start().await;
+    for action in ["enable", "disable"] {
+        let request =
+            json!({ "request": "allowed", "action": action, "room": "4242", "secret": "hush-room" });
+        answers(&server, request, json!({ "videoroom": "success", "allowed": [] })).await;
+    }
+    let janus = janus(&server, true);
+    assert_eq!(janus.close_room(&"4242".into()).await, Ok(()));
+    assert_eq!(janus.open_room(&"4242".into()).await, Ok(()));
+    assert!(janus.close_room(&"other".into()).await.is_err(), "nobody answers for it");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_trouble_and_no_absence() {
+    let server = MockServer::start().await;
+    let janus = janus(&server, false);
+    drop(server);
+    let round = janus.look(&[target(None, false)]).await;
+    assert!(matches!(&round.sightings[0], Sighting::Unreachable(_)), "{round:?}");
+    assert!(round.trouble.contains_key(""));
+    assert!(matches!(janus.probe().await, Err(Fault::Unreachable(why)) if !why.contains("hush")));
+}
