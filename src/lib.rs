@@ -14,6 +14,7 @@
 //! | [`config`] | TOML in three stages, every problem at once; secrets | keeps a secret in a string |
 //! | [`sandbox`] | simulated platforms, faults included, and the truth about them | leaves loopback |
 //! | [`daemon`] | start and drain, in that order | |
+//! | [`doctor`] | what a deadline depends on, looked at before it does | changes anything |
 //! | [`clock`] | the only place that reads the time | |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod housekeeping;

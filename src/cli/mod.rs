@@ -12,6 +12,7 @@ mod completions;
 mod context;
 mod daemon;
 mod demo;
+mod doctor;
 mod end;
 mod extend;
 mod failure;
@@ -90,6 +91,7 @@ enum Command {
     Daemon(daemon::Args),
     Check(check::Args),
     Demo(demo::Args),
+    Doctor(doctor::Args),
     Sandbox(sandbox::Args),
     Meetings(meetings::Args),
     End(end::Args),
@@ -134,6 +136,7 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Daemon(args) => daemon::run(args, socket),
         Command::Check(args) => check::run(&args, cx),
         Command::Demo(args) => demo::run(args, cx),
+        Command::Doctor(args) => block_on(doctor::run(args, socket, cx)),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Meetings(args) => block_on(meetings::run(args, cx)),
         Command::End(args) => block_on(end::run(args, cx)),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use self::bigbluebutton::BigBlueButton;
 use self::janus::Janus;
@@ -30,6 +31,19 @@ pub enum PlatformSettings {
 }
 
 impl PlatformSettings {
+    /// Where the server, and the nodes behind it, are asked; with names for people.
+    pub fn addresses(&self, name: &ServerName) -> Vec<(String, Url)> {
+        let front = |url: &Url| (name.to_string(), url.clone());
+        match self {
+            PlatformSettings::BigBlueButton(settings) => {
+                let nodes = settings.nodes.iter();
+                let nodes = nodes.map(|node| (format!("{name} (node {})", node.name), node.url.clone()));
+                std::iter::once(front(&settings.url)).chain(nodes).collect()
+            }
+            PlatformSettings::Janus(settings) => vec![front(&settings.url)],
+        }
+    }
+
     /// How rooms can be closed there.
     pub fn lock(&self) -> Lock {
         match self {

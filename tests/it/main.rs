@@ -11,6 +11,7 @@ mod bad_input;
 mod cli;
 mod control;
 mod crash;
+mod doctor;
 mod faults;
 mod harness;
 mod janus;

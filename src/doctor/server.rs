@@ -1,0 +1,115 @@
+//! One configured server: can it be reached by name, does it answer, does it let us in, and what time is it there?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use url::Url;
+
+use super::{Finding, round_trip, skew};
+use crate::clock::{SystemClock, system_now};
+use crate::job::ServerName;
+use crate::platform::http::{ANSWER_LIMIT, Client, HttpError, Request, Skew, Timeouts};
+use crate::platform::{self, Fault, PlatformSettings};
+
+/// Name resolution.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So much of `BigBlueButton 3.0.19; asked directly` fits on a line.
+const SUMMARY: usize = 200;
+
+/// Everything about one server, the first thing that is wrong last: what depends on it is not tried.
+pub async fn examine(name: &ServerName, settings: &PlatformSettings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (label, url) in settings.addresses(name) {
+        let mut reached = reach(&label, &url).await;
+        findings.append(&mut reached);
+    }
+    if findings.iter().all(|finding| finding.grade != super::Grade::Bad || finding.what == "clock") {
+        findings.push(credentials(name, settings).await);
+    }
+    findings
+}
+
+async fn reach(label: &str, url: &Url) -> Vec<Finding> {
+    let mut findings = vec![resolve(label, url).await];
+    if findings[0].grade == super::Grade::Bad {
+        return findings;
+    }
+    findings.append(&mut connect(label, url).await);
+    findings
+}
+
+async fn resolve(label: &str, url: &Url) -> Finding {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Finding::bad(label, "name", "its url names no host", "correct url in the schedule file");
+    };
+    let hint = "is the name right, and does this machine have a name server? (getent hosts NAME)";
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await {
+        Ok(Ok(found)) => match found.count() {
+            0 => Finding::bad(label, "name", format!("{host} has no address"), hint),
+            1 => Finding::good(label, "name", format!("{host} has 1 address")),
+            n => Finding::good(label, "name", format!("{host} has {n} addresses")),
+        },
+        Ok(Err(error)) => Finding::bad(label, "name", format!("{host} does not resolve: {error}"), hint),
+        Err(_) => Finding::bad(label, "name", format!("{host} does not resolve within 10 s"), hint),
+    }
+}
+
+/// Two plain questions to the base address: the first opens the connection, the second measures it. Any answer will do.
+async fn connect(label: &str, url: &Url) -> Vec<Finding> {
+    let client = match Client::new(Timeouts::default()) {
+        Ok(client) => client,
+        Err(why) => {
+            return vec![Finding::bad(label, "connection", why, "look into this machine's certificates")];
+        }
+    };
+    let ask = || client.send(Request::new(Method::GET, url.clone()), client.timeouts().total, ANSWER_LIMIT);
+    if let Err(error) = ask().await {
+        return vec![unreachable(label, &error)];
+    }
+    let secure = if url.scheme() == "https" { "encrypted" } else { "NOT encrypted" };
+    let mut findings = vec![Finding::good(label, "connection", format!("answers; {secure}"))];
+    let began = system_now();
+    if let Ok(answer) = ask().await {
+        let now = system_now();
+        let mut offset = Skew::default();
+        offset.note(&answer, now.wall);
+        findings.extend(offset.ms().map(|ms| skew(label, ms)));
+        findings.push(round_trip(label, now.since(began)));
+    }
+    findings
+}
+
+fn unreachable(label: &str, error: &HttpError) -> Finding {
+    let hint = match error {
+        HttpError::NotSent(why) if why.contains("certificate") => {
+            "its certificate is not accepted: has it expired, is it for another name, or is its issuer unknown here?"
+        }
+        HttpError::NotSent(_) => "is it up, is the port right, does a firewall stand between? (curl -v URL)",
+        _ => "something accepts connections there and does not answer: is it the right address?",
+    };
+    Finding::bad(label, "connection", error.to_string(), hint)
+}
+
+/// A signed read that changes nothing.
+async fn credentials(name: &ServerName, settings: &PlatformSettings) -> Finding {
+    let label = name.as_str();
+    let probe = match platform::build(name, settings, Arc::new(SystemClock)) {
+        Ok(platform) => platform.probe().await,
+        Err(error) => Err(Fault::Misconfigured(format!("{error:#}"))),
+    };
+    match probe {
+        Ok(probe) => {
+            let summary: String = probe.summary.chars().take(SUMMARY).collect();
+            Finding::good(label, "credentials", format!("accepted; {summary}"))
+        }
+        Err(Fault::Misconfigured(why)) => {
+            let hint = "correct the server's block in the schedule file, then: adjourn reload";
+            Finding::bad(label, "credentials", why, hint)
+        }
+        Err(Fault::Unreachable(why)) => {
+            Finding::bad(label, "credentials", why, "it answers, but not as this platform: is url right?")
+        }
+    }
+}
