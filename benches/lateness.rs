@@ -113,6 +113,7 @@ fn submission(meeting: &str, due: UtcMs) -> Submission {
         only: None,
         limits: LimitsPatch::default(),
         key: None,
+        hold: None,
         origin: Origin::Api,
         by: By::Peer { uid: 0, pid: None },
     }

@@ -29,6 +29,13 @@ pub fn wall_micros() -> i64 {
     at.tv_sec * 1_000_000 + at.tv_nsec / 1_000
 }
 
+/// Boottime in microseconds, for measurements.
+pub fn boot_micros() -> i64 {
+    let at =
+        clock_gettime_dynamic(DynamicClockId::Boottime).unwrap_or_else(|_| clock_gettime(ClockId::Monotonic));
+    at.tv_sec * 1_000_000 + at.tv_nsec / 1_000
+}
+
 fn millis(at: Timespec) -> i64 {
     at.tv_sec * 1_000 + at.tv_nsec / 1_000_000
 }

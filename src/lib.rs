@@ -17,6 +17,7 @@
 //! | [`doctor`] | what a deadline depends on, looked at before it does | changes anything |
 //! | [`clock`] | the only place that reads the time | |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
+//! | [`metrics`] | what is counted, and the text of `/metrics` | a label that strangers choose |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
@@ -31,6 +32,7 @@ pub mod engine;
 pub mod exit;
 pub mod housekeeping;
 pub mod job;
+pub mod metrics;
 pub mod platform;
 pub mod sandbox;
 pub mod schedule;

@@ -212,6 +212,7 @@ async fn set_up(scene: &Scene, sandbox: &Sandbox, handle: &Handle, begun: UtcMs)
         only: None,
         limits: LimitsPatch::default(),
         key: None,
+        hold: None,
         origin: Origin::Cli,
         by: by.clone(),
     };

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::extract::checked_key;
 use super::parse_instant;
 use super::problem::Problem;
 use crate::config::names::{self, MAX_MEETING_ID};
-use crate::engine::api::{Submission, When};
+use crate::engine::api::{self, Submission, When};
 use crate::job::{
     By, Change, Expect, InstanceId, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
 };
@@ -54,6 +55,11 @@ pub(super) struct Submit {
     keep_closed: Option<Span>,
     expect: Option<Expect>,
     lock: Option<Lock>,
+    #[serde(default)]
+    held: bool,
+    held_until: Option<Instant>,
+    /// Only a line of an import has it here; elsewhere it is a header.
+    key: Option<String>,
 }
 
 impl Submit {
@@ -66,8 +72,15 @@ impl Submit {
         by: By,
         now: Now,
     ) -> Result<Submission, Problem> {
+        if self.key.is_some() {
+            return Err(Problem::invalid(
+                "the body: unknown field `key`",
+                "send the key as a header: Idempotency-Key",
+            ));
+        }
         let when = self.when(now)?;
         let limits = self.limits();
+        let hold = self.hold()?;
         let server = match (self.server, in_path) {
             (Some(body), Some(path)) if body != path => {
                 let detail = format!("the body: server: is {body}, but the path says {path}");
@@ -81,7 +94,24 @@ impl Submit {
         if let Some(instance) = &self.instance {
             check_id("instance", instance.as_str())?;
         }
-        Ok(Submission { server, meeting: self.meeting, when, only: self.instance, limits, key, origin, by })
+        let (meeting, only) = (self.meeting, self.instance);
+        Ok(Submission { server, meeting, when, only, limits, key, hold, origin, by })
+    }
+
+    /// Takes the key out of a line of an import.
+    pub(super) fn take_key(&mut self) -> Result<Option<String>, Problem> {
+        self.key.take().map(|key| checked_key(&key)).transpose()
+    }
+
+    fn hold(&self) -> Result<Option<api::Hold>, Problem> {
+        let until = self.held_until.map(|Instant(until)| in_range(until)).transpose()?;
+        if until.is_some() && !self.held {
+            return Err(Problem::invalid(
+                "the body: `held-until` without `held`",
+                "add \"held\": true, or leave it out",
+            ));
+        }
+        Ok(self.held.then_some(api::Hold { until }))
     }
 
     fn when(&self, now: Now) -> Result<When, Problem> {

@@ -48,9 +48,15 @@ pub(super) async fn events(
     let hello = Event::default().event("hello").data(
         json!({ "version": env!("CARGO_PKG_VERSION"), "at": app.service.now().wall.to_string() }).to_string(),
     );
+    let metrics = app.service.metrics();
     let shutdown = app.shutdown.clone().cancelled_owned();
     let stream = once(ready(hello))
-        .chain(notices.filter_map(move |notice| ready(event(notice, job))))
+        .chain(notices.filter_map(move |notice| {
+            if let Err(BroadcastStreamRecvError::Lagged(missed)) = &notice {
+                metrics.events_dropped.inc_by(*missed);
+            }
+            ready(event(notice, job))
+        }))
         .take_until(shutdown)
         .map(move |event| {
             let _held = &slot;

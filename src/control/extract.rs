@@ -64,7 +64,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 }
 
 /// Malformed JSON is told with its place, a wrong field with its name.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
         return Err(Problem::bad_request(format!("the body is not JSON: {error}"), "send one JSON object")
             .with("line", error.line())

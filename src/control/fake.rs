@@ -15,6 +15,7 @@ use crate::job::{
     BootMs, By, Change, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order, Origin,
     Outcome, ServerName, State, UtcMs,
 };
+use crate::metrics::Metrics;
 use crate::platform::{LiveMeeting, Memory};
 use crate::store::{self, Counts, Filter, Store, StoreError};
 
@@ -40,6 +41,7 @@ pub(crate) struct FakeService {
     /// A `meetings` that never answers.
     pub(crate) hang: Mutex<bool>,
     pub(crate) unlocked: Mutex<Vec<MeetingId>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Ids in order of `n`, the last eight characters telling them apart.
@@ -78,6 +80,7 @@ impl FakeService {
             changes: Mutex::default(),
             hang: Mutex::default(),
             unlocked: Mutex::default(),
+            metrics: Arc::default(),
         })
     }
 
@@ -141,6 +144,14 @@ impl Service for FakeService {
         );
         self.store.jobs.lock().unwrap().push(job.clone());
         Ok(self.receipt(job, true))
+    }
+
+    async fn submit_many(&self, submissions: Vec<Submission>) -> Vec<Result<Receipt, Refusal>> {
+        let mut answers = Vec::new();
+        for submission in submissions {
+            answers.push(self.submit(submission).await);
+        }
+        answers
     }
 
     async fn put(&self, submission: Submission) -> Result<Receipt, Refusal> {
@@ -233,6 +244,10 @@ impl Service for FakeService {
     async fn reload(&self) -> Result<Vec<String>, Refusal> {
         self.refused()?;
         Ok(vec!["math-101: moved to 18:00".into()])
+    }
+
+    fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Notice>> {

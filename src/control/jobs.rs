@@ -212,7 +212,7 @@ fn etag(revision: u64) -> [(HeaderName, HeaderValue); 1] {
 }
 
 /// Our own command line says who it is; whoever else comes is the API.
-fn origin(headers: &HeaderMap) -> Origin {
+pub(super) fn origin(headers: &HeaderMap) -> Origin {
     let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
     match agent {
         Some(agent) if agent.starts_with(super::CLI_AGENT.as_bytes()) => Origin::Cli,
@@ -220,7 +220,7 @@ fn origin(headers: &HeaderMap) -> Origin {
     }
 }
 
-fn states<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<JobState>, D::Error> {
+pub(super) fn states<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<JobState>, D::Error> {
     words(d, "state", &JobState::ALL.map(|state| (state.as_str(), state)))
 }
 

@@ -8,21 +8,25 @@
 //! |---|---|
 //! | `listen` | the socket file: stale, live, somebody else's |
 //! | `peer` | connections: how many, how idle, whose |
-//! | `extract`, `body`, `instant` | what comes in, checked |
-//! | `jobs`, `servers`, `events` | the routes |
+//! | `extract`, `body`, `lines`, `instant` | what comes in, checked |
+//! | `jobs`, `import`, `export`, `servers`, `events`, `metrics` | the routes |
 //! | `wire` | what goes out; the command line reads it with the same types |
 //! | `problem` | every refusal, as RFC 9457 documents with a hint |
 //!
-//! Bounds, all of them named below: connections, event streams, scans of the store at once, bytes of a body, seconds of
-//! a request, seconds of the drain. A request that is cut off may have taken effect; the idempotency key tells.
+//! Bounds, all of them named: connections, event streams, imports and scans of the store at once, bytes of a body (of a
+//! line, where the body is a stream), seconds of a request, seconds of the drain. A request that is cut off may have taken effect; the idempotency key tells.
 //! Deliberately absent: authentication beyond the socket's, TLS, TCP.
 
 mod body;
 mod events;
+mod export;
 mod extract;
+mod import;
 mod instant;
 mod jobs;
+mod lines;
 mod listen;
+mod metrics;
 mod peer;
 mod problem;
 mod servers;
@@ -38,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -48,9 +52,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::api::Service;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
+pub use import::{Checked, check_line};
 pub use instant::{InstantError, parse_instant, resolve_local};
+pub use lines::MAX_LINE_BYTES;
 pub use listen::{ListenError, group_name, listen};
 
 use peer::{Bounded, Peer};
@@ -60,6 +67,8 @@ use problem::Problem;
 pub const MAX_CONNECTIONS: usize = 64;
 /// Of these, event streams: some connections must remain for short requests.
 pub const MAX_EVENT_STREAMS: usize = 48;
+/// Imports at once.
+pub const MAX_IMPORTS: usize = 8;
 /// Reads of the store at once that may go through many jobs.
 pub const MAX_SCANS: usize = 4;
 /// Bytes of a request's body.
@@ -115,6 +124,7 @@ struct App {
     service: Arc<dyn Service>,
     scans: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -122,7 +132,8 @@ impl App {
     fn new(service: Arc<dyn Service>, shutdown: CancellationToken) -> App {
         let scans = Arc::new(Semaphore::new(MAX_SCANS));
         let streams = Arc::new(Semaphore::new(MAX_EVENT_STREAMS));
-        App { service, scans, streams, shutdown }
+        let imports = Arc::new(Semaphore::new(MAX_IMPORTS));
+        App { service, scans, streams, imports, shutdown }
     }
 
     /// A read of a few records, off the async threads: the store may go to the disk.
@@ -158,6 +169,8 @@ fn router(app: App, bound: Duration) -> Router {
         .route("/v1/servers/{server}/meetings/{meeting}/unlock", post(servers::unlock_meeting))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/by-key/{server}/{key}", put(jobs::put))
+        .route("/v1/jobs/export", get(export::export))
+        .route("/v1/jobs/import", post(import::import))
         .route("/v1/jobs/{id}", get(jobs::show).patch(jobs::move_to).delete(jobs::cancel))
         .route("/v1/jobs/{id}/history", get(jobs::history))
         .route("/v1/jobs/{id}/fire", post(jobs::fire))
@@ -165,18 +178,30 @@ fn router(app: App, bound: Duration) -> Router {
         .route("/v1/jobs/{id}/release", post(jobs::release))
         .route("/v1/jobs/{id}/extend", post(jobs::extend))
         .route("/v1/events", get(events::events))
+        .route("/metrics", get(metrics::metrics))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(bound, in_time))
+        .layer(middleware::from_fn_with_state(Watch { bound, metrics: app.service.metrics() }, in_time))
         .with_state(app)
 }
 
+/// What is seen to with every request.
+#[derive(Clone)]
+struct Watch {
+    bound: Duration,
+    metrics: Arc<Metrics>,
+}
+
 /// Answers within the bound. The body of an event stream comes after its head and is not timed.
-async fn in_time(State(bound): State<Duration>, request: Request, next: Next) -> Response {
+async fn in_time(State(watch): State<Watch>, request: Request, next: Next) -> Response {
+    let bound = watch.bound;
     let what = format!("{} {}", request.method(), request.uri().path());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let answer = timeout(bound, next.run(request)).await;
     let answer = answer.unwrap_or_else(|_| Problem::timed_out(bound).into_response());
+    watch.metrics.request(&method, route.as_ref().map(MatchedPath::as_str), answer.status());
     tracing::debug!(%what, status = answer.status().as_u16(), "control request");
     answer
 }

@@ -81,8 +81,15 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The refusal of a line of an import, which is read as bodies are.
+    pub(super) fn of_a_line(self) -> Problem {
+        let rest = self.detail.strip_prefix("the body");
+        Problem { detail: rest.map_or(self.detail.clone(), |rest| format!("the line{rest}")), ..self }
+    }
+
+    /// The RFC 9457 document.
+    pub(super) fn document(self) -> Value {
         let mut body = json!({
             "type": format!("urn:adjourn:problem:{}", self.kind),
             "title": title(self.kind),
@@ -93,8 +100,15 @@ impl IntoResponse for Problem {
         if let Value::Object(fields) = &mut body {
             fields.extend(self.extra);
         }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status;
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-        (self.status, kind, body.to_string()).into_response()
+        (status, kind, self.document().to_string()).into_response()
     }
 }
 

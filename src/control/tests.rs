@@ -11,6 +11,8 @@ use super::*;
 use crate::engine::api::{RefusalKind, When};
 use crate::job::{By, Change, Outcome, UtcMs};
 
+mod import;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Peerless {

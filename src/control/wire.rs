@@ -1,7 +1,9 @@
 //! What goes out, and what the command line reads: one set of types for both sides.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::engine::api::Receipt;
 use crate::job::{HistoryLine, InstanceId, Job, JobId, JobView, MeetingId, Now, ServerName, State, UtcMs};
 use crate::platform::LiveMeeting;
 
@@ -65,6 +67,34 @@ pub struct History {
     pub id: JobId,
     pub left_out: u32,
     pub history: Vec<HistoryLine>,
+}
+
+/// The answer to one line of an import: a job, or an error.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// From 1.
+    pub line: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<JobId>,
+    #[serde(default, with = "crate::job::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    pub due: Option<UtcMs>,
+    /// The key had made this job before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
+    /// A problem document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+}
+
+impl Imported {
+    pub(super) fn accepted(line: u64, receipt: &Receipt) -> Imported {
+        let Receipt { job, created, .. } = receipt;
+        Imported { line, id: Some(job.id), due: Some(job.due), existing: !created, error: None }
+    }
+
+    pub(super) fn refused(line: u64, problem: Value) -> Imported {
+        Imported { line, error: Some(problem), ..Imported::default() }
+    }
 }
 
 /// What is live on a server now.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::broadcast::Sender;
 use tokio::sync::oneshot;
 
 use super::api::{Notice, Receipt, Refusal};
@@ -124,9 +125,14 @@ pub(super) fn notices(job: &Job, from: usize, to: usize, now: Now) -> Vec<Notice
 }
 
 /// Sends events to whoever listens, and to the log.
-pub(super) fn announce(events: &tokio::sync::broadcast::Sender<Arc<Notice>>, notices: Vec<Notice>) {
+pub(super) fn announce(events: &Sender<Arc<Notice>>, notices: Vec<Notice>) {
+    notices.iter().for_each(log);
+    tell(events, notices);
+}
+
+/// Sends events to whoever listens.
+pub(super) fn tell(events: &Sender<Arc<Notice>>, notices: Vec<Notice>) {
     for notice in notices {
-        log(&notice);
         // Nobody listening is fine.
         let _ = events.send(Arc::new(notice));
     }

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use crate::job::{
     By, Change, InstanceId, Job, JobId, JobView, LimitsPatch, MeetingId, Now, Origin, ServerName,
 };
+use crate::metrics::Metrics;
 use crate::platform::LiveMeeting;
 use crate::store::{Counts, Store};
 
@@ -32,9 +33,18 @@ pub struct Submission {
     pub only: Option<InstanceId>,
     pub limits: LimitsPatch,
     pub key: Option<String>,
+    /// Put aside from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     pub origin: Origin,
     #[serde(skip)]
     pub by: By,
+}
+
+/// A hold that comes with the submit; `until`: back by itself.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Hold {
+    pub until: Option<crate::job::UtcMs>,
 }
 
 /// The answer to a submit or a change, durable when it is given.
@@ -91,7 +101,7 @@ pub struct Notice {
     pub job: Option<JobView>,
 }
 
-/// One snapshot for `status`, `STATUS=` and tests.
+/// One snapshot for `status`, `/metrics`, `STATUS=` and tests.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
@@ -100,6 +110,9 @@ pub struct Status {
     pub jobs: Counts,
     /// Jobs held in memory: due soon or at work.
     pub in_memory: usize,
+    /// Of these, alive long after their time.
+    #[serde(default)]
+    pub overdue: usize,
     /// The next thing that will happen by itself.
     pub next_due: Option<String>,
     pub servers: BTreeMap<ServerName, ServerStatus>,
@@ -115,6 +128,9 @@ pub struct StoreStatus {
     pub error: Option<String>,
     /// Changes accepted in memory that the disk has not taken yet.
     pub behind: usize,
+    /// What is left on its disk.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -136,6 +152,9 @@ pub struct ServerStatus {
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
     async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal>;
+    /// All of them in one durable commit, except those that are refused or known; one answer each, in their order.
+    /// `others` stays empty. If the caller leaves before the answer, either all or none of the new ones are there.
+    async fn submit_many(&self, submissions: Vec<Submission>) -> Vec<Result<Receipt, Refusal>>;
     /// Creates the job of this key, or moves it to the new time.
     async fn put(&self, submission: Submission) -> Result<Receipt, Refusal>;
     async fn change(
@@ -152,6 +171,8 @@ pub trait Service: Send + Sync + 'static {
     /// Re-reads the schedule file; says in lines what changed.
     async fn reload(&self) -> Result<Vec<String>, Refusal>;
     fn events(&self) -> broadcast::Receiver<Arc<Notice>>;
+    /// What is counted; `status` has the rest.
+    fn metrics(&self) -> Arc<Metrics>;
     /// For reads: what is committed.
     fn store(&self) -> Arc<dyn Store>;
     fn now(&self) -> Now;

@@ -16,12 +16,14 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Deferred, Writing, announce};
 use super::api::Notice;
+use super::bulk::{BulkReply, Place};
 use super::requests::Request;
 use super::server::Server;
 use super::wakes::Wakes;
 use crate::clock::{Alarm, Clock};
 use crate::config::Settings;
 use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
+use crate::metrics::Metrics;
 use crate::platform::{Fault, Probe, Round, Target};
 use crate::store::{Change, Store, StoreError};
 
@@ -58,6 +60,11 @@ pub(super) enum Inner {
         reply: super::active::Reply,
         result: Result<(), StoreError>,
     },
+    SubmittedMany {
+        places: Vec<Place>,
+        reply: BulkReply,
+        result: Result<(), StoreError>,
+    },
     Round {
         server: ServerName,
         targets: Vec<Target>,
@@ -90,6 +97,7 @@ pub(super) struct Core {
     pub active: HashMap<JobId, Active>,
     pub events: broadcast::Sender<Arc<Notice>>,
     pub inbox: mpsc::UnboundedSender<Inner>,
+    pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
     pub started: Now,
     pub store_error: Option<String>,
@@ -143,6 +151,7 @@ impl Core {
             active: HashMap::new(),
             events,
             inbox,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             started: now,
             store_error: None,
@@ -386,8 +395,9 @@ impl Core {
     }
 
     pub fn commit(&self, job: JobId, change: Change) {
-        let inbox = self.inbox.clone();
+        let (inbox, write) = (self.inbox.clone(), self.metrics.write());
         let done = move |result| {
+            write.done();
             // The engine is gone only when the daemon is.
             let _ = inbox.send(Inner::Committed { job, result });
         };
@@ -399,10 +409,12 @@ impl Core {
         match message {
             Inner::Committed { job, result } => self.committed(job, result),
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
+            Inner::SubmittedMany { places, reply, result } => self.submitted_many(places, reply, result),
             Inner::Round { server, targets, round } => self.round_done(&server, &targets, round),
             Inner::Answered { server, job, attempt, answer } => {
-                if let Some(server) = self.servers.get_mut(&server) {
-                    server.lane.end_answered();
+                if let Some(known) = self.servers.get_mut(&server) {
+                    known.lane.end_answered();
+                    self.metrics.end_answered(known.platform.kind(), &server, &answer);
                 }
                 self.step(job, Event::Answered { attempt, answer });
                 self.touched.insert(server);
@@ -426,6 +438,7 @@ impl Core {
                 if snapshot.claimed.is_some() {
                     active.wake_claim_waiters();
                 }
+                self.count_outcomes(&notices);
                 announce(&self.events, notices);
                 self.store_error = None;
             }
@@ -449,6 +462,15 @@ impl Core {
             (None, _) => {}
         }
         self.unlock(id);
+    }
+
+    pub fn count_outcomes(&self, notices: &[Notice]) {
+        for view in notices.iter().filter(|notice| notice.event == "concluded").filter_map(|n| n.job.as_ref())
+        {
+            if let (Some(outcome), Some(server)) = (view.outcome, self.servers.get(&view.server)) {
+                self.metrics.concluded(server.platform.kind(), &view.server, outcome);
+            }
+        }
     }
 
     /// Drops a job from memory, whatever it waits for.

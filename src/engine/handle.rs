@@ -8,10 +8,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::active::Reply;
 use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, Submission};
+use super::bulk::prepare;
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
+use crate::metrics::Metrics;
 use crate::platform::{Fault, LiveMeeting, Platform};
 use crate::store::Store;
 
@@ -24,6 +26,7 @@ pub struct Handle {
     pub(super) events: broadcast::Sender<Arc<Notice>>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) reread: Arc<Reread>,
     /// What must not change while the daemon runs.
     pub(super) state_dir: PathBuf,
@@ -79,6 +82,16 @@ impl Service for Handle {
         self.receipt(|reply| Request::Submit(submission, reply)).await
     }
 
+    async fn submit_many(&self, submissions: Vec<Submission>) -> Vec<Result<Receipt, Refusal>> {
+        let (count, store) = (submissions.len(), self.store.clone());
+        let prepared = tokio::task::spawn_blocking(move || prepare(&*store, submissions)).await;
+        let answers = match prepared {
+            Ok(prepared) => self.ask(|reply| Request::SubmitMany(prepared, reply)).await,
+            Err(_) => Err(stopping()),
+        };
+        answers.unwrap_or_else(|refusal| vec![Err(refusal); count])
+    }
+
     async fn put(&self, submission: Submission) -> Result<Receipt, Refusal> {
         self.receipt(|reply| Request::Put(submission, reply)).await
     }
@@ -94,7 +107,11 @@ impl Service for Handle {
     }
 
     async fn status(&self) -> Result<Status, Refusal> {
-        self.ask(Request::Status).await
+        let mut status = self.ask(Request::Status).await?;
+        // Here rather than in the engine: a disk that hangs must not hold it up.
+        status.store.free_bytes =
+            rustix::fs::statvfs(&self.state_dir).ok().map(|fs| fs.f_bavail * fs.f_frsize);
+        Ok(status)
     }
 
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal> {
@@ -126,6 +143,10 @@ impl Service for Handle {
 
     fn events(&self) -> broadcast::Receiver<Arc<Notice>> {
         self.events.subscribe()
+    }
+
+    fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     fn store(&self) -> Arc<dyn Store> {

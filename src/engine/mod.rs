@@ -5,13 +5,14 @@
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
-//! * `requests`, `reload`: what people and the schedule file ask for.
+//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for.
 //! * `api`, `handle`: the engine from outside.
 //!
 //! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
 
 mod active;
 pub mod api;
+mod bulk;
 mod core;
 mod handle;
 mod lane;
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::core::{Core, Parts};
 pub use self::handle::{Handle, Reread};
+pub use self::reload::SCHEDULE_KEYS;
+pub(crate) use self::requests::due;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::store::Store;
@@ -71,7 +74,8 @@ pub fn start(
         inbox,
     };
     let mut core = Core::new(parts);
+    let metrics = core.metrics.clone();
     core.reload(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
-    Ok((Handle { requests, events, store, clock, reread, state_dir, socket }, engine))
+    Ok((Handle { requests, events, store, clock, metrics, reread, state_dir, socket }, engine))
 }

@@ -197,6 +197,7 @@ fn submission(entry: &EntrySettings) -> Submission {
         only: entry.instance.clone(),
         limits: LimitsPatch::from(limits),
         key: Some(key(entry)),
+        hold: None,
         origin: Origin::Schedule { name: entry.identity.clone(), planned: entry.at },
         by: By::Schedule,
     }

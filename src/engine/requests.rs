@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
-use super::api::{Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
+use super::api::{Hold, Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
+use super::bulk::{BulkReply, Prepared};
 use super::core::{Core, Inner, Submitting};
 use super::reload::SCHEDULE_KEYS;
 use crate::config::limits::lock_fault;
@@ -16,12 +17,13 @@ use crate::job::{
     By, Change, Conflict, Event, Job, JobId, Key, Now, Order, Origin, ServerName, State, UtcMs,
 };
 use crate::platform::Platform;
-use crate::store::{Change as Write, StoreError};
+use crate::store::{Change as Write, Store, StoreError};
 
 /// A message to the engine, with the place for its answer.
 #[derive(Debug)]
 pub(super) enum Request {
     Submit(Submission, Reply),
+    SubmitMany(Vec<Prepared>, BulkReply),
     Put(Submission, Reply),
     Change { id: JobId, if_match: Option<u64>, change: Change, by: By, reply: Reply },
     Status(oneshot::Sender<Status>),
@@ -40,7 +42,7 @@ impl std::fmt::Debug for PlatformReply {
 
 /// What a submission comes to.
 enum Asked {
-    Anew(Box<Order>),
+    Anew(Box<Job>),
     /// Its key has made this job before.
     Before(Box<Job>),
 }
@@ -59,6 +61,7 @@ impl Core {
         self.watch_the_clock();
         match request {
             Request::Submit(submission, reply) => self.submit(submission, reply),
+            Request::SubmitMany(batch, reply) => self.submit_many(batch, reply),
             Request::Put(submission, reply) => self.put(submission, reply),
             Request::Change { id, if_match, change, by, reply } => {
                 self.change(id, ChangeRequest { if_match, change, by, reply });
@@ -78,76 +81,79 @@ impl Core {
     }
 
     pub(super) fn submit(&mut self, submission: Submission, reply: Reply) {
-        match self.order(&submission) {
-            Ok(Asked::Anew(order)) => self.write_new(Job::submit(*order, self.now()), reply),
+        match self.asked(&submission) {
+            Ok(Asked::Anew(job)) => self.write_new(*job, reply),
             Ok(Asked::Before(job)) => answer(reply, Ok(self.receipt(*job, false))),
             Err(refusal) => answer(reply, Err(refusal)),
         }
     }
 
     pub(super) fn write_new(&mut self, job: Job, reply: Reply) {
-        let inbox = self.inbox.clone();
+        let (inbox, write) = (self.inbox.clone(), self.metrics.write());
         let job = Box::new(job);
         let from_schedule = matches!(job.origin, Origin::Schedule { .. });
         self.submitting.insert(job.id, Submitting { server: job.server.clone(), from_schedule });
         let put = Write::Put { job: job.clone(), expected: None };
         let done = move |result| {
+            write.done();
             let _ = inbox.send(Inner::Submitted { job, reply, result });
         };
         self.store.commit(vec![put], Box::new(done));
     }
 
-    fn order(&self, submission: &Submission) -> Result<Asked, Refusal> {
-        let Submission { server, meeting, when, only, limits, key, origin, by } = submission;
-        let Some(known) = self.servers.get(server) else {
+    fn asked(&self, submission: &Submission) -> Result<Asked, Refusal> {
+        self.permit(submission)?;
+        let key = key_of(submission);
+        if let Some(key) = &key
+            && let Some(job) = job_of_key(&*self.store, &submission.server, key)?
+        {
+            return Ok(Asked::Before(Box::new(job)));
+        }
+        self.new_job(submission, key).map(|job| Asked::Anew(Box::new(job)))
+    }
+
+    pub(super) fn permit(&self, submission: &Submission) -> Result<(), Refusal> {
+        let Submission { server, key, by, .. } = submission;
+        if !self.servers.contains_key(server) {
             return Err(self.unknown_server(server, RefusalKind::Invalid));
-        };
+        }
         if *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(SCHEDULE_KEYS)) {
             let detail =
                 format!("idempotency keys that begin with {SCHEDULE_KEYS:?} belong to the schedule file");
             return Err(refusal(RefusalKind::Invalid, detail, "use another key"));
         }
-        let key = key.as_ref().map(|key| Key { key: key.clone(), fingerprint: fingerprint(submission) });
-        if let Some(key) = &key
-            && let Some(job) = self.job_of_key(server, key)?
-        {
-            return Ok(Asked::Before(Box::new(job)));
-        }
+        Ok(())
+    }
+
+    /// The job that this submission makes, if nothing stands against it.
+    pub(super) fn new_job(&self, submission: &Submission, key: Option<Key>) -> Result<Job, Refusal> {
+        let Submission { server, meeting, only, limits, hold, origin, by, .. } = submission;
+        let Some(known) = self.servers.get(server) else {
+            return Err(self.unknown_server(server, RefusalKind::Invalid));
+        };
         let limits = limits.over(&known.limits);
         if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
             return Err(refusal(RefusalKind::Invalid, detail, hint));
         }
         let now = self.now();
-        let due = due(*when, by, now)?;
-        Ok(Asked::Anew(Box::new(Order {
+        let order = Order {
             id: new_id(now),
             server: server.clone(),
             meeting: meeting.clone(),
             only: only.clone(),
             key,
             limits,
-            due,
+            due: due(submission, now)?,
             origin: origin.clone(),
             by: by.clone(),
-        })))
-    }
-
-    fn job_of_key(&self, server: &ServerName, key: &Key) -> Result<Option<Job>, Refusal> {
-        let Some(id) = self.store.by_key(server, &key.key).map_err(store_failed)? else { return Ok(None) };
-        let Some(job) = self.store.get(id).map_err(store_failed)? else { return Ok(None) };
-        let same = job.key.as_ref().is_some_and(|known| known.fingerprint == key.fingerprint);
-        if same {
-            return Ok(Some(job));
+        };
+        let job = Job::submit(order, now);
+        match hold {
+            None => Ok(job),
+            Some(Hold { until }) => {
+                job.change(&Change::Hold { until: *until }, by.clone(), now).map_err(in_the_way)
+            }
         }
-        Err(refusal(
-            RefusalKind::KeyReused,
-            format!(
-                "the idempotency key {:?} belongs to job {}, which another request made",
-                key.key,
-                id.short()
-            ),
-            format!("use a new key, or change that job: adjourn show {}", id.short()),
-        ))
     }
 
     pub(super) fn submitted(&mut self, job: Job, reply: Reply, result: Result<(), StoreError>) {
@@ -156,13 +162,13 @@ impl Core {
             Ok(()) => {
                 let now = self.now();
                 announce(&self.events, notices(&job, 0, job.history.total(), now));
-                self.take_up(job.clone());
+                self.take_up(&job);
                 answer(reply, Ok(self.receipt(job, true)));
             }
             Err(StoreError::KeyTaken { .. }) => {
                 // Somebody was faster with the same key: the request is answered like a later one.
                 let key = job.key.clone().expect("only a key can be taken");
-                let known = self.job_of_key(&job.server, &key).and_then(|known| {
+                let known = job_of_key(&*self.store, &job.server, &key).and_then(|known| {
                     known.ok_or_else(|| {
                         refusal(RefusalKind::StoreFailed, "the key's job is gone", "try again")
                     })
@@ -173,13 +179,13 @@ impl Core {
         }
     }
 
-    fn cannot_write(&mut self, error: StoreError) -> Refusal {
+    pub(super) fn cannot_write(&mut self, error: StoreError) -> Refusal {
         self.store_error = Some(error.to_string());
         store_failed(error)
     }
 
     /// A job that has just been written: into memory if it is due soon.
-    fn take_up(&mut self, job: Job) {
+    pub(super) fn take_up(&mut self, job: &Job) {
         let id = job.id;
         if self.active.contains_key(&id) {
             // A change was faster: it has read this very record.
@@ -187,7 +193,7 @@ impl Core {
         }
         match job.index_wake() {
             Some(wake) if self.is_near(wake) => {
-                self.active.insert(id, Active::new(job));
+                self.active.insert(id, Active::new(job.clone()));
                 self.step(id, Event::Tick);
             }
             wake => self.load_later(wake),
@@ -214,7 +220,7 @@ impl Core {
         }
         let pending =
             self.active.get(&job.id).is_some_and(|active| active.is_locked() || !active.deferred.is_empty());
-        match due(submission.when, &submission.by, self.now()) {
+        match due(&submission, self.now()) {
             Ok(to) if to == job.due && !job.is_done() && !pending => {
                 answer(reply, Ok(self.receipt(job, false)));
             }
@@ -301,6 +307,7 @@ impl Core {
         active.job = candidate;
         let notices = active.publish(active.job.history.total(), now);
         let job = active.job.clone();
+        self.count_outcomes(&notices);
         announce(&self.events, notices);
         let receipt = self.receipt(job, false);
         answer(reply, Ok(receipt));
@@ -338,30 +345,68 @@ impl Core {
             started_at: self.started.wall.to_string(),
             jobs: self.store.counts().unwrap_or_default(),
             in_memory: self.active.len(),
+            overdue: self
+                .active
+                .values()
+                .filter(|active| active.job.overdue && !active.job.is_done())
+                .count(),
             next_due: next_due.map(|at| at.to_string()),
             servers: self.servers.iter().map(|(name, server)| (name.clone(), server.status())).collect(),
             store: StoreStatus {
                 path: self.state_dir.display().to_string(),
                 error: self.store_error.clone(),
                 behind: self.active.values().filter(|active| active.is_dirty()).count(),
+                free_bytes: None,
             },
             schedule_error: self.schedule_error.clone(),
         }
     }
 }
 
-/// The instant that a submission asks for. Only the schedule file may name one that has passed.
-fn due(when: When, by: &By, now: Now) -> Result<UtcMs, Refusal> {
-    match when {
-        When::Now => Ok(now.wall),
-        When::In(pause) => Ok(now.wall + pause),
-        When::At(at) if at > now.wall || *by == By::Schedule => Ok(at),
-        When::At(at) => Err(refusal(
-            RefusalKind::Invalid,
-            format!("the time {at} has passed"),
-            "give a time to come, or end the meeting now with --now (\"now\": true)",
-        )),
+/// The instant that a submission asks for. Only the schedule file may name one that has passed, and a hold that does not
+/// end before it.
+pub(crate) fn due(submission: &Submission, now: Now) -> Result<UtcMs, Refusal> {
+    let at = match submission.when {
+        When::Now => return Ok(now.wall),
+        When::In(pause) => return Ok(now.wall + pause),
+        When::At(at) => at,
+    };
+    let held = submission.hold.is_some_and(|hold| hold.until.is_none_or(|until| until >= at));
+    if at > now.wall || held || submission.by == By::Schedule {
+        return Ok(at);
     }
+    Err(refusal(
+        RefusalKind::Invalid,
+        format!("the time {at} has passed"),
+        "give a time to come, or end the meeting now with --now (\"now\": true)",
+    ))
+}
+
+pub(super) fn key_of(submission: &Submission) -> Option<Key> {
+    let key = submission.key.clone()?;
+    Some(Key { key, fingerprint: fingerprint(submission) })
+}
+
+/// The job that this request has made before, if it has.
+pub(super) fn job_of_key(store: &dyn Store, server: &ServerName, key: &Key) -> Result<Option<Job>, Refusal> {
+    let Some(id) = store.by_key(server, &key.key).map_err(store_failed)? else { return Ok(None) };
+    let Some(job) = store.get(id).map_err(store_failed)? else { return Ok(None) };
+    if job.key.as_ref().is_some_and(|known| known.fingerprint == key.fingerprint) {
+        return Ok(Some(job));
+    }
+    Err(key_reused(key, id))
+}
+
+pub(super) fn key_reused(key: &Key, id: JobId) -> Refusal {
+    refusal(
+        RefusalKind::KeyReused,
+        format!(
+            "the idempotency key {:?} belongs to job {}, which another request made",
+            key.key,
+            id.short()
+        ),
+        format!("use a new key, or change that job: adjourn show {}", id.short()),
+    )
 }
 
 fn new_id(now: Now) -> JobId {

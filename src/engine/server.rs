@@ -176,12 +176,14 @@ impl Core {
             active.claim_waiters.push(tell);
             told
         });
+        let first = active.job.ends == 1;
         let call = EndCall { job: id, meeting: active.job.meeting.clone(), pin, attempt, resend };
         let Some(server) = self.servers.get_mut(&name) else { return };
         server.ends_sent += 1;
         server.note_called(&call.pin.instance);
         let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
         let locked = lock.then(|| self.close_room(platform.clone(), &call));
+        let metrics = self.metrics.clone();
         self.tasks.spawn(async move {
             if let Some(told) = locked {
                 let _ = tokio::time::timeout(LOCK_WAIT, told).await;
@@ -193,6 +195,9 @@ impl Core {
             let answer = if clock.now().wall < due {
                 EndAnswer::Unreachable { why: "the clock was set back before due".to_owned(), sent: false }
             } else {
+                if first {
+                    metrics.first_call(platform.kind(), &name, clock.now().wall.ms_since(due));
+                }
                 tracing::debug!(%aim, attempt, job = %call.job.short(), "end call leaves");
                 platform.end(&call).await
             };
@@ -245,6 +250,8 @@ impl Core {
             // What could not be written is written with the next round.
             self.store.commit(vec![change], Box::new(|_| ()));
         }
+        let kind = server.platform.kind();
+        judgement.verdicts.iter().for_each(|verdict| self.metrics.looked(kind, name, verdict));
         for alarm in judgement.alarms {
             self.server_alarm(name, alarm);
         }

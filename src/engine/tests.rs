@@ -20,16 +20,32 @@ use crate::platform::{
 };
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
+mod bulk;
+
 /// A store that keeps records in memory; `failing` refuses every batch.
 #[derive(Default)]
 struct MemStore {
     jobs: Mutex<BTreeMap<JobId, Job>>,
     failing: Mutex<bool>,
+    commits: Mutex<usize>,
 }
 
 impl MemStore {
     fn fail(&self, failing: bool) {
         *self.failing.lock().unwrap() = failing;
+    }
+
+    fn keys_are_free(&self, batch: &[Write]) -> Result<(), StoreError> {
+        for change in batch {
+            if let Write::Put { job, .. } = change
+                && let Some(Key { key, .. }) = &job.key
+                && let Some(other) = self.by_key(&job.server, key)?
+                && other != job.id
+            {
+                return Err(StoreError::KeyTaken { key: key.clone(), id: other });
+            }
+        }
+        Ok(())
     }
 
     fn select(&self, keep: impl Fn(&Job) -> bool) -> Vec<Job> {
@@ -41,6 +57,10 @@ impl Store for MemStore {
     fn commit(&self, batch: Vec<Write>, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
         if *self.failing.lock().unwrap() {
             return done(Err(StoreError::Io { path: "memory".into(), why: "no space left".into() }));
+        }
+        *self.commits.lock().unwrap() += 1;
+        if let Err(error) = self.keys_are_free(&batch) {
+            return done(Err(error));
         }
         for change in batch {
             if let Write::Put { job, expected } = change {
@@ -227,7 +247,7 @@ fn start(max_concurrent: usize) -> Rig {
         events: events.clone(),
         inbox,
     });
-    let shutdown = CancellationToken::new();
+    let (shutdown, metrics) = (CancellationToken::new(), core.metrics.clone());
     tokio::spawn(core.run(receiver, inner, shutdown.clone()));
     let reread: Arc<Reread> = Arc::new(|| Err("no schedule here".to_owned()));
     let handle = Handle {
@@ -235,6 +255,7 @@ fn start(max_concurrent: usize) -> Rig {
         events,
         store: store.clone(),
         clock,
+        metrics,
         reread,
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
@@ -250,6 +271,7 @@ fn submission(when: When) -> Submission {
         only: None,
         limits: LimitsPatch::default(),
         key: None,
+        hold: None,
         origin: Origin::Api,
         by: By::Peer { uid: 0, pid: None },
     }

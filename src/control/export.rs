@@ -1,0 +1,175 @@
+//! `GET /v1/jobs/export`: jobs as the lines that an import takes.
+//!
+//! Everything that a submit can say is written out, limits too, so that the other daemon's defaults change nothing. What
+//! a job has learned (its instance, its looks) stays behind: the other daemon must see that for itself.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+
+use super::extract::Params;
+use super::jobs::states;
+use super::problem::Problem;
+use super::{App, MAX_PAGE};
+use crate::engine::SCHEDULE_KEYS;
+use crate::job::{Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState};
+use crate::store::Filter;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportParams {
+    /// Without it: waiting and held.
+    #[serde(default, deserialize_with = "states")]
+    state: Vec<JobState>,
+    server: Option<ServerName>,
+    /// The jobs of the schedule file too, which the file brings by itself elsewhere.
+    #[serde(default)]
+    schedule: bool,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Exported<'a> {
+    server: &'a ServerName,
+    meeting: &'a MeetingId,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a InstanceId>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<String>,
+    late_limit: String,
+    give_up_after: String,
+    prove_within: String,
+    overdue_after: String,
+    resend_after: String,
+    keep_closed: String,
+    expect: Expect,
+    lock: Lock,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+impl Exported<'_> {
+    fn of(job: &Job) -> Exported<'_> {
+        let span = |span| humantime::format_duration(span).to_string();
+        let held = job.state == JobState::Held;
+        let key = job.key.as_ref().map(|key| key.key.as_str());
+        Exported {
+            server: &job.server,
+            meeting: &job.meeting,
+            at: job.due.to_string(),
+            instance: job.only.as_ref(),
+            held,
+            held_until: job.held_until.filter(|_| held).map(|until| until.to_string()),
+            late_limit: span(job.limits.late_limit),
+            give_up_after: span(job.limits.give_up_after),
+            prove_within: span(job.limits.prove_within),
+            overdue_after: span(job.limits.overdue_after),
+            resend_after: span(job.limits.resend_after),
+            keep_closed: span(job.limits.keep_closed),
+            expect: job.limits.expect,
+            lock: job.limits.lock,
+            key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS)),
+        }
+    }
+}
+
+/// A stream of pages, each read when the client has taken the one before.
+pub(super) async fn export(
+    State(app): State<App>,
+    Params(params): Params<ExportParams>,
+) -> Result<Response, Problem> {
+    let ExportParams { mut state, server, schedule } = params;
+    if state.is_empty() {
+        state = vec![JobState::Waiting, JobState::Held];
+    }
+    let filter = Filter { states: state, server, ..Filter::default() };
+    let pages = stream::unfold(Some(None), move |before: Option<Option<JobId>>| {
+        let (app, filter) = (app.clone(), filter.clone());
+        async move {
+            let page = page(&app, filter, before?, schedule).await;
+            let next = page.as_ref().ok().and_then(|(_, next)| *next).map(Some);
+            Some((page.map(|(text, _)| text), next))
+        }
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(pages)).into_response())
+}
+
+/// The lines of one page, and where the next begins.
+async fn page(
+    app: &App,
+    filter: Filter,
+    before: Option<JobId>,
+    schedule: bool,
+) -> Result<(Bytes, Option<JobId>), axum::Error> {
+    let jobs = app.scan(move |store| store.page(&filter, before, MAX_PAGE)).await;
+    let jobs = jobs.map_err(|problem| {
+        tracing::error!(why = problem.detail(), "an export breaks off");
+        axum::Error::new(problem.detail().to_owned())
+    })?;
+    let next = jobs.last().filter(|_| jobs.len() == MAX_PAGE).map(|job| job.id);
+    let wanted = jobs.iter().filter(|job| schedule || !matches!(job.origin, Origin::Schedule { .. }));
+    Ok((Bytes::from(wanted.flat_map(line).collect::<Vec<u8>>()), next))
+}
+
+fn line(job: &Job) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Exported::of(job)).expect("a line is plain data");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::fake::{NOW, job};
+    use super::super::import::read_text;
+    use super::*;
+    use crate::engine::api::{Hold, When};
+    use crate::job::{Key, Limits};
+
+    /// Everything that can be said of a job is said.
+    fn full() -> Job {
+        let mut full = job(1, "a \"b\"\\ü/\u{1f512}", Duration::from_secs(3600));
+        full.only = Some("abc-1".into());
+        full.key = Some(Key { key: "booking-1".to_owned(), fingerprint: String::new() });
+        full.limits = Limits {
+            late_limit: Duration::ZERO,
+            give_up_after: Duration::from_millis(1),
+            prove_within: Duration::from_millis(90_061_001),
+            overdue_after: Duration::from_secs(400 * 24 * 3600 + 1),
+            resend_after: Duration::from_millis(999),
+            keep_closed: Duration::from_secs(600),
+            expect: Expect::Live,
+            lock: Lock::Reversible,
+        };
+        full
+    }
+
+    #[test]
+    fn a_line_says_all_that_a_submit_can_say() {
+        let job = full();
+        let read = read_text(&line(&job), NOW).unwrap();
+        assert_eq!((&read.server, &read.meeting, &read.only), (&job.server, &job.meeting, &job.only));
+        assert_eq!((read.when, read.hold), (When::At(job.due), None));
+        assert_eq!(read.limits.over(&Limits::default()), job.limits);
+        assert_eq!(read.key.as_deref(), Some("booking-1"));
+    }
+
+    #[test]
+    fn a_hold_goes_along_and_a_key_of_the_schedule_does_not() {
+        let mut job = full();
+        job.state = JobState::Held;
+        job.held_until = Some(job.due - Duration::from_secs(60));
+        job.key = Some(Key { key: format!("{SCHEDULE_KEYS}exam"), fingerprint: String::new() });
+        let read = read_text(&line(&job), NOW).unwrap();
+        assert_eq!((read.hold, read.key), (Some(Hold { until: job.held_until }), None));
+    }
+}
