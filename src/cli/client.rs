@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Body, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -65,7 +65,24 @@ impl Client {
         if let Some(job) = job {
             url.query_pairs_mut().append_pair("job", job);
         }
-        let response = self.http.get(url).send().await.map_err(|error| self.unreachable(error))?;
+        self.stream(self.http.get(url)).await
+    }
+
+    /// Jobs as lines; the end of the stream is the end of the jobs.
+    pub async fn export(&self, query: &[(&str, String)]) -> Result<Response, Failure> {
+        let mut url = url(&["jobs", "export"]);
+        url.query_pairs_mut().extend_pairs(query);
+        self.stream(self.http.get(url)).await
+    }
+
+    /// Lines as jobs: the answers come while the body is still being sent.
+    pub async fn import(&self, body: Body) -> Result<Response, Failure> {
+        let request = self.http.post(url(&["jobs", "import"]));
+        self.stream(request.header("content-type", "application/x-ndjson").body(body)).await
+    }
+
+    async fn stream(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
     }
 

@@ -14,11 +14,13 @@ mod daemon;
 mod demo;
 mod doctor;
 mod end;
+mod export;
 mod extend;
 mod failure;
 mod fire;
 mod follow;
 mod hold;
+mod import;
 mod list;
 mod man;
 mod meetings;
@@ -103,6 +105,8 @@ enum Command {
     Fire(fire::Args),
     Cancel(cancel::Args),
     Unlock(unlock::Args),
+    Import(import::Args),
+    Export(export::Args),
     Wait(wait::Args),
     Watch(watch::Args),
     Status(status::Args),
@@ -148,6 +152,8 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Fire(args) => block_on(fire::run(args, cx)),
         Command::Cancel(args) => block_on(cancel::run(args, cx)),
         Command::Unlock(args) => block_on(unlock::run(args, cx)),
+        Command::Import(args) => block_on(import::run(args, cx)),
+        Command::Export(args) => block_on(export::run(args, cx)),
         Command::Wait(args) => block_on(wait::run(args, cx)),
         Command::Watch(args) => block_on(watch::run(args, cx)),
         Command::Status(args) => block_on(status::run(args, cx)),

@@ -1,7 +1,7 @@
 //! Where a command writes: answers to stdout, remarks to stderr, both without panics when the reader has left.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
@@ -56,6 +56,8 @@ pub struct Output {
     err: Box<dyn Write + Send>,
     /// Columns, where the answers go to a terminal.
     width: Option<u16>,
+    /// Remarks go to a terminal, where one may replace the one before.
+    interactive: bool,
 }
 
 impl Output {
@@ -63,7 +65,8 @@ impl Output {
         let out = AutoStream::new(std::io::stdout(), color.into());
         let err = AutoStream::new(std::io::stderr(), color.into());
         let width = comfy_table::Table::new().width();
-        Output { out: Box::new(out), err: Box::new(err), width }
+        let interactive = std::io::stderr().is_terminal();
+        Output { out: Box::new(out), err: Box::new(err), width, interactive }
     }
 
     pub fn width(&self) -> Option<u16> {
@@ -100,6 +103,14 @@ impl Output {
     /// A remark beside the answer. That nobody reads it is no error.
     pub fn note(&mut self, text: impl Display) {
         let _ = writeln!(self.err, "{text}");
+    }
+
+    /// A remark that the next one replaces, on a terminal only; an empty one clears it away.
+    pub fn progress(&mut self, text: impl Display) {
+        if self.interactive {
+            let _ = write!(self.err, "\r\u{1b}[K{text}");
+            let _ = self.err.flush();
+        }
     }
 
     /// `error: ...` and, if there is one, `hint: ...`.
@@ -147,7 +158,7 @@ pub(crate) mod capture {
             let plain = |captured: &Captured| -> Box<dyn Write + Send> {
                 Box::new(anstream::StripStream::new(Box::new(captured.clone()) as Box<dyn Write + Send>))
             };
-            (Output { out: plain(&out), err: plain(&err), width }, out, err)
+            (Output { out: plain(&out), err: plain(&err), width, interactive: false }, out, err)
         }
     }
 }

@@ -14,6 +14,7 @@ mod crash;
 mod doctor;
 mod faults;
 mod harness;
+mod import;
 mod janus;
 mod readme;
 mod signals;
