@@ -84,8 +84,13 @@ impl Problem {
 impl Problem {
     /// The refusal of a line of an import, which is read as bodies are.
     pub(super) fn of_a_line(self) -> Problem {
-        let rest = self.detail.strip_prefix("the body");
-        Problem { detail: rest.map_or(self.detail.clone(), |rest| format!("the line{rest}")), ..self }
+        let Problem { mut detail, mut extra, .. } = self;
+        if let Some(rest) = detail.strip_prefix("the body") {
+            detail = format!("the line{rest}");
+        }
+        // Where in the text of the one line, that is: always 1, and beside the number of the line misleading.
+        extra.remove("line");
+        Problem { detail, extra, ..self }
     }
 
     /// The RFC 9457 document.

@@ -24,7 +24,8 @@ pub enum When {
     Now,
 }
 
-/// A submit. Serialised (without `by`) it is the fingerprint of the request that an idempotency key stands for.
+/// A submit. Serialised (without who asks, and by what way) it is the fingerprint of the request that an idempotency key
+/// stands for.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Submission {
     pub server: ServerName,
@@ -36,6 +37,7 @@ pub struct Submission {
     /// Put aside from the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    #[serde(skip)]
     pub origin: Origin,
     #[serde(skip)]
     pub by: By,

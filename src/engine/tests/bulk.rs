@@ -82,6 +82,15 @@ async fn every_submission_has_its_answer_in_its_place() {
 }
 
 #[tokio::test]
+async fn the_same_request_is_the_same_by_whatever_way_it_comes() {
+    let rig = start(1);
+    let by_cli = Submission { origin: Origin::Cli, by: By::Peer { uid: 7, pid: Some(7) }, ..keyed(1, "a") };
+    let answers = rig.handle.submit_many(vec![keyed(1, "a")]).await;
+    let again = rig.handle.submit(by_cli).await.unwrap();
+    assert_eq!((again.job.id, again.created), (answers[0].as_ref().unwrap().job.id, false));
+}
+
+#[tokio::test]
 async fn a_key_that_was_taken_meanwhile_is_looked_up_again_and_the_rest_is_written() {
     let rig = start(1);
     let batch = vec![keyed(1, "a"), keyed(2, "b"), keyed(3, "c")];
