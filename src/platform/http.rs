@@ -201,7 +201,16 @@ impl Skew {
 
     /// An instant that the server told, on our clock.
     pub fn correct(self, at: UtcMs) -> UtcMs {
-        UtcMs(at.0 - self.0.filter(|skew| skew.abs() > MIN_SKEW_MS).unwrap_or(0))
+        UtcMs(at.0 - self.worth_correcting())
+    }
+
+    /// An instant of ours, on the server's clock.
+    pub fn theirs(self, at: UtcMs) -> UtcMs {
+        UtcMs(at.0 + self.worth_correcting())
+    }
+
+    fn worth_correcting(self) -> i64 {
+        self.0.filter(|skew| skew.abs() > MIN_SKEW_MS).unwrap_or(0)
     }
 }
 
@@ -373,6 +382,7 @@ mod tests {
         assert_eq!((skew.ms(), skew.correct(UtcMs(7))), (Some(-400), UtcMs(7)));
         skew.note(&answer(160), UtcMs(100_500));
         assert_eq!(skew.correct(UtcMs(160_000)), UtcMs(100_000));
+        assert_eq!(skew.theirs(UtcMs(100_000)), UtcMs(160_000));
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl Rest {
         self.skew().correct(at)
     }
 
+    /// An instant of ours, on the server's clock.
+    pub fn theirs(&self, at: UtcMs) -> UtcMs {
+        self.skew().theirs(at)
+    }
+
     pub async fn send(&self, ask: Ask<'_>) -> Result<Reply, NoReply> {
         let Ask { method, what, path, query, json, authorization } = ask;
         // URLs swallow these: the request would be about something else.
