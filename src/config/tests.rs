@@ -94,9 +94,10 @@ fn settings(text: &str) -> Settings {
 }
 
 fn campus(settings: &Settings) -> &bigbluebutton::Settings {
-    let settings = &settings.servers[&ServerName::from("campus")];
-    let PlatformSettings::BigBlueButton(campus) = &settings.platform else { panic!("{settings:?}") };
-    campus
+    match &settings.servers[&ServerName::from("campus")].platform {
+        PlatformSettings::BigBlueButton(campus) => campus,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

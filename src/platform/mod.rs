@@ -7,6 +7,7 @@ pub mod bigbluebutton;
 pub mod http;
 pub mod janus;
 pub mod rest;
+pub mod videosdk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use url::Url;
 
 use self::bigbluebutton::BigBlueButton;
 use self::janus::Janus;
+use self::videosdk::VideoSdk;
 use crate::clock::Clock;
 use crate::job::{
     Aim, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs,
@@ -28,6 +30,7 @@ use crate::job::{
 pub enum PlatformSettings {
     BigBlueButton(bigbluebutton::Settings),
     Janus(janus::Settings),
+    VideoSdk(videosdk::Settings),
 }
 
 impl PlatformSettings {
@@ -41,6 +44,7 @@ impl PlatformSettings {
                 std::iter::once(front(&settings.url)).chain(nodes).collect()
             }
             PlatformSettings::Janus(settings) => vec![front(&settings.url)],
+            PlatformSettings::VideoSdk(settings) => vec![front(&settings.url)],
         }
     }
 
@@ -49,6 +53,10 @@ impl PlatformSettings {
         match self {
             PlatformSettings::BigBlueButton(_) => Lock::No,
             PlatformSettings::Janus(_) => Lock::Reversible,
+            PlatformSettings::VideoSdk(settings) => match settings.version {
+                videosdk::Version::V1 => Lock::No,
+                videosdk::Version::V2 => Lock::Permanent,
+            },
         }
     }
 }
@@ -65,6 +73,9 @@ pub fn build(
         }
         PlatformSettings::Janus(settings) => {
             Arc::new(Janus::new(name, settings, Arc::new(move || clock.now()))?)
+        }
+        PlatformSettings::VideoSdk(settings) => {
+            Arc::new(VideoSdk::new(name, settings, Arc::new(move || clock.now()))?)
         }
     })
 }
