@@ -2,6 +2,7 @@
 
 mod files;
 mod secrets;
+mod videosdk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -284,7 +285,7 @@ fn platforms() {
     check("[servers.x]\nurl = \"\"", &["1:10 error: [servers.x] has no platform"]);
     check(
         "[servers.x]\nplatform = \"zoom\"\napi-key = \"hunter2\"",
-        &["2:12 error: unknown platform \"zoom\"; known: bigbluebutton, janus"],
+        &["2:12 error: unknown platform \"zoom\"; known: bigbluebutton, janus, videosdk, videosdk-v1"],
     );
     check(
         "[servers.x]\nplatform = \"bigbluebutton\"",

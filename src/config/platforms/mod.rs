@@ -6,22 +6,25 @@
 
 mod bigbluebutton;
 mod janus;
+mod videosdk;
 
 use super::diagnostics::Located;
 use super::document::{Section, did_you_mean};
 use super::servers::Builder;
 use super::settings::PlatformSettings;
+use crate::platform::videosdk::Version;
 
 /// Platforms that a server can be of.
-const KINDS: [&str; 2] = ["bigbluebutton", "janus"];
+const KINDS: [&str; 4] = ["bigbluebutton", "janus", "videosdk", "videosdk-v1"];
 
 /// Keys behind which stands where a secret is to be had.
-pub(super) const SECRET_KEYS: [&str; 3] = ["admin-secret", "room-secret", "secret"];
+pub(super) const SECRET_KEYS: [&str; 4] = ["admin-secret", "room-secret", "secret", "token"];
 
 /// The keys that depend on `platform`.
 pub(super) enum Platform {
     BigBlueButton(bigbluebutton::File),
     Janus(janus::File),
+    VideoSdk(videosdk::File),
 }
 
 /// `None` if it is not known of what platform the server is, which has then been reported.
@@ -29,6 +32,8 @@ pub(super) fn read(section: &mut Section<'_, '_>, kind: &Located<String>) -> Opt
     Some(match kind.value.as_str() {
         "bigbluebutton" => Platform::BigBlueButton(bigbluebutton::read(section)),
         "janus" => Platform::Janus(janus::read(section)),
+        "videosdk" => Platform::VideoSdk(videosdk::read(section, Version::V2)),
+        "videosdk-v1" => Platform::VideoSdk(videosdk::read(section, Version::V1)),
         other => {
             let message = format!("unknown platform {other:?}; known: {}", KINDS.join(", "));
             section.found.error(kind.place, message, did_you_mean(other, &KINDS));
@@ -43,6 +48,7 @@ impl Platform {
         Some(match self {
             Platform::BigBlueButton(file) => PlatformSettings::BigBlueButton(file.settings(builder)?),
             Platform::Janus(file) => PlatformSettings::Janus(file.settings(builder)?),
+            Platform::VideoSdk(file) => PlatformSettings::VideoSdk(file.settings(builder)?),
         })
     }
 }

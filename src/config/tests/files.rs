@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{CAMPUS, NOW, campus, check_files, environment, told, write};
+use crate::config::platforms::SECRET_KEYS;
 use crate::config::{
     DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR, Environment, limits, load,
     mask,
@@ -78,13 +79,11 @@ fn files_that_cannot_be_read() {
 }
 
 const EXAMPLE: &str = include_str!("../../../schedule.example.toml");
-/// Where the example takes its secrets from, commented lines apart.
-const EXAMPLE_SECRETS: [&str; 2] = ["CAMPUS_SECRET", "JANUS_ADMIN_SECRET"];
 
 #[test]
 fn the_example_is_valid() {
     let directory = write(&[("schedule.toml", EXAMPLE)]);
-    let env = Environment::fixed(EXAMPLE_SECRETS.map(|name| (name, "x")));
+    let env = Environment::fixed([("CAMPUS_SECRET", "x")]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
     assert_eq!(loaded.settings.map(|settings| settings.entries.len()), Some(2));
@@ -93,17 +92,24 @@ fn the_example_is_valid() {
 /// What stands in its comments is valid too, every key is there, and the defaults that it names are the defaults.
 #[test]
 fn the_example_is_complete() {
-    let is_key = |key: &str| mask::is_shown(key) || key == "secret";
+    let hidden = || SECRET_KEYS.into_iter().chain(["api-key"]);
+    let is_key = |key: &str| mask::is_shown(key) || hidden().any(|hidden| hidden == key);
     let is_toml = |line: &&str| {
-        line.starts_with("[[") && line.ends_with("]]")
+        (line.starts_with("[[") || line.starts_with("[servers.")) && line.ends_with(']')
             || line.split_once('=').is_some_and(|(key, _)| is_key(key.trim()))
     };
     let lines: Vec<&str> =
         EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line)).collect();
     let directory = write(&[("schedule.toml", &lines.join("\n")), ("node1", "x")]);
     let credentials = directory.path().display().to_string();
-    let env = EXAMPLE_SECRETS.map(|name| (name, "x"));
-    let env = Environment::fixed(env.into_iter().chain([("CREDENTIALS_DIRECTORY", credentials.as_str())]));
+    let env = Environment::fixed([
+        ("CAMPUS_SECRET", "x"),
+        ("CREDENTIALS_DIRECTORY", &credentials),
+        ("JANUS_ADMIN_SECRET", "x"),
+        ("JANUS_ROOM_SECRET", "x"),
+        ("VIDEOSDK_SECRET", "x"),
+        ("VIDEOSDK_TOKEN", "x"),
+    ]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
     let read = loaded.settings.unwrap();
@@ -117,7 +123,8 @@ fn the_example_is_complete() {
         (read.state_dir.to_str(), read.socket.to_str()),
         (Some(DEFAULT_STATE_DIR), Some(DEFAULT_SOCKET))
     );
-    for key in mask::SHOWN.into_iter().chain(limits::ALL.map(|bound| bound.key)) {
+    assert_eq!(read.servers.len(), 4);
+    for key in mask::SHOWN.into_iter().chain(hidden()).chain(limits::ALL.map(|bound| bound.key)) {
         assert!(lines.iter().any(|line| line.contains(&format!("{key} "))), "{key} is missing");
     }
 }
