@@ -27,6 +27,8 @@ pub struct Lane {
     resends: VecDeque<JobId>,
     ends_in_flight: usize,
     looks: VecDeque<(JobId, Purpose)>,
+    /// Looks among them that an end call waits for.
+    looks_before_end: usize,
     rounds_in_flight: usize,
     next_round: Option<BootMs>,
     /// Rounds that came back without an answer, in a row.
@@ -63,7 +65,13 @@ impl Lane {
         self.ends_in_flight = self.ends_in_flight.saturating_sub(1);
     }
 
+    /// Could an end call leave now, as far as the lane is concerned?
+    pub fn wants_end(&self) -> bool {
+        self.ends_queued() > 0 && self.ends_in_flight < self.max_concurrent
+    }
+
     pub fn queue_look(&mut self, job: JobId, purpose: Purpose) {
+        self.looks_before_end += usize::from(precedes_end(purpose));
         self.looks.push_back((job, purpose));
     }
 
@@ -81,7 +89,9 @@ impl Lane {
         self.rounds_in_flight += 1;
         self.next_round = Some(now + self.gap());
         let taken = self.looks.len().min(ROUND_TARGETS);
-        self.looks.drain(..taken).collect()
+        let round: Vec<_> = self.looks.drain(..taken).collect();
+        self.looks_before_end -= round.iter().filter(|(_, purpose)| precedes_end(*purpose)).count();
+        round
     }
 
     pub fn round_done(&mut self, now: BootMs, took: Duration, answered: bool) {
@@ -107,6 +117,15 @@ impl Lane {
     pub fn looks_queued(&self) -> usize {
         self.looks.len()
     }
+
+    /// Does an end call wait for the next round?
+    pub fn looks_before_end(&self) -> bool {
+        self.looks_before_end > 0
+    }
+}
+
+fn precedes_end(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Arm | Purpose::BeforeEnd)
 }
 
 #[cfg(test)]
@@ -143,6 +162,25 @@ mod tests {
         assert_eq!(lane.start_round(start + Duration::from_millis(400)).len(), 1);
         lane.queue_look(id(2), Purpose::Confirm);
         assert_eq!(lane.round_at(start + Duration::from_secs(9)), None, "two hang already");
+    }
+
+    #[test]
+    fn it_knows_what_waits_for_room() {
+        let mut lane = Lane::new(1);
+        assert!(!lane.wants_end() && !lane.looks_before_end());
+        lane.queue_end(id(1), true);
+        lane.queue_end(id(2), true);
+        assert!(lane.wants_end());
+        lane.next_end();
+        assert!(!lane.wants_end(), "one is under way");
+        lane.end_answered();
+        assert!(lane.wants_end());
+        lane.queue_look(id(1), Purpose::Confirm);
+        assert!(!lane.looks_before_end());
+        lane.queue_look(id(2), Purpose::BeforeEnd);
+        assert!(lane.looks_before_end());
+        assert_eq!(lane.start_round(BootMs(0)).len(), 2);
+        assert!(!lane.looks_before_end());
     }
 
     #[test]

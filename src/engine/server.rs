@@ -14,7 +14,7 @@ use crate::config::settings::ServerSettings;
 use crate::job::{
     Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Purpose, ServerName,
 };
-use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target};
+use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target, Work};
 use crate::store::Change;
 
 /// A server whose last probe failed is probed again this often.
@@ -82,7 +82,20 @@ impl Server {
 
     pub fn wake(&self, now: BootMs) -> Option<BootMs> {
         let probe = self.probe_at.filter(|_| !self.probing);
-        [self.lane.round_at(now), probe].into_iter().flatten().min()
+        [self.end_at(now), self.round_at(now), probe].into_iter().flatten().min()
+    }
+
+    /// When the next end call may leave, by the lane and by the platform; `None`: none can, whatever the time.
+    pub fn end_at(&self, now: BootMs) -> Option<BootMs> {
+        let work = Work::End { under_way: self.lane.ends_in_flight() };
+        self.lane.wants_end().then(|| self.platform.ready(work).map_or(now, |at| at.max(now)))
+    }
+
+    /// The same for the next round of looks.
+    pub fn round_at(&self, now: BootMs) -> Option<BootMs> {
+        let at = self.lane.round_at(now)?;
+        let work = Work::Looks { before_end: self.lane.looks_before_end() };
+        Some(self.platform.ready(work).map_or(at, |ready| at.max(ready)))
     }
 
     pub fn status(&self) -> ServerStatus {
@@ -112,7 +125,7 @@ impl Server {
 }
 
 /// What `judge` has to know of a job.
-fn target(job: &Job, purpose: Purpose) -> Target {
+pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
     Target {
         job: job.id,
         meeting: job.meeting.clone(),
@@ -128,7 +141,9 @@ fn target(job: &Job, purpose: Purpose) -> Target {
 impl Core {
     /// Gives every end call that may leave now its last word.
     pub(super) fn pump_ends(&mut self, name: &ServerName) {
+        let now = self.now().boot;
         while let Some(server) = self.servers.get_mut(name)
+            && server.end_at(now).is_some_and(|at| at <= now)
             && let Some(id) = server.lane.next_end()
         {
             let platform = server.platform.clone();
@@ -210,6 +225,9 @@ impl Core {
     pub(super) fn pump_looks(&mut self, name: &ServerName) {
         let now = self.now();
         let Some(server) = self.servers.get_mut(name) else { return };
+        if server.round_at(now.boot).is_none_or(|at| at > now.boot) {
+            return;
+        }
         let wanted = server.lane.start_round(now.boot);
         if wanted.is_empty() {
             return;

@@ -21,8 +21,8 @@ use self::janus::Janus;
 use self::videosdk::VideoSdk;
 use crate::clock::Clock;
 use crate::job::{
-    Aim, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting, UtcMs,
-    Verdict,
+    Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting,
+    UtcMs, Verdict,
 };
 
 /// A server's settings, by its platform.
@@ -223,6 +223,15 @@ pub enum Fault {
     Misconfigured(String),
 }
 
+/// What the engine is about to start on a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// One more end call, while so many others have been let go and not been answered.
+    End { under_way: usize },
+    /// A round of looks; `before_end`: an end call waits for one of them.
+    Looks { before_end: bool },
+}
+
 /// One configured server of a platform. Implementations keep their own short-lived caches (passwords, clock skew, what a
 /// probe said); everything that must survive a restart is in the job or in [`Memory`].
 #[async_trait]
@@ -245,6 +254,12 @@ pub trait Platform: Send + Sync {
     async fn probe(&self) -> Result<Probe, Fault>;
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault>;
+
+    /// Where a platform refuses whoever asks too much: not before when this may start; `None`: now. Asked before every end
+    /// call and every round; what is let go is expected to be started.
+    fn ready(&self, _work: Work) -> Option<BootMs> {
+        None
+    }
 
     /// Closes the room, so that nobody comes back after the end. Only where [`PlatformSettings::lock`] says that it can be
     /// closed in the way that was asked for; one that is closed already is no fault.
