@@ -12,7 +12,9 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 23] = [
+pub(super) const SHOWN: [&str; 26] = [
+    "account-id",
+    "app-id",
     "at",
     "checksum",
     "credential",
@@ -28,6 +30,7 @@ pub(super) const SHOWN: [&str; 23] = [
     "meeting",
     "mode",
     "name",
+    "organization-id",
     "platform",
     "retention",
     "server",

@@ -1,6 +1,7 @@
 //! Every problem that a configuration can have, told in one line each: `LINE:COLUMN severity: message`.
 
 mod files;
+mod realtimekit;
 mod secrets;
 mod videosdk;
 
@@ -285,7 +286,9 @@ fn platforms() {
     check("[servers.x]\nurl = \"\"", &["1:10 error: [servers.x] has no platform"]);
     check(
         "[servers.x]\nplatform = \"zoom\"\napi-key = \"hunter2\"",
-        &["2:12 error: unknown platform \"zoom\"; known: bigbluebutton, janus, videosdk, videosdk-v1"],
+        &[
+            "2:12 error: unknown platform \"zoom\"; known: bigbluebutton, janus, realtimekit, realtimekit-legacy, videosdk, videosdk-v1",
+        ],
     );
     check(
         "[servers.x]\nplatform = \"bigbluebutton\"",

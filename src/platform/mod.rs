@@ -6,6 +6,7 @@
 pub mod bigbluebutton;
 pub mod http;
 pub mod janus;
+pub mod realtimekit;
 pub mod rest;
 pub mod videosdk;
 
@@ -18,6 +19,7 @@ use url::Url;
 
 use self::bigbluebutton::BigBlueButton;
 use self::janus::Janus;
+use self::realtimekit::RealtimeKit;
 use self::videosdk::VideoSdk;
 use crate::clock::Clock;
 use crate::job::{
@@ -31,6 +33,7 @@ pub enum PlatformSettings {
     BigBlueButton(bigbluebutton::Settings),
     Janus(janus::Settings),
     VideoSdk(videosdk::Settings),
+    RealtimeKit(realtimekit::Settings),
 }
 
 impl PlatformSettings {
@@ -44,6 +47,7 @@ impl PlatformSettings {
                 std::iter::once(front(&settings.url)).chain(nodes).collect()
             }
             PlatformSettings::Janus(settings) => vec![front(&settings.url)],
+            PlatformSettings::RealtimeKit(settings) => vec![front(&settings.url)],
             PlatformSettings::VideoSdk(settings) => vec![front(&settings.url)],
         }
     }
@@ -57,6 +61,7 @@ impl PlatformSettings {
                 videosdk::Version::V1 => Lock::No,
                 videosdk::Version::V2 => Lock::Permanent,
             },
+            PlatformSettings::RealtimeKit(_) => Lock::Reversible,
         }
     }
 }
@@ -76,6 +81,9 @@ pub fn build(
         }
         PlatformSettings::VideoSdk(settings) => {
             Arc::new(VideoSdk::new(name, settings, Arc::new(move || clock.now()))?)
+        }
+        PlatformSettings::RealtimeKit(settings) => {
+            Arc::new(RealtimeKit::new(name, settings, Arc::new(move || clock.now()))?)
         }
     })
 }

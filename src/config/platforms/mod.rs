@@ -6,6 +6,7 @@
 
 mod bigbluebutton;
 mod janus;
+mod realtimekit;
 mod videosdk;
 
 use super::diagnostics::Located;
@@ -15,7 +16,8 @@ use super::settings::PlatformSettings;
 use crate::platform::videosdk::Version;
 
 /// Platforms that a server can be of.
-const KINDS: [&str; 4] = ["bigbluebutton", "janus", "videosdk", "videosdk-v1"];
+const KINDS: [&str; 6] =
+    ["bigbluebutton", "janus", "realtimekit", "realtimekit-legacy", "videosdk", "videosdk-v1"];
 
 /// Keys behind which stands where a secret is to be had.
 pub(super) const SECRET_KEYS: [&str; 4] = ["admin-secret", "room-secret", "secret", "token"];
@@ -25,6 +27,7 @@ pub(super) enum Platform {
     BigBlueButton(bigbluebutton::File),
     Janus(janus::File),
     VideoSdk(videosdk::File),
+    RealtimeKit(realtimekit::File),
 }
 
 /// `None` if it is not known of what platform the server is, which has then been reported.
@@ -34,6 +37,8 @@ pub(super) fn read(section: &mut Section<'_, '_>, kind: &Located<String>) -> Opt
         "janus" => Platform::Janus(janus::read(section)),
         "videosdk" => Platform::VideoSdk(videosdk::read(section, Version::V2)),
         "videosdk-v1" => Platform::VideoSdk(videosdk::read(section, Version::V1)),
+        "realtimekit" => Platform::RealtimeKit(realtimekit::read(section)),
+        "realtimekit-legacy" => Platform::RealtimeKit(realtimekit::read_legacy(section)),
         other => {
             let message = format!("unknown platform {other:?}; known: {}", KINDS.join(", "));
             section.found.error(kind.place, message, did_you_mean(other, &KINDS));
@@ -49,6 +54,7 @@ impl Platform {
             Platform::BigBlueButton(file) => PlatformSettings::BigBlueButton(file.settings(builder)?),
             Platform::Janus(file) => PlatformSettings::Janus(file.settings(builder)?),
             Platform::VideoSdk(file) => PlatformSettings::VideoSdk(file.settings(builder)?),
+            Platform::RealtimeKit(file) => PlatformSettings::RealtimeKit(file.settings(builder)?),
         })
     }
 }

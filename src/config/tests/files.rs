@@ -109,6 +109,8 @@ fn the_example_is_complete() {
         ("JANUS_ROOM_SECRET", "x"),
         ("VIDEOSDK_SECRET", "x"),
         ("VIDEOSDK_TOKEN", "x"),
+        ("REALTIMEKIT_TOKEN", "x"),
+        ("DYTE_API_KEY", "x"),
     ]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
@@ -123,7 +125,7 @@ fn the_example_is_complete() {
         (read.state_dir.to_str(), read.socket.to_str()),
         (Some(DEFAULT_STATE_DIR), Some(DEFAULT_SOCKET))
     );
-    assert_eq!(read.servers.len(), 4);
+    assert_eq!(read.servers.len(), 6);
     for key in mask::SHOWN.into_iter().chain(hidden()).chain(limits::ALL.map(|bound| bound.key)) {
         assert!(lines.iter().any(|line| line.contains(&format!("{key} "))), "{key} is missing");
     }

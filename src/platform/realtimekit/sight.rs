@@ -1,0 +1,197 @@
+//! What was heard of one meeting in a round, made into one raw sighting, or into the one question that is open. Pure.
+//!
+//! - A session that is shown as LIVE is alive, whatever else says no. Ghosts too: kick-all clears them.
+//! - One record that says ENDED is proof; a complete walk without the session is half of one.
+//! - 404 is no absence: a wrong meeting or app id says the same. The meeting has to be known there.
+//! - kick-all hits the active session of the meeting. Before an end call that must be the one that was seen: where two
+//!   sessions of a meeting are live, or the one that is pinned is some other meeting's, the meeting is asked which one that
+//!   is, and any other is [`Sighting::Doubtful`].
+//! - A meeting that is INACTIVE is not over. Nothing here asks for that.
+
+use super::answer::{Problem, Session};
+use super::walk::Walk;
+use crate::job::{Evidence, InstanceId, Purpose, Sighting};
+use crate::platform::Target;
+use crate::platform::http::Skew;
+
+/// What can be asked about one meeting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Question {
+    /// Which session is active?
+    Active,
+    /// What does the record of the pinned session say?
+    Record,
+    /// Is there such a meeting?
+    Meeting,
+}
+
+/// The answers so far.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) active: Option<Result<Session, Problem>>,
+    pub(super) record: Option<Result<Session, Problem>>,
+    pub(super) meeting: Option<Result<(), Problem>>,
+    /// The server's, as the last of them told it.
+    pub(super) skew: Skew,
+}
+
+/// What the round knows besides.
+pub(super) struct Round<'a> {
+    pub(super) walk: Option<&'a Walk>,
+    /// So many sessions are missing that their records are not asked for where a complete walk can tell.
+    pub(super) many_missing: bool,
+}
+
+/// Does this look precede an end call?
+pub(super) fn precedes_end(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Arm | Purpose::BeforeEnd)
+}
+
+/// Does only something alive matter?
+pub(super) fn only_watches(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Guard | Purpose::After)
+}
+
+pub(super) fn sight(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Question> {
+    match &target.instance {
+        Some(pinned) if !only_watches(target.purpose) => known(target, pinned, round, heard),
+        _ => unknown(target, round, heard),
+    }
+}
+
+/// What runs in the meeting: what an end call would hit.
+enum Running {
+    One(Session),
+    Nothing(Evidence),
+    Unclear(Sighting),
+}
+
+fn unknown(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Question> {
+    let evidence = match running(target, round, heard)? {
+        Running::One(session) => return Ok(round.live(&session, heard)),
+        Running::Unclear(sighting) => return Ok(sighting),
+        Running::Nothing(evidence) => evidence,
+    };
+    // Before due it is only a first look; under guard only something alive matters.
+    if target.purpose == Purpose::Arm || only_watches(target.purpose) {
+        return Ok(Sighting::NotThere(evidence));
+    }
+    Ok(match heard.meeting.as_ref().ok_or(Question::Meeting)? {
+        Ok(()) => Sighting::NotThere(evidence),
+        Err(Problem::Missing(why)) => Sighting::Doubtful(format!(
+            "not there, but the server knows no such meeting: wrong meeting id or app? ({why})"
+        )),
+        Err(problem) => problem.sighting(),
+    })
+}
+
+fn running(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Running, Question> {
+    if let Some(walk) = round.walk {
+        let mut live = walk.live_in(target.meeting.as_str()).into_iter();
+        match (live.next(), live.next()) {
+            (Some(latest), other) if other.is_none() || !precedes_end(target.purpose) => {
+                return Ok(Running::One(latest.clone()));
+            }
+            (None, _) if walk.is_complete() => return Ok(Running::Nothing(listed())),
+            _ => {}
+        }
+    }
+    let info = Evidence { info: true, ..Evidence::default() };
+    Ok(match heard.active.as_ref().ok_or(Question::Active)? {
+        Ok(session) if session.live => Running::One(session.clone()),
+        Ok(_) | Err(Problem::Missing(_)) => Running::Nothing(info),
+        Err(problem @ Problem::NotNow { .. }) => {
+            let gap = round.walk.and_then(|walk| walk.gap.as_ref());
+            Running::Unclear(gap.unwrap_or(problem).sighting())
+        }
+        Err(problem) => Running::Unclear(problem.sighting()),
+    })
+}
+
+fn known(
+    target: &Target,
+    pinned: &InstanceId,
+    round: &Round<'_>,
+    heard: &Heard,
+) -> Result<Sighting, Question> {
+    if let Some(row) = round.walk.and_then(|walk| walk.get(pinned)) {
+        return if row.live { alive(target, row, round, heard) } else { over(target, round, heard) };
+    }
+    // One request, and it says what an end call would hit.
+    if precedes_end(target.purpose) && round.walk.is_none() {
+        match running(target, round, heard)? {
+            Running::One(session) if session.id == *pinned => return Ok(round.live(&session, heard)),
+            Running::Unclear(sighting) => return Ok(sighting),
+            Running::One(_) | Running::Nothing(_) => {}
+        }
+    }
+    let shown = round.walk.and_then(|walk| walk.live_in(target.meeting.as_str()).into_iter().next());
+    let absent = round.walk.is_some_and(Walk::is_complete) && shown.is_none();
+    if absent && round.many_missing {
+        return Ok(Sighting::NotThere(listed()));
+    }
+    match heard.record.as_ref().ok_or(Question::Record)? {
+        Ok(record) if record.id != *pinned => Ok(Sighting::Doubtful(format!(
+            "asked for session {pinned}, the server answered with {}",
+            record.id
+        ))),
+        Ok(record) if record.live => alive(target, record, round, heard),
+        Ok(_) => over(target, round, heard),
+        Err(_) if absent => Ok(Sighting::NotThere(listed())),
+        Err(problem) => Ok(shown.map_or_else(|| problem.sighting(), |other| round.live(other, heard))),
+    }
+}
+
+/// The pinned session lives. Would an end call hit it?
+fn alive(target: &Target, pinned: &Session, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Question> {
+    let meeting = target.meeting.as_str();
+    let at_home = pinned.meeting.as_deref().is_none_or(|its| its == meeting);
+    // Also where the walk has a gap: while many sessions end, every walk has one.
+    let alone =
+        round.walk.is_some_and(|walk| walk.live_in(meeting).iter().all(|other| other.id == pinned.id));
+    if !precedes_end(target.purpose) || (at_home && alone) {
+        return Ok(round.live(pinned, heard));
+    }
+    Ok(match heard.active.as_ref().ok_or(Question::Active)? {
+        Ok(active) if active.live && active.id != pinned.id => Sighting::Doubtful(format!(
+            "session {} is alive, but {} is the active one of the meeting, and a kick-all would hit that one",
+            pinned.id, active.id
+        )),
+        Ok(_) | Err(Problem::Missing(_)) if at_home => round.live(pinned, heard),
+        Ok(active) if active.live => round.live(pinned, heard),
+        Ok(_) | Err(Problem::Missing(_)) => Sighting::Doubtful(format!(
+            "session {} is alive, but in the meeting {}, not in this one",
+            pinned.id,
+            pinned.meeting.as_deref().unwrap_or_default()
+        )),
+        Err(problem) => problem.sighting(),
+    })
+}
+
+/// The pinned session has ended. Does another one live in the meeting?
+fn over(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Question> {
+    Ok(match running(target, round, heard)? {
+        // The two answers contradict each other; whoever says alive is believed.
+        Running::One(session) if target.instance.as_ref() == Some(&session.id) => round.live(&session, heard),
+        Running::One(next) => Sighting::Over { next: Some(next.instance(false, heard.skew)) },
+        Running::Nothing(_) => Sighting::Over { next: None },
+        Running::Unclear(Sighting::Doubtful(why)) => {
+            Sighting::Doubtful(format!("it has ended, but whether another session lives is not known: {why}"))
+        }
+        Running::Unclear(sighting) => sighting,
+    })
+}
+
+impl Round<'_> {
+    fn live(&self, session: &Session, heard: &Heard) -> Sighting {
+        let listed = self.walk.is_some_and(|walk| walk.get(&session.id).is_some());
+        Sighting::Live(session.instance(listed, heard.skew))
+    }
+}
+
+fn listed() -> Evidence {
+    Evidence { listing: true, ..Evidence::default() }
+}
+
+#[cfg(test)]
+mod tests;

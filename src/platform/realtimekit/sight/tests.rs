@@ -1,0 +1,184 @@
+use super::super::answer::Page;
+use super::*;
+use crate::job::{JobId, Verdict};
+
+fn session(id: &str, meeting: &str, live: bool) -> Session {
+    Session {
+        id: id.into(),
+        meeting: Some(meeting.to_owned()),
+        live,
+        title: String::new(),
+        started_at: None,
+        participants: None,
+    }
+}
+
+/// A complete walk over these, or one that saw only them of many.
+fn walk(rows: &[(&str, &str)], complete: bool) -> Walk {
+    let rows: Vec<Session> = rows.iter().map(|(id, meeting)| session(id, meeting, true)).collect();
+    let total = Some(rows.len() + usize::from(!complete));
+    Walk::begin(Page { rows, total }).finish("events")
+}
+
+fn target(purpose: Purpose, pinned: Option<&str>) -> Target {
+    Target {
+        job: JobId(uuid::Uuid::nil()),
+        meeting: "m".into(),
+        purpose,
+        instance: pinned.map(InstanceId::from),
+        pin: None,
+        end_sent: false,
+        ends_clean: true,
+        since: None,
+    }
+}
+
+/// What a simulated app says when it is asked; how the sighting looks in the end, and what was asked for it.
+struct Says {
+    active: Option<&'static str>,
+    record: Option<bool>,
+    exists: bool,
+}
+
+#[track_caller]
+fn check(target: &Target, walk: Option<&Walk>, says: &Says, expected: &str) {
+    check_round(target, walk, false, says, expected);
+}
+
+#[track_caller]
+fn check_round(target: &Target, walk: Option<&Walk>, many_missing: bool, says: &Says, expected: &str) {
+    let round = Round { walk, many_missing };
+    let (mut heard, mut asked) = (Heard::default(), Vec::new());
+    let missing = || Problem::Missing("404".to_owned());
+    let sighting = loop {
+        match sight(target, &round, &heard) {
+            Ok(sighting) => break sighting,
+            Err(question) => {
+                asked.push(format!("{question:?} "));
+                match question {
+                    Question::Active => {
+                        heard.active = Some(says.active.map(|id| session(id, "m", true)).ok_or_else(missing));
+                    }
+                    Question::Record => {
+                        let id = target.instance.as_ref().unwrap().as_str();
+                        heard.record =
+                            Some(says.record.map(|live| session(id, "m", live)).ok_or_else(missing));
+                    }
+                    Question::Meeting => heard.meeting = Some(says.exists.then_some(()).ok_or_else(missing)),
+                }
+            }
+        }
+        assert!(asked.len() <= 3, "{asked:?}");
+    };
+    let shown = match sighting {
+        Sighting::Live(instance) => format!("live {}", instance.id),
+        Sighting::Over { next: Some(next) } => format!("over, next {}", next.id),
+        Sighting::Over { next: None } => "over".to_owned(),
+        Sighting::NotThere(_) => "not there".to_owned(),
+        Sighting::Doubtful(_) => "doubtful".to_owned(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(format!("{}-> {shown}", asked.concat()), expected);
+}
+
+const NOBODY: Says = Says { active: None, record: None, exists: true };
+
+#[test]
+fn a_meeting_of_which_nothing_is_known() {
+    use Purpose::{After, Arm, BeforeEnd, Guard};
+    let (some, none, gap) =
+        (walk(&[("s", "m")], true), walk(&[("x", "y")], true), walk(&[("x", "y")], false));
+    let active = Says { active: Some("s"), ..NOBODY };
+    check(&target(Arm, None), Some(&some), &NOBODY, "-> live s");
+    check(&target(Arm, None), Some(&none), &NOBODY, "-> not there");
+    check(&target(Arm, None), Some(&gap), &active, "Active -> live s");
+    check(&target(Arm, None), None, &active, "Active -> live s");
+    check(&target(Arm, None), None, &NOBODY, "Active -> not there");
+    check(&target(Guard, Some("s0")), Some(&none), &NOBODY, "-> not there");
+    check(&target(After, Some("s0")), None, &active, "Active -> live s");
+    // 404 and an empty listing say the same of a wrong meeting or app.
+    let nowhere = Says { exists: false, ..NOBODY };
+    check(&target(BeforeEnd, None), Some(&none), &NOBODY, "Meeting -> not there");
+    check(&target(BeforeEnd, None), Some(&none), &nowhere, "Meeting -> doubtful");
+    check(&target(BeforeEnd, None), None, &NOBODY, "Active Meeting -> not there");
+    check(&target(BeforeEnd, None), None, &nowhere, "Active Meeting -> doubtful");
+}
+
+#[test]
+fn a_pinned_session_by_itself() {
+    use Purpose::{BeforeEnd, Confirm};
+    let (before, confirm) = (target(BeforeEnd, Some("s")), target(Confirm, Some("s")));
+    let says = |active, record| Says { active, record, exists: true };
+    check(&before, None, &says(Some("s"), None), "Active -> live s");
+    check(&before, None, &says(None, Some(false)), "Active Record -> over");
+    check(&before, None, &says(None, Some(true)), "Active Record -> live s");
+    check(&before, None, &says(Some("t"), Some(false)), "Active Record -> over, next t");
+    check(&before, None, &says(Some("t"), Some(true)), "Active Record -> doubtful");
+    check(&confirm, None, &says(None, Some(true)), "Record -> live s");
+    check(&confirm, None, &says(None, Some(false)), "Record Active -> over");
+    check(&confirm, None, &says(Some("t"), Some(false)), "Record Active -> over, next t");
+    check(&confirm, None, &says(Some("s"), Some(false)), "Record Active -> live s");
+    check(&confirm, None, &says(None, None), "Record -> doubtful");
+}
+
+#[test]
+fn a_pinned_session_in_a_walk() {
+    use Purpose::{BeforeEnd, Confirm};
+    let (before, confirm) = (target(BeforeEnd, Some("s")), target(Confirm, Some("s")));
+    let says = |active, record| Says { active, record, exists: true };
+    let (shown, gone, other) =
+        (walk(&[("s", "m")], true), walk(&[("x", "y")], true), walk(&[("t", "m")], true));
+    let two = walk(&[("s", "m"), ("t", "m")], true);
+    check(&before, Some(&shown), &NOBODY, "-> live s");
+    check(&before, Some(&walk(&[("s", "m")], false)), &NOBODY, "-> live s");
+    check(&confirm, Some(&two), &NOBODY, "-> live s");
+    check(&before, Some(&two), &says(Some("s"), None), "Active -> live s");
+    check(&before, Some(&two), &says(Some("t"), None), "Active -> doubtful");
+    check(&confirm, Some(&gone), &says(None, Some(false)), "Record -> over");
+    check(&confirm, Some(&gone), &says(None, Some(true)), "Record -> live s");
+    check(&confirm, Some(&gone), &says(None, None), "Record -> not there");
+    check(&confirm, Some(&other), &says(None, Some(false)), "Record -> over, next t");
+    check(&confirm, Some(&other), &says(None, None), "Record -> live t");
+    // Many are missing: the walk itself is the evidence, unless it has a gap or shows another session.
+    check_round(&confirm, Some(&gone), true, &NOBODY, "-> not there");
+    check_round(&confirm, Some(&walk(&[], false)), true, &says(None, Some(false)), "Record Active -> over");
+    check_round(&confirm, Some(&other), true, &says(None, Some(false)), "Record -> over, next t");
+}
+
+#[test]
+fn a_session_of_another_meeting_is_not_ended_through_this_one() {
+    let strange = walk(&[("s", "elsewhere")], true);
+    let says = |active| Says { active, record: None, exists: true };
+    let before = target(Purpose::BeforeEnd, Some("s"));
+    check(&before, Some(&strange), &says(None), "Active -> doubtful");
+    check(&before, Some(&strange), &says(Some("t")), "Active -> doubtful");
+    // Meetings have more than one name; the active session decides.
+    check(&before, Some(&strange), &says(Some("s")), "Active -> live s");
+}
+
+#[test]
+fn what_was_not_asked_is_in_doubt() {
+    let not_now = || Problem::NotNow { why: "later".to_owned(), pause: std::time::Duration::ZERO };
+    let round = Round { walk: None, many_missing: false };
+    let heard = Heard {
+        active: Some(Err(not_now())),
+        record: Some(Ok(session("s", "m", false))),
+        meeting: Some(Err(not_now())),
+        ..Heard::default()
+    };
+    for purpose in [Purpose::Arm, Purpose::BeforeEnd, Purpose::Confirm] {
+        for pinned in [None, Some("s")] {
+            let seen = sight(&target(purpose, pinned), &round, &heard).unwrap();
+            let verdict = seen.at_its_word(pinned.map(InstanceId::from).as_ref());
+            assert!(matches!(verdict, Verdict::Doubtful { .. }), "{purpose:?} {pinned:?}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_something_else_proves_nothing() {
+    let round = Round { walk: None, many_missing: false };
+    let heard = Heard { record: Some(Ok(session("t", "m", false))), ..Heard::default() };
+    let seen = sight(&target(Purpose::Confirm, Some("s")), &round, &heard).unwrap();
+    assert!(matches!(seen, Sighting::Doubtful(_)), "{seen:?}");
+}

@@ -1,0 +1,155 @@
+//! A walk: all pages of the listing of live sessions, and whether they show everything. Pure.
+//!
+//! The listing is paged by offset while it changes: when a session ends, the rows behind it move up and one slips between
+//! two pages. So a walk is complete only if every page names the same total and so many different sessions were seen.
+//! A row that is shown is believed in any case.
+
+use std::collections::HashMap;
+
+use super::answer::{Page, Problem, Session};
+use crate::job::InstanceId;
+
+/// Rows that are asked for in one page. The API names no maximum; whatever a server makes of it, its pages are walked at
+/// the size that the first one has.
+pub(super) const PER_PAGE: usize = 100;
+/// Pages of one walk, at most.
+pub(super) const PAGES: usize = 100;
+
+/// Everything that was live, as far as it was shown.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Walk {
+    sessions: HashMap<InstanceId, Session>,
+    of_meeting: HashMap<String, Vec<InstanceId>>,
+    /// Why it may not show everything; `None`: it does.
+    pub(super) gap: Option<Problem>,
+    /// Total of the first page, and how many pages that makes.
+    total: Option<usize>,
+    pub(super) pages: usize,
+    moved: bool,
+}
+
+impl Walk {
+    /// From the first page on; the others are [`Walk::add`]ed in any order.
+    pub(super) fn begin(first: Page) -> Walk {
+        let size = first.rows.len().max(1);
+        let total = first.total;
+        let pages = total.map_or(1, |total| total.div_ceil(size).max(1));
+        let mut walk = Walk { total, pages, ..Walk::default() };
+        walk.add(Ok(first));
+        walk
+    }
+
+    pub(super) fn add(&mut self, page: Result<Page, Problem>) {
+        match page {
+            Ok(page) => {
+                self.moved |= page.total != self.total;
+                page.rows.into_iter().for_each(|row| self.row(row));
+            }
+            Err(problem) => self.gap = Some(problem),
+        }
+    }
+
+    /// After the last page.
+    pub(super) fn finish(mut self, server: &str) -> Walk {
+        let seen = self.sessions.len();
+        let gap = match self.total {
+            _ if self.gap.is_some() => return self,
+            None => Some(format!("{server}: the listing of live sessions does not say how many there are")),
+            Some(total) if self.moved || total != seen => Some(format!(
+                "{server}: the listing of live sessions changed while it was read ({seen} of {total} seen)"
+            )),
+            Some(_) => None,
+        };
+        self.gap = gap.map(Problem::Refused);
+        self
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.gap.is_none()
+    }
+
+    /// The rows moved between two pages: another walk may be complete.
+    pub(super) fn is_worth_repeating(&self) -> bool {
+        self.total.is_some() && matches!(self.gap, Some(Problem::Refused(_)))
+    }
+
+    pub(super) fn get(&self, id: &InstanceId) -> Option<&Session> {
+        self.sessions.get(id)
+    }
+
+    /// The live sessions of a meeting, the latest start first.
+    pub(super) fn live_in(&self, meeting: &str) -> Vec<&Session> {
+        let ids = self.of_meeting.get(meeting).into_iter().flatten();
+        let mut live: Vec<&Session> =
+            ids.filter_map(|id| self.sessions.get(id)).filter(|row| row.live).collect();
+        live.sort_by_key(|row| std::cmp::Reverse(row.started_at));
+        live
+    }
+
+    pub(super) fn into_live(self) -> impl Iterator<Item = Session> {
+        self.sessions.into_values().filter(|row| row.live)
+    }
+
+    fn row(&mut self, row: Session) {
+        let (id, meeting) = (row.id.clone(), row.meeting.clone());
+        if self.sessions.insert(id.clone(), row).is_none()
+            && let Some(meeting) = meeting
+        {
+            self.of_meeting.entry(meeting).or_default().push(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(rows: &[&str], total: Option<usize>) -> Page {
+        let session = |id: &&str| Session {
+            id: (*id).into(),
+            meeting: Some(format!("m-{id}")),
+            live: true,
+            title: String::new(),
+            started_at: None,
+            participants: None,
+        };
+        Page { rows: rows.iter().map(session).collect(), total }
+    }
+
+    #[track_caller]
+    fn check(pages: &[(&[&str], Option<usize>)], complete: bool, repeat: bool) {
+        let mut all = pages.iter().map(|(rows, total)| page(rows, *total));
+        let mut walk = Walk::begin(all.next().unwrap());
+        all.for_each(|page| walk.add(Ok(page)));
+        let walk = walk.finish("events");
+        assert_eq!((walk.is_complete(), walk.is_worth_repeating()), (complete, repeat), "{:?}", walk.gap);
+    }
+
+    #[test]
+    fn only_one_total_and_every_session_seen_make_a_walk_complete() {
+        check(&[(&[], Some(0))], true, false);
+        check(&[(&["a", "b"], Some(3)), (&["c"], Some(3))], true, false);
+        // Something ended between the pages and `c` slipped through.
+        check(&[(&["a", "b"], Some(4)), (&["d"], Some(3))], false, true);
+        check(&[(&["a", "b"], Some(4)), (&["d"], Some(4))], false, true);
+        // One ended and one began: the total is the same, and a row was shown twice.
+        check(&[(&["a", "b"], Some(4)), (&["b", "c"], Some(4))], false, true);
+        check(&[(&["a", "b"], None)], false, false);
+    }
+
+    #[test]
+    fn pages_are_counted_at_the_size_that_the_server_gives() {
+        assert_eq!(Walk::begin(page(&["a", "b"], Some(5))).pages, 3);
+        assert_eq!(Walk::begin(page(&[], Some(0))).pages, 1);
+        assert_eq!(Walk::begin(page(&["a"], None)).pages, 1);
+    }
+
+    #[test]
+    fn a_page_that_did_not_come_leaves_a_gap_that_another_walk_does_not_close() {
+        let mut walk = Walk::begin(page(&["a"], Some(2)));
+        walk.add(Err(Problem::Lost("HTTP 502".to_owned())));
+        let walk = walk.finish("events");
+        assert_eq!(walk.gap, Some(Problem::Lost("HTTP 502".to_owned())));
+        assert!(!walk.is_worth_repeating() && walk.get(&"a".into()).is_some());
+    }
+}
