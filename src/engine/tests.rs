@@ -21,6 +21,7 @@ use crate::platform::{
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
 mod bulk;
+mod burst;
 
 /// A store that keeps records in memory; `failing` refuses every batch.
 #[derive(Default)]
