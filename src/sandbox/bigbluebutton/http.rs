@@ -8,11 +8,12 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, DATE, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use futures_util::stream::{self, StreamExt};
 
+use super::Control;
 use super::answers::{self, Page};
-use super::line::Cord;
 use super::world::{self, Fate, Reply};
-use super::{Control, pause};
 use crate::job::UtcMs;
+use crate::sandbox::line::Cord;
+use crate::sandbox::pause;
 
 /// A form sent to `create` in place of the query.
 const MAX_FORM: usize = 64 * 1024;

@@ -272,7 +272,7 @@ pub(super) fn bool_name(value: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::rooms::{NewMeeting, Rooms};
+    use crate::sandbox::bigbluebutton::rooms::{NewMeeting, Rooms};
 
     const NOW: UtcMs = UtcMs(1_531_240_585_189);
 

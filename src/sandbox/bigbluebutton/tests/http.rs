@@ -1,6 +1,6 @@
 //! The same over real connections, through reqwest.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use reqwest::{Client, Method, Response, StatusCode};
