@@ -5,14 +5,11 @@
 
 pub mod bigbluebutton;
 mod line;
+mod listening;
+mod reply;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-use anyhow::bail;
-use tokio::net::TcpListener;
 
 pub use bigbluebutton::{
     ActiveFault, Answered, Asked, Call, Control, Counters, DEMO_NODE_SECRET, DEMO_SECRET, Effect, EndedBy,
@@ -23,18 +20,6 @@ pub use line::TlsFiles;
 
 /// Microseconds since the Unix epoch, UTC.
 pub type TimeSource = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// The sandbox has no access control of its own: it is reachable from this machine only.
-async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    if !listen.ip().is_loopback() {
-        bail!("refused to listen on {listen}: the sandbox serves loopback only; take 127.0.0.1 or [::1]");
-    }
-    let busy = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
-    TcpListener::bind(listen).await.map_err(|error| match busy(&error) {
-        true => anyhow::anyhow!("{listen} is in use; choose another port with --listen"),
-        false => anyhow::Error::new(error).context(format!("cannot listen on {listen}")),
-    })
-}
 
 /// The clock module owns sleeping; this wait decides nothing, it only makes an answer late.
 async fn pause(time: Duration) {

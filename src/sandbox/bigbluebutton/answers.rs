@@ -5,21 +5,10 @@ use std::fmt::Write as _;
 
 use super::rooms::Instance;
 use crate::job::UtcMs;
+use crate::sandbox::reply::Page;
 
 /// BBB: a meeting's startTime is set when akka-apps acknowledges it, a little after the createTime.
 const START_AFTER_CREATE_MS: i64 = 50;
-
-/// One HTTP answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Page {
-    pub status: u16,
-    pub content_type: &'static str,
-    /// Seconds.
-    pub retry_after: Option<u32>,
-    pub body: String,
-    /// So many MiB of well-formed padding go before the last tag of the body.
-    pub padding_mib: u32,
-}
 
 /// What a call came to, before it is written out.
 #[derive(Clone, PartialEq, Debug)]
@@ -92,24 +81,7 @@ pub(super) fn failed_list(returncode: &str, key: &str, message: &str) -> String 
 
 /// The API's answers are HTTP 200, whatever they say.
 pub(super) fn xml(body: String) -> Page {
-    Page { status: 200, content_type: "text/xml;charset=utf-8", retry_after: None, body, padding_mib: 0 }
-}
-
-pub(super) fn text(status: u16, body: &str) -> Page {
-    Page { content_type: "text/plain;charset=utf-8", ..page(status, body.to_owned()) }
-}
-
-/// A page of nginx or of the JVM.
-pub(super) fn html(status: u16, title: &str) -> Page {
-    let body = format!(
-        "<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n<center><h1>{status} {title}</h1></center>\r\n\
-         <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    );
-    page(status, body)
-}
-
-fn page(status: u16, body: String) -> Page {
-    Page { status, content_type: "text/html;charset=utf-8", retry_after: None, body, padding_mib: 0 }
+    Page::new(200, "text/xml;charset=utf-8", body)
 }
 
 /// Cuts a body in the middle of an element, as a template error does.

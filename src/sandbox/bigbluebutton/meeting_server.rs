@@ -17,6 +17,7 @@ use super::truth::{Effect, EndedBy};
 use super::wire::Call;
 use super::world::{Plan, Visit, World, scope};
 use crate::job::UtcMs;
+use crate::sandbox::reply::Page;
 
 /// BBB: characters of one chat line.
 const MAX_CHAT: usize = 500;
@@ -78,7 +79,7 @@ impl World {
         }
         let fault = |f: &Fault| matches!(f, Fault::InternalId500).then_some(());
         let refused = self.take(server, visit, fault).is_some() || self.settings.version < Version::V2_6;
-        refused.then(|| Outcome::Page(answers::html(500, "Internal Server Error")))
+        refused.then(|| Outcome::Page(Page::html(500, "Internal Server Error")))
     }
 
     /// The meetingID that a request's id stands for at this server, if it is a meeting server that shows one.
@@ -331,7 +332,7 @@ impl World {
 
 /// BBB: a call that the version does not have falls through to the proxy's page.
 fn no_such_page() -> Outcome {
-    Outcome::Page(answers::html(404, "Not Found"))
+    Outcome::Page(Page::html(404, "Not Found"))
 }
 
 fn new_meeting(visit: &Visit) -> Option<NewMeeting> {
@@ -380,7 +381,7 @@ pub(super) fn forgotten(answer: ForgetfulAnswer) -> Outcome {
         ForgetfulAnswer::Failed => {
             Outcome::failed("internalError", "Unable to access end meeting on server.")
         }
-        ForgetfulAnswer::BadGateway => Outcome::Page(answers::html(502, "Bad Gateway")),
+        ForgetfulAnswer::BadGateway => Outcome::Page(Page::html(502, "Bad Gateway")),
     }
 }
 

@@ -38,18 +38,17 @@ mod tests;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use anyhow::Context;
+use axum::Router;
 use clap::ValueEnum;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Cord, Door};
-use super::{TimeSource, TlsFiles, bind};
+use super::listening::{self, Listening};
+use super::reply::Reply;
+use super::{TimeSource, TlsFiles};
 use crate::job::UtcMs;
-use world::{Reply, World};
+use world::World;
 
 pub use faults::{ActiveFault, Fault, FaultOrder, ForgetfulAnswer, Outage, UnknownAnswer};
 pub use rooms::NewMeeting;
@@ -62,8 +61,6 @@ pub use wire::{Call, Hash};
 pub const DEMO_SECRET: &str = "demo-secret-of-the-sandbox";
 /// The same for the nodes behind a balancer.
 pub const DEMO_NODE_SECRET: &str = "demo-secret-of-the-nodes";
-/// How long connections may take to end after [`Sandbox::stop`].
-const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// Called for every request to the API, once its answer is decided.
 pub type Observer = Arc<dyn Fn(&Record) + Send + Sync>;
@@ -272,8 +269,8 @@ impl Control {
         (self.shared.now)()
     }
 
-    async fn stopping(&self) {
-        self.shared.stopping.cancelled().await;
+    fn app(&self) -> Router {
+        control::routes().fallback(http::api).with_state(self.clone())
     }
 
     /// A panic in another handler leaves a world that is still good enough to be asked.
@@ -289,66 +286,45 @@ pub async fn serve(
     tls: Option<&TlsFiles>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let tls = tls.map(TlsFiles::acceptor).transpose()?;
     let stopping = control.shared.stopping.clone();
-    let stop = async move {
-        shutdown.await;
-        stopping.cancel();
-    };
-    let app = control::routes().fallback(http::api).with_state(control);
-    let app = app.into_make_service_with_connect_info::<Cord>();
-    axum::serve(Door::new(listener, tls), app)
-        .with_graceful_shutdown(stop)
-        .await
-        .context("the sandbox stopped")
+    listening::serve(control.app(), listener, tls, stopping, shutdown).await
 }
 
 /// A running sandbox. Dropping it stops it without waiting.
 pub struct Sandbox {
     control: Control,
-    address: SocketAddr,
-    scheme: &'static str,
+    listening: Listening,
     secret: String,
     node_secret: String,
-    stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Sandbox {
     /// Binds the address and serves from a task of its own.
     pub async fn start(options: Options) -> anyhow::Result<Sandbox> {
-        let listener = bind(options.listen).await?;
-        let address = listener.local_addr().context("the listening socket has no address")?;
-        // Tried here, so that a bad certificate is an error of the start.
-        options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let (secret, node_secret) = (options.settings.secret.clone(), options.settings.node_secret.clone());
         let control = Control::new(options.settings, options.now, options.observer);
-        let stop = CancellationToken::new();
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let task = tokio::spawn({
-            let (control, stop, tls) = (control.clone(), stop.clone(), options.tls);
-            async move { serve(control, listener, tls.as_ref(), stop.cancelled_owned()).await }
-        });
-        Ok(Sandbox { control, address, scheme, secret, node_secret, stop, task })
+        let stopping = control.shared.stopping.clone();
+        let listening = Listening::start(control.app(), options.listen, options.tls, stopping).await?;
+        Ok(Sandbox { control, listening, secret, node_secret })
     }
 
     /// The API base of the front: `http://127.0.0.1:PORT/bigbluebutton/api/`.
     pub fn url(&self) -> String {
-        format!("{}://{}/bigbluebutton/api/", self.scheme, self.address)
+        format!("{}/bigbluebutton/api/", self.listening.origin())
     }
 
     /// The API base of a node behind the balancer: `node1`, ...
     pub fn node_url(&self, node: &str) -> String {
-        format!("{}://{}/{node}/bigbluebutton/api/", self.scheme, self.address)
+        format!("{}/{node}/bigbluebutton/api/", self.listening.origin())
     }
 
     /// Where the control routes are: `http://127.0.0.1:PORT/control/`.
     pub fn control_url(&self) -> String {
-        format!("{}://{}/control/", self.scheme, self.address)
+        format!("{}/control/", self.listening.origin())
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     pub fn secret(&self) -> &str {
@@ -365,11 +341,8 @@ impl Sandbox {
     }
 
     /// Stops serving. Requests that hang or are being slow are cut.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        if tokio::time::timeout(STOP_TIME, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
+    pub async fn stop(self) {
+        self.listening.stop().await;
     }
 }
 
@@ -378,11 +351,5 @@ impl std::ops::Deref for Sandbox {
 
     fn deref(&self) -> &Control {
         &self.control
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::answers::{self, Outcome, Page};
+use super::answers::{self, Outcome};
 use super::balancer::Records;
 use super::faults::{ActiveFault, Fault, FaultOrder, Faults, MAX_FAULTS, Scope};
 use super::rooms::{NewMeeting, Rooms};
@@ -16,6 +16,7 @@ use super::truth::{Answered, Asked, Counters, EndedBy, Log, Record, Truth};
 use super::wire::{Call, Query, signed};
 use super::{Front, Refusal, Settings};
 use crate::job::UtcMs;
+use crate::sandbox::reply::{Fate, Page, Reply};
 
 /// BBB: breakout rooms are ended after their parent, not with it.
 const BREAKOUTS_END_AFTER_MS: i64 = 500;
@@ -33,23 +34,6 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Microseconds since the epoch.
     pub received_us: i64,
-}
-
-/// What is to be done with the connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
-    Answer(Page),
-    Close { reset: bool },
-    Never,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reply {
-    pub fate: Fate,
-    /// To be waited before the fate is carried out.
-    pub delay: Duration,
-    /// The server's own clock, for the `Date` header.
-    pub date: UtcMs,
 }
 
 /// One addressable server.
@@ -236,7 +220,7 @@ impl World {
             if let Fault::ChecksumError { plain_text, .. } = f { Some(*plain_text) } else { None }
         };
         match self.take(server, visit, plain) {
-            Some(true) => Outcome::Page(answers::text(401, "Unauthorized: checksum error")),
+            Some(true) => Outcome::Page(Page::text(401, "Unauthorized: checksum error")),
             _ => Outcome::failed("checksumError", "Checksums do not match"),
         }
     }
@@ -535,10 +519,10 @@ impl World {
 /// What a fault of the line makes of a request.
 fn cut(fault: &Fault) -> Option<Outcome> {
     match fault {
-        Fault::Html404 => Some(Outcome::Page(answers::html(404, "Not Found"))),
-        Fault::BadGateway => Some(Outcome::Page(answers::html(502, "Bad Gateway"))),
+        Fault::Html404 => Some(Outcome::Page(Page::html(404, "Not Found"))),
+        Fault::BadGateway => Some(Outcome::Page(Page::html(502, "Bad Gateway"))),
         Fault::Throttled { status, retry_after } => {
-            let page = answers::html(*status, "Service Temporarily Unavailable");
+            let page = Page::html(*status, "Service Temporarily Unavailable");
             Some(Outcome::Page(Page { retry_after: *retry_after, ..page }))
         }
         Fault::Down { reset } => Some(Outcome::Close { reset: *reset }),

@@ -10,9 +10,9 @@ use std::time::Duration;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::answers::Page;
-use super::world::{Fate, Request, World};
+use super::world::{Request, World};
 use super::*;
+use crate::sandbox::reply::{Fate, Page};
 
 /// 2026-12-01T17:00:00Z.
 const START: i64 = 1_796_144_400_000;
