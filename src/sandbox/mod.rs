@@ -6,7 +6,10 @@
 pub mod bigbluebutton;
 mod line;
 mod listening;
+pub mod realtimekit;
 mod reply;
+pub mod sessions;
+pub mod videosdk;
 
 use std::sync::Arc;
 use std::time::Duration;
