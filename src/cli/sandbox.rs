@@ -17,6 +17,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    if let Some((option, whose)) = args.options.misfit() {
+        let hint = "adjourn sandbox --help says what each option is for";
+        return Err(Failure::usage(format!("{option} is an option of --platform {whose}")).hint(hint));
+    }
     serve(args.options).map_err(|error| Failure::new(ExitCode::Refused, format!("{error:#}")))
 }
 

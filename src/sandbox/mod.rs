@@ -4,6 +4,7 @@
 //! connections that break on order, the time that is handed in.
 
 pub mod bigbluebutton;
+pub mod command;
 mod line;
 mod listening;
 pub mod realtimekit;
@@ -17,7 +18,7 @@ use std::time::Duration;
 pub use bigbluebutton::{
     ActiveFault, Answered, Asked, Call, Control, Counters, DEMO_NODE_SECRET, DEMO_SECRET, Effect, EndedBy,
     Fault, FaultOrder, ForgetfulAnswer, Front, Hash, Hit, InstanceTruth, MeetingTruth, NewMeeting, Observer,
-    Options, Outage, Record, Refusal, Sandbox, Settings, Truth, UnknownAnswer, Version, command, serve,
+    Options, Outage, Record, Refusal, Sandbox, Settings, Truth, UnknownAnswer, Version, serve,
 };
 pub use line::TlsFiles;
 

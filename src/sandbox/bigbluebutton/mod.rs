@@ -22,7 +22,7 @@
 
 mod answers;
 mod balancer;
-pub mod command;
+pub(super) mod command;
 mod control;
 mod faults;
 mod http;

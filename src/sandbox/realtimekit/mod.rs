@@ -5,6 +5,7 @@
 //! organisation's id and key. Listings come newest first; the documentation names no order and no largest page
 //! (`oldest-first` and `page-limit` show the other readings).
 
+pub(super) mod command;
 #[cfg(test)]
 mod tests;
 

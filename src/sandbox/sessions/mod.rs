@@ -16,6 +16,7 @@
 //! whatever it is created with, a service that is down still accepts the connection before it closes it.
 
 mod api;
+pub(super) mod command;
 mod control;
 mod faults;
 mod http;

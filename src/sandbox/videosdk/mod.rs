@@ -6,6 +6,7 @@
 //! Deliberately strict: v2 wants `roomId` in an end call, as both vendor SDKs send it, and `sessionId` may not be of
 //! another room.
 
+pub(super) mod command;
 pub mod token;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::sandbox::command;
 use crate::sandbox::listening::STOP_TIME;
 
 const PATIENCE: Duration = Duration::from_secs(20);
