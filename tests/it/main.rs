@@ -16,5 +16,6 @@ mod faults;
 mod harness;
 mod import;
 mod janus;
+mod platforms;
 mod readme;
 mod signals;
