@@ -1,7 +1,9 @@
-//! `adjourn demo`: seven meetings on a simulated BigBlueButton, ended by a real daemon before your eyes.
+//! `adjourn demo`: nine meetings on simulated servers of three platforms, ended by a real daemon before your eyes.
 //!
 //! Everything runs in this process, on loopback and in a temporary directory that is removed afterwards. The verdict on
 //! each meeting compares what adjourn says with what the sandbox knows to be true.
+
+mod server;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,15 +18,15 @@ use super::context::Context as Cx;
 use super::failure::Failure;
 use super::{clean, table};
 use crate::clock;
-use crate::config::settings::{PlatformSettings, ServerSettings, Settings};
+use crate::config::settings::{ServerSettings, Settings};
 use crate::daemon::{Daemon, Options};
 use crate::engine::Handle;
 use crate::engine::api::{Notice, Service, Submission, When};
 use crate::exit::ExitCode;
 use crate::job::{By, Change, Job, JobId, JobView, Limits, LimitsPatch, Origin, Outcome, UtcMs};
-use crate::platform::bigbluebutton;
-use crate::sandbox::{self, Asked, Fault, FaultOrder, ForgetfulAnswer, Front, NewMeeting, Sandbox};
+use crate::sandbox::{Fault, ForgetfulAnswer, Front, sessions};
 use crate::store::Checker;
+use server::{Server, Trouble};
 
 /// The demo's longest; then whatever is missing counts as wrong.
 const AT_MOST: Duration = Duration::from_secs(28);
@@ -32,7 +34,7 @@ const AT_MOST: Duration = Duration::from_secs(28);
 const RESEND_AFTER: Duration = Duration::from_secs(2);
 const PROVE_WITHIN: Duration = Duration::from_secs(10);
 
-/// See adjourn work in half a minute, with a simulated server
+/// See adjourn work in half a minute, with simulated servers
 ///
 /// Everything happens on this machine and nothing of it stays.
 #[derive(clap::Args, Clone, Debug)]
@@ -44,7 +46,7 @@ struct Scene {
     story: &'static str,
     server: &'static str,
     due_in: Duration,
-    fault: Option<FaultOrder>,
+    trouble: Option<Trouble>,
     change: Option<Change>,
     outcome: Outcome,
     reopened: bool,
@@ -58,7 +60,7 @@ impl Scene {
             story,
             server: "campus",
             due_in,
-            fault: None,
+            trouble: None,
             change: None,
             outcome,
             reopened: false,
@@ -67,7 +69,9 @@ impl Scene {
 }
 
 fn scenes() -> Vec<Scene> {
-    let order = |fault: Fault, meeting| Some(fault.on_meeting(meeting));
+    let order = |fault: Fault, meeting| Some(Trouble::Meeting(fault.on_meeting(meeting)));
+    let once = |fault: Fault, meeting| Some(Trouble::Meeting(fault.on_meeting(meeting).times(1)));
+    let session = |fault: sessions::Fault, meeting| Some(Trouble::Session(fault.on_meeting(meeting)));
     vec![
         Scene::new("plain", "ends at its deadline", Outcome::Ended),
         Scene {
@@ -79,7 +83,7 @@ fn scenes() -> Vec<Scene> {
             ..Scene::new("cancelled", "somebody thinks better of it", Outcome::Cancelled)
         },
         Scene {
-            fault: order(Fault::Swallow, "swallowed").map(|order| order.times(1)),
+            trouble: once(Fault::Swallow, "swallowed"),
             ..Scene::new(
                 "swallowed",
                 "the server accepts the first end call and does nothing",
@@ -87,23 +91,36 @@ fn scenes() -> Vec<Scene> {
             )
         },
         Scene {
-            fault: order(Fault::Recreate { after_ms: 100, participants: 3 }, "reopened")
-                .map(|order| order.times(1)),
+            trouble: once(Fault::Recreate { after_ms: 100, participants: 3 }, "reopened"),
             reopened: true,
             ..Scene::new("reopened", "its users open it again 100 ms after the end", Outcome::Ended)
         },
         Scene {
-            fault: order(Fault::EndsItself { in_ms: 3_000 }, "already-over"),
+            trouble: order(Fault::EndsItself { in_ms: 3_000 }, "already-over"),
             due_in: Duration::from_secs(5),
             ..Scene::new("already-over", "everybody has left before the deadline", Outcome::AlreadyOver)
         },
         Scene {
-            fault: order(Fault::Forgetful { answer: ForgetfulAnswer::BadGateway }, "forgotten"),
+            trouble: order(Fault::Forgetful { answer: ForgetfulAnswer::BadGateway }, "forgotten"),
             server: "balanced",
             ..Scene::new(
                 "forgotten",
                 "its load balancer fails the end call and forgets the meeting",
                 Outcome::Unconfirmed,
+            )
+        },
+        Scene {
+            trouble: session(sessions::Fault::EndsLate { ms: 2_000 }, "tutoring"),
+            server: "videosdk",
+            ..Scene::new("tutoring", "VideoSDK says yes, and goes on for two seconds", Outcome::Ended)
+        },
+        Scene {
+            trouble: session(sessions::Fault::Ghost, "telehealth"),
+            server: "realtimekit",
+            ..Scene::new(
+                "telehealth",
+                "RealtimeKit sends everybody away and goes on billing: a ghost",
+                Outcome::Ended,
             )
         },
     ]
@@ -128,32 +145,29 @@ fn perform(cx: &mut Cx) -> anyhow::Result<ExitCode> {
 }
 
 async fn demo(directory: &Path, cx: &mut Cx) -> anyhow::Result<bool> {
-    let campus = start_sandbox(Front::Direct).await?;
-    let balanced = start_sandbox(Front::Balancer).await?;
-    let sandboxes = BTreeMap::from([("campus", &campus), ("balanced", &balanced)]);
-    let daemon = start_daemon(directory, &sandboxes).await?;
-    say(
-        cx,
-        format_args!(
-            "adjourn {} against a simulated BigBlueButton on {}\n",
-            env!("CARGO_PKG_VERSION"),
-            campus.address()
-        ),
-    )?;
+    let servers = BTreeMap::from([
+        ("campus", Server::bigbluebutton(Front::Direct).await?),
+        ("balanced", Server::bigbluebutton(Front::Balancer).await?),
+        ("videosdk", Server::videosdk().await?),
+        ("realtimekit", Server::realtimekit().await?),
+    ]);
+    let daemon = start_daemon(directory, &servers).await?;
+    let version = env!("CARGO_PKG_VERSION");
+    say(cx, format_args!("adjourn {version} against simulated servers on this machine\n"))?;
 
     let scenes = scenes();
     let mut events = daemon.handle.events();
     let begun = clock::system_now().wall;
     let mut jobs = Vec::new();
     for scene in &scenes {
-        let sandbox = sandboxes[scene.server];
-        jobs.push(set_up(scene, sandbox, &daemon.handle, begun).await?.id);
+        jobs.push(set_up(scene, &servers[scene.server], &daemon.handle, begun).await?.id);
     }
     let told = tokio::time::timeout(AT_MOST, tell(&mut events, begun, &scenes, &jobs, cx)).await;
-    let right = verdict(&scenes, &jobs, &daemon.handle, &sandboxes, cx)?;
+    let right = verdict(&scenes, &jobs, &daemon.handle, &servers, cx)?;
     daemon.drain().await;
-    campus.stop().await;
-    balanced.stop().await;
+    for server in servers.into_values() {
+        server.stop().await;
+    }
     match told {
         Ok(told) => told?,
         Err(_) => say(cx, format_args!("\nnot finished within {} s", AT_MOST.as_secs()))?,
@@ -161,28 +175,13 @@ async fn demo(directory: &Path, cx: &mut Cx) -> anyhow::Result<bool> {
     Ok(right)
 }
 
-async fn start_sandbox(front: Front) -> anyhow::Result<Sandbox> {
-    let mut options = sandbox::Options::new(Arc::new(clock::wall_micros));
-    options.settings.front = front;
-    Sandbox::start(options).await
-}
-
-async fn start_daemon(directory: &Path, sandboxes: &BTreeMap<&str, &Sandbox>) -> anyhow::Result<Daemon> {
+async fn start_daemon(directory: &Path, demo: &BTreeMap<&str, Server>) -> anyhow::Result<Daemon> {
     let limits = Limits { resend_after: RESEND_AFTER, prove_within: PROVE_WITHIN, ..Limits::default() };
-    let server = |sandbox: &Sandbox| -> anyhow::Result<ServerSettings> {
-        let platform = PlatformSettings::BigBlueButton(bigbluebutton::Settings {
-            url: sandbox.url().parse().context("the sandbox's address")?,
-            secret: sandbox.secret().to_owned().into(),
-            checksum: bigbluebutton::Algorithm::Sha256,
-            front: bigbluebutton::Front::Auto,
-            instance_ids: None,
-            nodes: Vec::new(),
-        });
-        Ok(ServerSettings { platform, limits: limits.clone(), max_concurrent: 16 })
-    };
     let mut servers = BTreeMap::new();
-    for (name, sandbox) in sandboxes {
-        servers.insert((*name).into(), server(sandbox)?);
+    for (name, server) in demo {
+        let platform = server.settings().context("a sandbox's address")?;
+        let settings = ServerSettings { platform, limits: limits.clone(), max_concurrent: 16 };
+        servers.insert((*name).into(), settings);
     }
     let settings = Settings {
         state_dir: directory.join("state"),
@@ -199,10 +198,10 @@ async fn start_daemon(directory: &Path, sandboxes: &BTreeMap<&str, &Sandbox>) ->
 }
 
 /// Creates the meeting, its fault and its deadline.
-async fn set_up(scene: &Scene, sandbox: &Sandbox, handle: &Handle, begun: UtcMs) -> anyhow::Result<Job> {
-    sandbox.create_meeting(&NewMeeting { participants: 3, ..NewMeeting::new(scene.meeting) })?;
-    if let Some(order) = &scene.fault {
-        sandbox.set_fault(order.clone())?;
+async fn set_up(scene: &Scene, server: &Server, handle: &Handle, begun: UtcMs) -> anyhow::Result<Job> {
+    server.create(scene.meeting)?;
+    if let Some(trouble) = &scene.trouble {
+        server.trouble(trouble.clone())?;
     }
     let by = By::Peer { uid: rustix::process::getuid().as_raw(), pid: None };
     let submission = Submission {
@@ -264,14 +263,14 @@ fn verdict(
     scenes: &[Scene],
     jobs: &[JobId],
     handle: &Handle,
-    sandboxes: &BTreeMap<&str, &Sandbox>,
+    servers: &BTreeMap<&str, Server>,
     cx: &mut Cx,
 ) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
     let mut all_right = true;
     for (scene, id) in scenes.iter().zip(jobs) {
         let job = handle.store().get(*id)?.context("a job is gone")?;
-        let right = judge(scene, &job, sandboxes[scene.server]);
+        let right = judge(scene, &job, &servers[scene.server]);
         all_right &= right.is_ok();
         rows.push(row(scene, &job, right));
     }
@@ -302,17 +301,16 @@ fn row(scene: &Scene, job: &Job, right: anyhow::Result<()>) -> Vec<String> {
 }
 
 /// Compares what adjourn says with the truth.
-fn judge(scene: &Scene, job: &Job, sandbox: &Sandbox) -> anyhow::Result<()> {
+fn judge(scene: &Scene, job: &Job, server: &Server) -> anyhow::Result<()> {
     ensure!(job.outcome == Some(scene.outcome), "should be {}", scene.outcome);
     ensure!(job.reopened_at.is_some() == scene.reopened, "reopened is reported wrongly");
-    let truth = sandbox.truth(&Asked::default());
-    let instances = truth.instances(scene.meeting);
-    let first = instances.first().context("the meeting was never there")?;
+    let runs = server.runs(scene.meeting);
+    let first = runs.first().context("the meeting was never there")?;
     let over = matches!(scene.outcome, Outcome::Ended | Outcome::AlreadyOver);
-    ensure!(first.alive() != over, "the sandbox says otherwise");
-    ensure!(first.hits.iter().all(|hit| hit.at >= job.due), "ended early");
-    for next in instances.iter().skip(1) {
-        ensure!(next.hits.is_empty() && next.alive(), "the reopened meeting was hit");
+    ensure!(first.alive != over, "the sandbox says otherwise");
+    ensure!(first.hits.iter().all(|hit| *hit >= job.due), "ended early");
+    for next in runs.iter().skip(1) {
+        ensure!(next.hits.is_empty() && next.alive, "the reopened meeting was hit");
     }
     Ok(())
 }
