@@ -146,7 +146,8 @@ fn hidden_part(line: &str) -> Option<Range<usize>> {
     };
     let key = text[..equals].trim();
     let value = &text[equals + 1..];
-    if is_shown(key) && !value.contains(['{', '=', '#']) {
+    // A closing brace: the rest of a table that began on another line, perhaps with another key.
+    if is_shown(key) && !value.contains(['{', '}', '=', '#']) {
         return None;
     }
     Some(indent + equals + 1..line.len())
@@ -178,6 +179,7 @@ mod tests {
         check("campus = { url = \"x\", secret = \"abc\" ", "campus =***");
         check("url = \"x\" secret = \"abc\"", "url =***");
         check("url = \"x\" # secret: abc", "url =***");
+        check("at = \"abc\" }", "at =***");
         check("nodes = [{ secret = \"abc\"", "nodes =***");
         check("hunter2", "***");
         check("hunter", "***");

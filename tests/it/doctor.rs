@@ -10,7 +10,8 @@ fn doctor(bed: &Bed) -> (i32, Vec<String>, Value) {
     let schedule = bed.schedule();
     let args = ["doctor", "campus", "--json", "--config", schedule.to_str().unwrap()];
     let output = bed.run(&args);
-    let findings: Value = serde_json::from_slice(&output.stdout).expect(&text(&output.stderr));
+    let findings: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     let short = |finding: &Value| {
         format!("{} {}", finding["what"].as_str().unwrap(), finding["grade"].as_str().unwrap())
     };
