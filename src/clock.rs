@@ -6,7 +6,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use rustix::io::Errno;
 use rustix::time::{
     ClockId, DynamicClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
@@ -40,9 +42,22 @@ fn millis(at: Timespec) -> i64 {
     at.tv_sec * 1_000 + at.tv_nsec / 1_000_000
 }
 
-/// Where the engine reads the time.
+/// Where the engine reads the time, and waits for it. What is not overridden is the machine's own.
+#[async_trait]
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
+
+    /// Must be called within a tokio runtime.
+    fn alarm(&self) -> io::Result<Box<dyn Alarm>> {
+        Ok(Box::new(TimerAlarm::new()?))
+    }
+
+    /// For bounds on waiting, never for what is due.
+    async fn sleep(&self, pause: Duration) {
+        let endless = tokio::time::timeout(pause, std::future::pending::<()>());
+        // It only ever ends by the time.
+        let _ = endless.await;
+    }
 }
 
 /// The machine's own clocks.
@@ -65,15 +80,24 @@ pub enum Ring {
 }
 
 /// Wakes the due loop. It has to be set again after every ring.
+#[async_trait]
+pub trait Alarm: Send + Sync {
+    /// Sets the times of both clocks. Without a time on the wall it still hears of clock steps.
+    fn set(&self, wake: Wake) -> io::Result<()>;
+
+    async fn ring(&self) -> io::Result<Ring>;
+}
+
+/// The kernel's timers.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct TimerAlarm {
     wall: AsyncFd<OwnedFd>,
     boot: AsyncFd<OwnedFd>,
 }
 
-impl Alarm {
+impl TimerAlarm {
     /// Must be called within a tokio runtime.
-    pub fn new() -> io::Result<Alarm> {
+    pub fn new() -> io::Result<TimerAlarm> {
         let timer = |clock| {
             let fd = timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
             #[expect(
@@ -82,18 +106,20 @@ impl Alarm {
             )]
             AsyncFd::new(fd)
         };
-        Ok(Alarm { wall: timer(TimerfdClockId::Realtime)?, boot: timer(TimerfdClockId::Boottime)? })
+        Ok(TimerAlarm { wall: timer(TimerfdClockId::Realtime)?, boot: timer(TimerfdClockId::Boottime)? })
     }
+}
 
-    /// Sets both timers. Without a time on the wall it still hears of clock steps.
-    pub fn set(&self, wake: Wake) -> io::Result<()> {
+#[async_trait]
+impl Alarm for TimerAlarm {
+    fn set(&self, wake: Wake) -> io::Result<()> {
         let wall = wake.wall.unwrap_or(UtcMs::MAX).0;
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
         set_timer(&self.wall, flags, wall)?;
         set_timer(&self.boot, TimerfdTimerFlags::ABSTIME, wake.boot.map_or(i64::MAX / 2_000_000, |at| at.0))
     }
 
-    pub async fn ring(&self) -> io::Result<Ring> {
+    async fn ring(&self) -> io::Result<Ring> {
         tokio::select! {
             ring = expired(&self.wall) => ring,
             ring = expired(&self.boot) => ring,
@@ -139,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn rings_at_the_time_on_the_wall_and_never_before() {
-        let alarm = Alarm::new().unwrap();
+        let alarm = TimerAlarm::new().unwrap();
         let at = system_now().wall + Duration::from_millis(30);
         alarm.set(Wake { wall: Some(at), boot: None }).unwrap();
         assert_eq!(alarm.ring().await.unwrap(), Ring::Due);
@@ -148,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn rings_on_boottime_and_at_once_for_the_past() {
-        let alarm = Alarm::new().unwrap();
+        let alarm = TimerAlarm::new().unwrap();
         let at = system_now().boot + Duration::from_millis(30);
         alarm.set(Wake { wall: None, boot: Some(at) }).unwrap();
         assert_eq!(alarm.ring().await.unwrap(), Ring::Due);

@@ -20,11 +20,12 @@ use super::bulk::{BulkReply, Place};
 use super::requests::Request;
 use super::server::Server;
 use super::wakes::Wakes;
-use crate::clock::{Alarm, Clock};
+use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::settings::PlatformSettings;
 use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
 use crate::metrics::Metrics;
-use crate::platform::{Fault, Probe, Round, Target};
+use crate::platform::{self, Fault, Platform, Probe, Round, Target};
 use crate::store::{Change, Store, StoreError};
 
 /// Jobs due within this are in memory, so that they fire on time even if the disk fails.
@@ -92,6 +93,7 @@ pub(super) enum Inner {
 pub(super) struct Core {
     pub clock: Arc<dyn Clock>,
     pub store: Arc<dyn Store>,
+    pub makers: Makers,
     pub state_dir: PathBuf,
     pub servers: BTreeMap<ServerName, Server>,
     pub active: HashMap<JobId, Active>,
@@ -129,6 +131,22 @@ pub(super) struct Submitting {
     pub from_schedule: bool,
 }
 
+type NewId = dyn Fn(Now) -> JobId + Send;
+type Build =
+    dyn Fn(&ServerName, &PlatformSettings, Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Platform>> + Send;
+
+/// Where new ids and platforms come from: chance and the network, unless a simulation puts something else here.
+pub(super) struct Makers {
+    pub new_id: Box<NewId>,
+    pub build: Box<Build>,
+}
+
+impl Default for Makers {
+    fn default() -> Makers {
+        Makers { new_id: Box::new(super::requests::new_id), build: Box::new(platform::build) }
+    }
+}
+
 /// The parts that a [`Core`] is made of.
 pub(super) struct Parts {
     pub clock: Arc<dyn Clock>,
@@ -146,6 +164,7 @@ impl Core {
         Core {
             clock,
             store,
+            makers: Makers::default(),
             state_dir,
             servers,
             active: HashMap::new(),
@@ -177,11 +196,13 @@ impl Core {
         mut inner: mpsc::UnboundedReceiver<Inner>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let alarm = Alarm::new()?;
+        let alarm = self.clock.alarm()?;
         loop {
             self.turn();
             alarm.set(self.next_wake())?;
+            // In this order: what has happened already before what is asked for anew, and always the same way.
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(message) = inner.recv() => {
                     self.inner(message);
@@ -535,6 +556,7 @@ impl Core {
                 !core.submitting.is_empty() || core.active.values().any(|active| active.writing.is_some())
             }),
         ];
+        let clock = self.clock.clone();
         for (bound, is_busy) in busy {
             self.write_unwritten();
             let waiting = async {
@@ -544,11 +566,13 @@ impl Core {
                     self.inner(message);
                 }
             };
-            if tokio::time::timeout(bound, waiting).await.is_err() {
-                tracing::warn!(
+            tokio::select! {
+                biased;
+                () = waiting => {}
+                () = clock.sleep(bound) => tracing::warn!(
                     ?bound,
                     "not waiting any longer: what is under way is looked at first after the next start"
-                );
+                ),
             }
         }
     }

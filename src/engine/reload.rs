@@ -15,7 +15,7 @@ use super::requests::refusal;
 use super::server::Server;
 use crate::config::settings::{EntrySettings, Settings};
 use crate::job::{By, Change, Event, InstanceId, Job, JobId, LimitsPatch, Origin, ServerName};
-use crate::platform::{self, Platform};
+use crate::platform::Platform;
 use crate::schedule::{self, Action};
 use crate::store::StoreError;
 
@@ -30,7 +30,8 @@ impl Core {
         let platforms = self.build_platforms(settings)?;
         let actions = self.plan(settings)?;
         let mut lines = self.replace_servers(settings, platforms);
-        let in_memory: Vec<JobId> = self.active.keys().copied().collect();
+        let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
+        in_memory.sort_unstable();
         in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
         for action in actions {
             lines.push(tell(&action));
@@ -101,7 +102,7 @@ impl Core {
         settings: &Settings,
     ) -> Result<BTreeMap<ServerName, Arc<dyn Platform>>, Refusal> {
         let build = |name: &ServerName, server| {
-            platform::build(name, server, self.clock.clone()).map_err(|error| {
+            (self.makers.build)(name, server, self.clock.clone()).map_err(|error| {
                 refusal(
                     RefusalKind::Invalid,
                     format!("server {name}: {error:#}"),

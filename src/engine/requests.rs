@@ -137,7 +137,7 @@ impl Core {
         }
         let now = self.now();
         let order = Order {
-            id: new_id(now),
+            id: (self.makers.new_id)(now),
             server: server.clone(),
             meeting: meeting.clone(),
             only: only.clone(),
@@ -409,7 +409,7 @@ pub(super) fn key_reused(key: &Key, id: JobId) -> Refusal {
     )
 }
 
-fn new_id(now: Now) -> JobId {
+pub(super) fn new_id(now: Now) -> JobId {
     let ms = u64::try_from(now.wall.0).unwrap_or(0);
     let nanos = u32::try_from(ms % 1_000).unwrap_or(0) * 1_000_000;
     JobId(Uuid::new_v7(Timestamp::from_unix(NoContext, ms / 1_000, nanos)))

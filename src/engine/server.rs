@@ -205,7 +205,11 @@ impl Core {
             }
             if let Some(told) = durable {
                 // Told, or waited long enough: a slow disk delays no end.
-                let _ = tokio::time::timeout(CLAIM_WAIT, told).await;
+                tokio::select! {
+                    biased;
+                    _ = told => {}
+                    () = clock.sleep(CLAIM_WAIT) => {}
+                }
             }
             let answer = if clock.now().wall < due {
                 EndAnswer::Unreachable { why: "the clock was set back before due".to_owned(), sent: false }

@@ -27,7 +27,7 @@ const NEEDED: u8 = 2;
 /// The name of the front among the nodes.
 const FRONT: &str = "";
 
-pub(super) fn judge(
+pub(crate) fn judge(
     label: &str,
     front: Front,
     memory: &Memory,

@@ -35,6 +35,8 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
+#[cfg(test)]
+pub(crate) use self::judge::judge as weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
 use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
