@@ -197,7 +197,8 @@ impl Job {
 
     /// The fold. Sets durable fields only.
     pub fn apply(&mut self, at: Now, fact: &Fact) {
-        if fact.changes_revision() {
+        let leaves_guard = matches!(fact, Fact::Reopened { .. }) && self.state == State::Guarding;
+        if fact.changes_revision() || leaves_guard {
             self.revision += 1;
         }
         match fact {
@@ -397,7 +398,7 @@ impl Fact {
                 | Fact::Alarm { .. }
                 | Fact::AlarmOver
                 | Fact::ExpectedLive
-                | Fact::Reopened { .. }
+                | Fact::Reopened { .. } // but see `apply`
                 | Fact::Restarted
         )
     }

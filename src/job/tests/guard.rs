@@ -142,3 +142,12 @@ fn an_unreachable_platform_does_not_end_the_guard() {
     }
     sim.expect_state(State::Guarding);
 }
+
+#[test]
+fn what_is_reopened_gets_a_new_revision() {
+    let mut sim = guarding();
+    let on_guard = sim.job.revision;
+    sim.next_look_says(Verdict::Live(started("b", sim.now.wall + secs(5))));
+    sim.expect_state(State::Ending);
+    assert!(sim.job.revision > on_guard, "the state has changed: {}", sim.job.revision);
+}
