@@ -66,9 +66,9 @@ impl Job {
         Ok(job)
     }
 
-    /// No end call has gone out, nor may have.
+    /// No end call has gone out, nor may have. One that could not leave the machine has not gone out.
     pub(super) fn unsent(&self) -> bool {
-        self.ends == 0 && !self.calls.lost && !self.ended_by_us && self.guard.is_none()
+        self.end_sent_at.is_none() && !self.calls.lost && !self.ended_by_us && self.guard.is_none()
     }
 
     fn require_unsent(&self, verb: &str) -> Result<(), Conflict> {

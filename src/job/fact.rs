@@ -304,6 +304,10 @@ impl Job {
             Fact::EndAnswered { answer, .. } => {
                 self.claimed = None;
                 let never_left = matches!(answer, EndAnswer::Unreachable { sent: false, .. });
+                if never_left && self.end_sent_at == self.calls.last_sent.map(|sent| sent.wall) {
+                    // It was the first, and nobody has heard it.
+                    self.end_sent_at = None;
+                }
                 self.calls.unclean |= !matches!(answer, EndAnswer::Accepted) && !never_left;
                 self.calls.lost |= matches!(answer, EndAnswer::Unreachable { sent: true, .. });
                 self.calls.last_answered = Some(at);

@@ -318,7 +318,7 @@ impl Job {
     pub(super) fn fresh_at(&self, at: BootMs) -> bool {
         let (Some(fresh), Some(pin)) = (&self.run.fresh, &self.pin) else { return false };
         let first_and_on_time =
-            self.ends == 0 && self.began.is_none_or(|at| self.late_by(at) <= ON_TIME_GRACE);
+            self.end_sent_at.is_none() && self.began.is_none_or(|at| self.late_by(at) <= ON_TIME_GRACE);
         let good_for = if fresh.armed && first_and_on_time { ARM_GOOD } else { LOOK_FRESH };
         let leaves_at = if self.wants_lock() { at + LOCK_WAIT } else { at };
         fresh.instance == pin.instance && leaves_at <= fresh.received + good_for

@@ -82,13 +82,6 @@ fn after_the_sending_extend_and_hold_are_refused_with_its_time() {
 }
 
 #[test]
-fn a_call_that_failed_was_sent_all_the_same() {
-    let mut sim = Sim::calling();
-    sim.end_says(no_answer(false));
-    sim.expect_refused(Change::Extend { by: mins(5) }, "was sent");
-}
-
-#[test]
 fn after_the_sending_cancel_stops_further_calls_and_says_so() {
     let mut sim = Sim::calling();
     sim.end_says(refused(false));
@@ -277,4 +270,28 @@ fn new_settings_end_the_pause_of_a_configuration_fault_and_no_other() {
     sim.next_look_says(live("a"));
     sim.event(Event::Reconfigured);
     sim.expect_no_look();
+}
+
+#[test]
+fn a_call_that_never_left_is_no_last_word() {
+    let changes = [Change::Extend { by: mins(5) }, Change::Hold { until: None }];
+    for change in changes {
+        let mut sim = Sim::calling();
+        sim.expect_refused(change.clone(), "was sent at");
+        sim.end_says(no_answer(false));
+        sim.change(change);
+        assert_eq!(sim.job.end_sent_at, None);
+    }
+    let mut sim = Sim::calling();
+    sim.end_says(no_answer(false));
+    sim.change(Change::Extend { by: mins(5) });
+    sim.advance(mins(4) + secs(45));
+    sim.next_look_says(live("a"));
+    sim.expect_no_look();
+    sim.advance_to_due();
+    sim.slot();
+    sim.expect_called("a");
+    assert_eq!(sim.job.lateness_ms(), Some(0));
+    sim.end_says(no_answer(true));
+    sim.expect_refused(Change::Extend { by: mins(5) }, "was sent at");
 }
