@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::retry::{backoff, next_look, resend_delay};
-use super::step::{Draft, Effect, Last, Run};
-use super::{Aim, EndAnswer, Fact, Job, Outcome, Purpose, State};
+use super::step::{Draft, Effect, Last, RESTART_GRACE, Run};
+use super::{Aim, BootMs, EndAnswer, Fact, Job, Outcome, Purpose, State};
 
 /// A server that refuses our credentials is asked again this often.
 pub const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -202,32 +202,37 @@ impl Job {
     }
 
     /// When the last call may be repeated, if it was accepted and the instance is still there.
-    pub(super) fn resend_at(&self) -> Option<super::BootMs> {
+    pub(super) fn resend_at(&self) -> Option<BootMs> {
         let answered = self.calls.last_answered.filter(|_| self.calls.accepted.is_some())?;
         Some(answered.boot + resend_delay(self.limits.resend_after, self.calls.accepts))
     }
 
     /// Counts from due, also for a job that was found late; under guard from the reopening.
-    pub(super) fn overdue_at(&self) -> Option<super::BootMs> {
+    pub(super) fn overdue_at(&self) -> Option<BootMs> {
         let began = self.began?;
         let late = if self.guard.is_none() { self.late_by(began) } else { Duration::ZERO };
         Some(began.boot + self.limits.overdue_after.saturating_sub(late))
     }
 
-    pub(super) fn stubborn_at(&self) -> Option<super::BootMs> {
+    pub(super) fn stubborn_at(&self) -> Option<BootMs> {
         Some(self.calls.accepted?.boot + STUBBORN_AFTER)
     }
 
-    pub(super) fn give_up_at(&self) -> Option<super::BootMs> {
-        Some(self.began?.boot + self.limits.give_up_after)
+    pub(super) fn give_up_at(&self) -> Option<BootMs> {
+        Some(self.not_right_after_restart(self.began?.boot + self.limits.give_up_after))
+    }
+
+    /// While nobody was there nothing could be done: that time alone ends no job.
+    fn not_right_after_restart(&self, limit: BootMs) -> BootMs {
+        self.run.taken_up.map_or(limit, |taken_up| limit.max(taken_up + RESTART_GRACE))
     }
 
     /// Counts from the acceptance (or the lost answer). As long as the instance is seen alive there is nothing to prove.
-    pub(super) fn prove_by(&self) -> Option<super::BootMs> {
+    pub(super) fn prove_by(&self) -> Option<BootMs> {
         let lost = self.calls.last_answered.filter(|_| self.calls.lost);
         let from = self.calls.accepted.or(lost)?.boot;
         let last_live = self.pin.as_ref().map_or(from, |pin| pin.last_live.boot);
-        Some(from.max(last_live) + self.limits.prove_within)
+        Some(self.not_right_after_restart(from.max(last_live) + self.limits.prove_within))
     }
 
     pub(super) fn sent_how(&self) -> &'static str {

@@ -52,6 +52,8 @@ pub const ARM_RETRY: Duration = Duration::from_secs(2);
 pub const GUARD_EVERY: Duration = Duration::from_secs(15);
 /// The one look after proof.
 pub const AFTER_LOOK: Duration = Duration::from_secs(60);
+/// A limit that ran out while nobody was there waits for so long after the restart, in which the job looks (and calls).
+pub const RESTART_GRACE: Duration = Duration::from_secs(60);
 
 /// What happened to a job.
 #[derive(Clone, PartialEq, Debug)]
@@ -126,6 +128,8 @@ pub struct Run {
     pub counted: bool,
     /// Found past its due when it was loaded.
     pub found_late: bool,
+    /// When a restart found it at work.
+    pub taken_up: Option<BootMs>,
 }
 
 /// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
@@ -187,6 +191,7 @@ impl Draft {
             }
             self.note(Fact::AnswerLost);
         }
+        self.job.run.taken_up = at_work.then_some(self.now.boot);
         if self.job.state == State::Ending && self.missed() {
             return;
         }

@@ -189,3 +189,23 @@ fn a_job_that_waits_quietly_is_loaded_without_a_trace() {
     sim.crash(hours(1));
     assert_eq!(sim.job, before);
 }
+
+#[test]
+fn a_limit_that_ran_out_meanwhile_waits_for_a_few_looks() {
+    let mut sim = Sim::confirming();
+    sim.crash(hours(2));
+    sim.look_says(unreachable());
+    sim.expect_state(State::Confirming);
+    sim.next_look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Ended);
+
+    let mut sim = Sim::confirming();
+    sim.crash(hours(2));
+    let back = sim.now;
+    while !sim.job.is_done() {
+        sim.next_look_or_end(unreachable());
+    }
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!(sim.now.since(back) >= mins(1) && sim.now.since(back) < mins(3), "{:?}", sim.now.since(back));
+}
