@@ -128,8 +128,9 @@ impl Draft {
         let run = &job.run;
         let since = job.calls.last_answered.or(job.began).map_or(now, |at| at.boot);
         let mut next = match (run.misses, run.tally.earliest_next()) {
-            (0, Some(earliest)) => earliest.max(now),
-            (0, None) => next_look(since, now),
+            (0, Some(earliest)) if earliest > now => earliest,
+            // The second sighting that was asked for did not count; the next is no more urgent than any.
+            (0, _) => next_look(since, now),
             (misses, _) => now + backoff(job.id, misses),
         };
         if let (State::Confirming, Some(resend_at)) = (job.state, job.resend_at())

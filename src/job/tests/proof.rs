@@ -332,3 +332,19 @@ fn a_meeting_that_was_expected_live_and_is_absent_is_an_alarm() {
     sim.expect_outcome(Outcome::Absent);
     sim.expect_fact("expected-live");
 }
+
+#[test]
+fn a_second_sighting_that_does_not_count_is_not_asked_for_again_at_once() {
+    for unsure in [doubtful(), Verdict::Replaced { by: instance("b"), counts: false }] {
+        let mut sim = Sim::confirming();
+        sim.next_look_says(gone());
+        sim.next_look_says(unsure.clone());
+        let began = sim.now;
+        let mut looks = 0;
+        while sim.now.since(began) < mins(10) {
+            sim.next_look_says(unsure.clone());
+            looks += 1;
+        }
+        assert!(looks < 30, "{looks} looks in ten minutes after {unsure:?}");
+    }
+}
