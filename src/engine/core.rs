@@ -311,7 +311,8 @@ impl Core {
 
     /// Reads the jobs that are due within the horizon.
     fn load(&mut self, now: Now) {
-        let until = now.wall + HORIZON;
+        // One millisecond more: a job whose time to be read is now is read now.
+        let until = now.wall + HORIZON + Duration::from_millis(1);
         let mut after = None;
         loop {
             let page = match self.store.due_before(until, after, PAGE) {
