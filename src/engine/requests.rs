@@ -160,6 +160,7 @@ impl Core {
         self.submitting.remove(&job.id);
         match result {
             Ok(()) => {
+                self.store_error = None;
                 let now = self.now();
                 announce(&self.events, notices(&job, 0, job.history.total(), now));
                 self.take_up(&job);
@@ -302,6 +303,7 @@ impl Core {
             let refusal = self.cannot_write(error);
             return answer(reply, Err(refusal));
         }
+        self.store_error = None;
         let Some(active) = self.active.get_mut(&id) else { return };
         active.stored = candidate.revision;
         active.job = candidate;
