@@ -23,7 +23,9 @@ use super::wakes::Wakes;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::PlatformSettings;
-use crate::job::{BootMs, Effect, EndAnswer, Event, Job, JobId, Now, ServerName, UtcMs, Wake, step};
+use crate::job::{
+    BootMs, Effect, EndAnswer, Event, InstanceId, Job, JobId, Now, ServerName, UtcMs, Wake, step,
+};
 use crate::metrics::Metrics;
 use crate::platform::{self, Fault, Platform, Probe, Round, Target};
 use crate::store::{Change, Store, StoreError};
@@ -74,6 +76,7 @@ pub(super) enum Inner {
     Answered {
         server: ServerName,
         job: JobId,
+        instance: InstanceId,
         attempt: u32,
         answer: EndAnswer,
     },
@@ -350,6 +353,12 @@ impl Core {
         let id = job.id;
         self.active.insert(id, Active::new(job));
         self.step(id, Event::Loaded);
+        if let Some(Active { job, .. }) = self.active.get(&id)
+            && job.calls.unclean
+            && let (Some(pin), Some(server)) = (&job.pin, self.servers.get_mut(&job.server))
+        {
+            server.note_failed(&pin.instance);
+        }
     }
 
     /// A job that has just been written and need not be in memory now.
@@ -433,9 +442,10 @@ impl Core {
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
             Inner::SubmittedMany { places, reply, result } => self.submitted_many(places, reply, result),
             Inner::Round { server, targets, round } => self.round_done(&server, &targets, round),
-            Inner::Answered { server, job, attempt, answer } => {
+            Inner::Answered { server, job, instance, attempt, answer } => {
                 if let Some(known) = self.servers.get_mut(&server) {
                     known.lane.end_answered();
+                    known.note_answered(&instance, &answer);
                     self.metrics.end_answered(known.platform.kind(), &server, &answer);
                 }
                 self.step(job, Event::Answered { attempt, answer });

@@ -1,6 +1,6 @@
 //! One server as the engine sees it: its lane, what is remembered of it, its probes; and the calls made there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::lane::Lane;
 use crate::config::settings::ServerSettings;
 use crate::job::{
     Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Purpose, ServerName,
+    Verdict,
 };
 use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target, Work};
 use crate::store::Change;
@@ -25,6 +26,8 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(10);
 const CLAIM_WAIT: Duration = Duration::from_millis(250);
 /// Instances that were called at and are no witnesses any more; the oldest are dropped.
 const NO_WITNESSES: usize = 4_096;
+/// Instances with end calls that were not accepted; one makes room.
+const UNSETTLED: usize = 4_096;
 
 pub(super) struct Server {
     pub platform: Arc<dyn Platform>,
@@ -36,6 +39,8 @@ pub(super) struct Server {
     memory_saved: Option<BootMs>,
     /// Instances that we called at: their vanishing says nothing about the server.
     called: VecDeque<InstanceId>,
+    /// End calls at an instance that were not accepted (yet), whichever job made them.
+    unsettled: BTreeMap<InstanceId, Unsettled>,
     probe_at: Option<BootMs>,
     probing: bool,
     /// Counts the settings that there have been: a probe of old ones says nothing about new ones.
@@ -45,6 +50,13 @@ pub(super) struct Server {
     alarm: Option<String>,
     ends_sent: u64,
     looks_sent: u64,
+}
+
+/// A balancer may have forgotten an instance that such a call was meant for, and that is still alive.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unsettled {
+    in_flight: u32,
+    failed: bool,
 }
 
 impl Server {
@@ -57,6 +69,7 @@ impl Server {
             memory: memory.rebased(now),
             memory_saved: None,
             called: VecDeque::new(),
+            unsettled: BTreeMap::new(),
             probe_at: Some(now.boot),
             probing: false,
             epoch: 0,
@@ -112,7 +125,33 @@ impl Server {
         }
     }
 
+    pub fn note_answered(&mut self, instance: &InstanceId, answer: &EndAnswer) {
+        let Some(unsettled) = self.unsettled.get_mut(instance) else { return };
+        unsettled.in_flight = unsettled.in_flight.saturating_sub(1);
+        let clean = matches!(answer, EndAnswer::Accepted | EndAnswer::Unreachable { sent: false, .. });
+        unsettled.failed |= !clean;
+        if !unsettled.failed && unsettled.in_flight == 0 {
+            self.unsettled.remove(instance);
+        }
+    }
+
+    /// A job from before a restart had called at it, and was not accepted.
+    pub fn note_failed(&mut self, instance: &InstanceId) {
+        self.unsettled.entry(instance.clone()).or_default().failed = true;
+    }
+
+    /// What `judge` has to know of a job, with what calls of other jobs have left unsettled.
+    fn target(&self, job: &Job, purpose: Purpose) -> Target {
+        let target = target(job, purpose);
+        let unsettled = job.pin.as_ref().is_some_and(|pin| self.unsettled.contains_key(&pin.instance));
+        Target { ends_clean: target.ends_clean && !unsettled, ..target }
+    }
+
     fn note_called(&mut self, instance: &InstanceId) {
+        if self.unsettled.len() == UNSETTLED && !self.unsettled.contains_key(instance) {
+            self.unsettled.pop_first();
+        }
+        self.unsettled.entry(instance.clone()).or_default().in_flight += 1;
         if self.called.contains(instance) {
             return;
         }
@@ -124,7 +163,7 @@ impl Server {
     }
 }
 
-/// What `judge` has to know of a job.
+/// What `judge` has to know of a job, as far as the job itself tells.
 pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
     Target {
         job: job.id,
@@ -192,6 +231,7 @@ impl Core {
             told
         });
         let first = active.job.ends == 1;
+        let instance = pin.instance.clone();
         let call = EndCall { job: id, meeting: active.job.meeting.clone(), pin, attempt, resend };
         let Some(server) = self.servers.get_mut(&name) else { return };
         server.ends_sent += 1;
@@ -221,7 +261,7 @@ impl Core {
                 platform.end(&call).await
             };
             // The engine is gone only when the daemon is.
-            let _ = inbox.send(Inner::Answered { server: name, job: call.job, attempt, answer });
+            let _ = inbox.send(Inner::Answered { server: name, job: call.job, instance, attempt, answer });
         });
     }
 
@@ -240,7 +280,7 @@ impl Core {
             .into_iter()
             .filter_map(|(id, purpose)| {
                 let job = &self.active.get(&id)?.job;
-                job.run.looking.map(|_| target(job, purpose))
+                job.run.looking.map(|_| server.target(job, purpose))
             })
             .collect();
         if targets.is_empty() {
@@ -278,10 +318,26 @@ impl Core {
             self.server_alarm(name, alarm);
         }
         let (sent, received) = (self.believed(round.sent), self.believed(round.received));
-        for (target, verdict) in targets.iter().zip(judgement.verdicts) {
+        let waits = |target: &Target| self.waits_for_another_call(name, target);
+        let waiting: Vec<bool> = targets.iter().map(waits).collect();
+        for ((target, mut verdict), waits) in targets.iter().zip(judgement.verdicts).zip(waiting) {
+            if waits && let Verdict::Hopeless { why } = verdict {
+                verdict = Verdict::Doubtful { why };
+            }
             let event = Event::Looked { purpose: target.purpose, sent, received, verdict };
             self.step(target.job, event);
         }
+    }
+
+    /// What speaks against a proof is a call of another job that had no answer when this was asked.
+    fn waits_for_another_call(&self, name: &ServerName, target: &Target) -> bool {
+        let failed = |instance| {
+            let server = self.servers.get(name)?;
+            server.unsettled.get(instance).map(|unsettled| unsettled.failed)
+        };
+        let instance = target.pin.as_ref().map(|pin| &pin.instance);
+        let own_failed = self.active.get(&target.job).is_none_or(|active| active.job.calls.unclean);
+        !target.ends_clean && !own_failed && instance.and_then(failed) != Some(true)
     }
 
     pub(super) fn pump_probe(&mut self, name: &ServerName) {
