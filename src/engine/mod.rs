@@ -20,6 +20,8 @@ mod reload;
 mod requests;
 mod server;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 mod wakes;
 

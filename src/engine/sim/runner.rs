@@ -1,0 +1,385 @@
+//! One history: processes come and go on the same disk, in the same world, until everything has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::check::{Checker, Law, Track, Violation};
+use super::clock::{EPOCH, MachineClock, Ms};
+use super::people;
+use super::plan::{DiskFault, Item, NetFault, Plan};
+use super::platform::SimPlatform;
+use super::sim::{Quirk, Sim};
+use super::store::{self, SimStore};
+use super::world::Flavour;
+use crate::config::settings::{EntrySettings, PlatformSettings, ServerSettings, Settings};
+use crate::engine::api::Service;
+use crate::engine::core::{Core, Makers, Parts};
+use crate::engine::{EVENTS, Handle, REQUESTS};
+use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
+use crate::platform::{Platform, bigbluebutton};
+
+/// When nothing goes wrong any more, everything that is due is done after this, whatever stands there ...
+const REST: Ms = 85 * 60_000;
+/// ... and before this where the platform always tells the truth.
+const REST_OF_VENDOR: Ms = 20 * 60_000;
+/// The last look comes a minute after the proof.
+const LINGER: Ms = 75_000;
+/// An engine that does not start is started again this much later.
+const START_AGAIN: Ms = 5_000;
+/// In a calm hour the first end call leaves this soon after due.
+const ON_TIME: Ms = 600;
+
+/// What a history came to.
+pub struct Report {
+    pub violations: Vec<Violation>,
+    pub effects: u64,
+    pub faults: u64,
+    pub outcomes: BTreeMap<Outcome, u64>,
+    pub story: Vec<String>,
+}
+
+/// Why a process is not there any more.
+enum Exit {
+    Rest,
+    Died,
+    Crash { away: Ms, reboot: bool, keep: usize },
+    Stop { away: Ms },
+}
+
+/// What outlives a process on the people's side.
+#[derive(Default)]
+pub struct Outside {
+    next: usize,
+    /// The entries of the schedule file as it is now.
+    pub entries: Vec<(usize, usize, usize, Ms)>,
+    /// Requests with a key that nobody has answered.
+    pub unanswered: BTreeSet<usize>,
+    pub slots: BTreeMap<usize, JobId>,
+}
+
+pub fn run(plan: &Plan, quirk: Quirk, tell: bool) -> Report {
+    let sim = Sim::new(plan.clone(), quirk, tell);
+    let outside = Arc::new(Mutex::new(Outside::default()));
+    loop {
+        sim.check.lock().unwrap().restarted(sim.clock.truth());
+        let runtime = runtime(&sim);
+        let exit = runtime.block_on(process(&sim, &outside));
+        drop(runtime);
+        match exit {
+            Exit::Rest => break,
+            Exit::Died => come_back(&sim, START_AGAIN, false, 0),
+            Exit::Crash { away, reboot, keep } => come_back(&sim, away, reboot, keep),
+            Exit::Stop { away } => {
+                store::close(&sim);
+                come_back(&sim, away, false, 0);
+            }
+        }
+    }
+    last_questions(&sim);
+    let story = sim.story();
+    let mut check = sim.check.lock().unwrap();
+    let violations = std::mem::take(&mut check.violations);
+    let outcomes = check.outcomes.clone();
+    Report { violations, effects: sim.effects(), faults: sim.faults.load(Ordering::Relaxed), outcomes, story }
+}
+
+fn runtime(sim: &Arc<Sim>) -> Runtime {
+    let clock = sim.clock.clone();
+    Builder::new_current_thread().on_thread_park(move || clock.idle()).build().unwrap()
+}
+
+fn come_back(sim: &Sim, away: Ms, reboot: bool, keep: usize) {
+    store::crash(sim, keep);
+    sim.clock.pass(away);
+    sim.clock.restart(reboot);
+    sim.lives_again();
+    let now = sim.advance();
+    sim.say(|| {
+        format!("the process is back after {away} ms{}", if reboot { ", the machine rebooted" } else { "" })
+    });
+    let disk = sim.disk.lock().unwrap();
+    sim.check.lock().unwrap().survived(&disk.jobs, now);
+}
+
+/// One process, from its start to its end.
+async fn process(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>) -> Exit {
+    let shutdown = CancellationToken::new();
+    let Some((handle, engine)) = start(sim, outside, shutdown.clone()) else {
+        return Exit::Crash { away: START_AGAIN, reboot: false, keep: 0 };
+    };
+    people::ask_again(sim, outside, &handle);
+    let exit = tokio::select! {
+        biased;
+        () = sim.death.notified() => return Exit::Died,
+        exit = drive(sim, outside, &handle) => exit,
+    };
+    if let Exit::Stop { .. } = exit {
+        sim.say(|| "the process is asked to stop".to_owned());
+        shutdown.cancel();
+        tokio::select! {
+            biased;
+            () = sim.death.notified() => return Exit::Died,
+            ended = engine => ended.unwrap().unwrap(),
+        }
+    }
+    exit
+}
+
+fn start(
+    sim: &Arc<Sim>,
+    outside: &Arc<Mutex<Outside>>,
+    shutdown: CancellationToken,
+) -> Option<(Handle, tokio::task::JoinHandle<std::io::Result<()>>)> {
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let (inbox, inner) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS);
+    let clock = Arc::new(MachineClock(sim.clock.clone()));
+    let store = SimStore::start(sim);
+    let mut core = Core::new(Parts {
+        clock: clock.clone(),
+        store: store.clone(),
+        state_dir: "/simulated".into(),
+        servers: BTreeMap::new(),
+        events: events.clone(),
+        inbox,
+    });
+    core.makers = makers(sim);
+    let metrics = core.metrics.clone();
+    let settings = settings(sim, &outside.lock().unwrap().entries);
+    if let Err(refusal) = core.reload(&settings) {
+        sim.say(|| format!("engine: does not start: {refusal}"));
+        return None;
+    }
+    let engine = tokio::spawn(core.run(receiver, inner, shutdown));
+    let reread: Arc<crate::engine::Reread> = Arc::new(|| Err("there is no file".to_owned()));
+    let (state_dir, socket) = ("/simulated".into(), "/simulated".into());
+    Some((Handle { requests, events, store, clock, reread, metrics, state_dir, socket }, engine))
+}
+
+fn makers(sim: &Arc<Sim>) -> Makers {
+    let (ids, sites) = (sim.clone(), sim.clone());
+    Makers {
+        new_id: Box::new(move |now| new_id(&ids, now)),
+        build: Box::new(move |name, _, _| {
+            let site = sites.site_of(name);
+            let flavour = sites.plan.sites[site].flavour;
+            Ok(Arc::new(SimPlatform { sim: sites.clone(), site, flavour }) as Arc<dyn Platform>)
+        }),
+    }
+}
+
+fn new_id(sim: &Sim, now: Now) -> JobId {
+    let count = sim.ids.fetch_add(1, Ordering::Relaxed);
+    let seconds = now.wall.0.unsigned_abs() / 1_000;
+    let time = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0)).as_u128() >> 80 << 80;
+    // The seed spreads arms and back-offs; the count keeps ids apart.
+    let spread = u128::from(sim.plan.seed.wrapping_mul(0x9e37_79b9) & 0xffff) << 32;
+    JobId(Uuid::from_u128(time | (7 << 76) | (2 << 62) | spread | u128::from(count)))
+}
+
+pub fn server(site: usize) -> ServerName {
+    ServerName(format!("server-{site}"))
+}
+
+pub fn settings(sim: &Sim, entries: &[(usize, usize, usize, Ms)]) -> Settings {
+    let spec = |site: &super::plan::Site| ServerSettings {
+        platform: PlatformSettings::BigBlueButton(bigbluebutton::Settings {
+            url: "http://simulated.invalid/bigbluebutton/api/".parse().unwrap(),
+            secret: "unused".to_owned().into(),
+            checksum: bigbluebutton::Algorithm::Sha256,
+            front: bigbluebutton::Front::Direct,
+            instance_ids: None,
+            nodes: Vec::new(),
+        }),
+        limits: Limits::default(),
+        max_concurrent: site.max_concurrent,
+    };
+    let entry = |(name, site, room, at): &(usize, usize, usize, Ms)| EntrySettings {
+        identity: format!("entry-{name}"),
+        server: server(*site),
+        meeting: super::world::meeting_id(*site, *room),
+        instance: None,
+        at: UtcMs(EPOCH + at),
+        limits: Limits::default(),
+    };
+    Settings {
+        state_dir: "/simulated".into(),
+        retention: Duration::from_secs(30 * 24 * 3600),
+        socket: "/simulated".into(),
+        socket_mode: 0o660,
+        socket_group: None,
+        servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(site))).collect(),
+        entries: entries.iter().map(entry).collect(),
+    }
+}
+
+/// Does what the plan says, each thing at its time, then waits for everything to come to rest.
+async fn drive(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle) -> Exit {
+    loop {
+        let next = outside.lock().unwrap().next;
+        let Some(item) = sim.plan.items.get(next) else { break };
+        outside.lock().unwrap().next += 1;
+        if !item.is_driven() {
+            continue;
+        }
+        sim.clock.until(item.span().0).await;
+        sim.advance();
+        match item {
+            Item::StepWall { by, .. } => {
+                sim.faults.fetch_add(1, Ordering::Relaxed);
+                sim.clock.step_wall(*by);
+                sim.say(|| format!("the wall clock is set by {by} ms"));
+            }
+            Item::Suspend { pause, .. } => {
+                sim.faults.fetch_add(1, Ordering::Relaxed);
+                sim.say(|| format!("the machine sleeps for {pause} ms"));
+                sim.clock.pass(*pause);
+            }
+            Item::Crash { away, reboot, keep, .. } => {
+                sim.faults.fetch_add(1, Ordering::Relaxed);
+                sim.say(|| format!("the process is killed, {keep} writes on their way make it"));
+                return Exit::Crash { away: *away, reboot: *reboot, keep: *keep };
+            }
+            Item::Stop { away, .. } => return Exit::Stop { away: *away },
+            _ => people::act(sim, outside, handle, next),
+        }
+    }
+    rest(sim, handle).await;
+    Exit::Rest
+}
+
+async fn rest(sim: &Arc<Sim>, handle: &Handle) {
+    sim.clock.until(sim.plan.quiet_from()).await;
+    let mut quiet_since = sim.clock.truth();
+    loop {
+        let Some((due, vendor)) = open(sim) else {
+            // A job that was held a moment ago may have been released.
+            sim.clock.wait(LINGER).await;
+            if open(sim).is_none() {
+                break;
+            }
+            continue;
+        };
+        // A due that a clock step has put hours ahead is waited for.
+        quiet_since = quiet_since.max(due.min(sim.clock.truth()));
+        let bound = if vendor { REST_OF_VENDOR } else { REST };
+        if sim.clock.truth() > quiet_since.max(due) + bound {
+            break;
+        }
+        sim.clock.wait(30_000).await;
+    }
+    let status = handle.status().await.expect("the engine is there");
+    let behind = status.store.behind;
+    let recovered = sim.disk.lock().unwrap().last_put_succeeded;
+    if behind > 0 || (recovered && status.store.error.is_some()) {
+        let what = format!("{behind} jobs are not written, error {:?}", status.store.error);
+        sim.check.lock().unwrap().flag(Law::FullDisk, sim.clock.truth(), what);
+    }
+}
+
+/// When the last job that has to come to an end is due; `true`: all of them are with a vendor.
+fn open(sim: &Sim) -> Option<(Ms, bool)> {
+    let disk = sim.disk.lock().unwrap();
+    let open = disk.jobs.values().filter(|job| !job.is_done() && job.state != State::Held);
+    let vendor = |job: &Job| sim.plan.sites[sim.site_of(&job.server)].flavour == Flavour::Vendor;
+    open.map(|job| (sim.clock.truth_of(job.due), vendor(job)))
+        .reduce(|(a, all), (b, vendor)| (a.max(b), all && vendor))
+}
+
+/// When all is over: is everything done that should be, and was it done in time?
+fn last_questions(sim: &Sim) {
+    let disk = sim.disk.lock().unwrap();
+    let mut check = sim.check.lock().unwrap();
+    let now = sim.clock.truth();
+    if sim.clock.is_busy_loop() {
+        check.flag(Law::Bounded, now, "the engine is in a busy loop");
+        return;
+    }
+    check.survived(&disk.jobs, now);
+    check.settle_refusals();
+    for job in disk.jobs.values() {
+        if !job.is_done() && job.state != State::Held && !is_beyond_proof(sim, &check, job) {
+            let what = format!("job {} is still {}: {}", job.id.short(), job.state, job.sentence());
+            check.flag(Law::ComesBack, now, what);
+        }
+    }
+    let mut late = Vec::new();
+    for (id, track) in &check.tracks {
+        if let Some(law) = calm_law(sim, track) {
+            let due = sim.clock.truth_of(track.job.due);
+            let first = track.calls.first().map(|call| call.at - due);
+            if first.is_none_or(|late| late > ON_TIME) {
+                late.push((
+                    law,
+                    due,
+                    format!("job {}: its first call left {first:?} ms after due", id.short()),
+                ));
+            }
+        }
+    }
+    late.into_iter().for_each(|(law, at, what)| check.flag(law, at, what));
+}
+
+/// Somebody else is in the meeting, and nothing that this server says can prove that ours is over: the job waits for its
+/// `give-up-after`.
+fn is_beyond_proof(sim: &Sim, check: &Checker, job: &Job) -> bool {
+    let vendor = sim.plan.sites[sim.site_of(&job.server)].flavour == Flavour::Vendor;
+    !vendor && check.tracks.get(&job.id).is_some_and(Track::sees_another)
+}
+
+/// Nothing was in the way of an on-time end: which law would a late one break?
+fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
+    let job = &track.job;
+    let due = sim.clock.truth_of(job.due);
+    let site = sim.site_of(&job.server);
+    let life = {
+        let world = sim.world.lock().unwrap();
+        world.lives(&job.meeting).iter().find(|life| life.shown_at(due)).cloned()?
+    };
+    let named = job.only.as_ref().is_none_or(|only| *only == life.id);
+    let settled = due - 20_000;
+    if !named || life.started > settled || track.changed > settled || track.submitted > settled {
+        return None;
+    }
+    if job.outcome == Some(Outcome::Cancelled) || job.state == State::Held || track.calls.len() > 20 {
+        return None;
+    }
+    let mut full = false;
+    for item in &sim.plan.items {
+        let (from, to) = item.span();
+        let (before, after) = match item {
+            Item::Net { site: at, fault, .. } if *at == site => match fault {
+                NetFault::Late(by) | NetFault::Throttled(by) => (120_000 + by, 5_000),
+                _ => (120_000, 5_000),
+            },
+            Item::StepWall { .. } | Item::Suspend { .. } => return None,
+            Item::Crash { .. } | Item::Stop { .. } => (700_000, 1_000_000),
+            Item::Restart { site: at, .. } if *at == site => (120_000, 5_000),
+            Item::Disk { fault: DiskFault::Unreadable, .. } => (700_000, 5_000),
+            Item::Disk { fault: DiskFault::Full, .. } => {
+                full |= from < due && to > due - 11_000;
+                continue;
+            }
+            // A change that is on its way to a slow disk holds its job.
+            Item::Disk { .. } => (60_000, 5_000),
+            Item::Change { .. } | Item::Reload { .. } => (40_000, 5_000),
+            _ => continue,
+        };
+        if from < due + after && to > due - before {
+            return None;
+        }
+    }
+    // Others that want the same place.
+    let crowd = sim.plan.items.iter().filter(|item| matches!(item, Item::Submit { .. })).count();
+    if crowd > sim.plan.sites[site].max_concurrent || sim.plan.crash_at.is_some() {
+        return None;
+    }
+    Some(if full { Law::FullDisk } else { Law::ComesBack })
+}

@@ -1,0 +1,134 @@
+//! Histories by the thousand, and the proof that the judge is awake.
+
+use std::collections::BTreeMap;
+
+use super::check::Law;
+use super::plan::{Ask, Item, Only, Plan, SimOrder, SimWhen, Site};
+use super::runner::run;
+use super::shrink::{breaks, tell};
+use super::sim::Quirk;
+use super::world::{Coming, Flavour};
+use crate::job::LimitsPatch;
+
+/// Histories of a plain `cargo test`.
+const SEEDS: u64 = 4_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
+}
+
+#[track_caller]
+pub fn expect_lawful(plan: &Plan) -> super::runner::Report {
+    let report = run(plan, Quirk::None, false);
+    if let Some(first) = report.violations.first() {
+        panic!("{}", tell(plan, Quirk::None, first.law));
+    }
+    report
+}
+
+#[test]
+fn no_history_breaks_a_law() {
+    if let Some(seed) = number("SIM_SEED") {
+        let plan = Plan::generate(seed);
+        expect_lawful(&plan);
+        return print_story(&plan);
+    }
+    let from = number("SIM_FROM").unwrap_or(0);
+    let (mut events, mut faults, mut outcomes) = (0, 0, BTreeMap::new());
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in from..from + seeds {
+        let report = expect_lawful(&Plan::generate(seed));
+        events += report.effects;
+        faults += report.faults;
+        for (outcome, count) in report.outcomes {
+            *outcomes.entry(outcome).or_insert(0) += count;
+        }
+    }
+    println!("{seeds} histories, {events} events, {faults} faults; outcomes {outcomes:?}");
+    if seeds >= SEEDS {
+        assert_eq!(outcomes.len(), crate::job::Outcome::ALL.len(), "every outcome is met: {outcomes:?}");
+    }
+}
+
+fn print_story(plan: &Plan) {
+    for line in run(plan, Quirk::None, true).story {
+        println!("{line}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..60 {
+        let plan = Plan::generate(seed);
+        let (first, second) = (run(&plan, Quirk::None, true), run(&plan, Quirk::None, true));
+        assert_eq!(first.story.join("\n"), second.story.join("\n"), "seed {seed}");
+    }
+}
+
+/// One meeting, one job, a hold and an extension: short, so that it can be killed at every single effect.
+fn script(flavour: Flavour) -> Plan {
+    let order = SimOrder {
+        site: 0,
+        room: 0,
+        when: SimWhen::At(30_000),
+        only: Only::Any,
+        limits: LimitsPatch::default(),
+        keyed: true,
+    };
+    let items = vec![
+        Item::World { at: 0, site: 0, room: 0, what: Coming::Start },
+        Item::Rejoin { site: 0, room: 0, after: 3_000, times: 1 },
+        Item::Submit { at: 1_000, slot: 0, order },
+        Item::Change { at: 12_000, slot: 0, ask: Ask::Hold(None) },
+        Item::Change { at: 14_000, slot: 0, ask: Ask::Release(None) },
+        Item::Change { at: 29_500, slot: 0, ask: Ask::Extend(5_000) },
+    ];
+    let sites = vec![Site { flavour, rooms: 1, max_concurrent: 1 }];
+    Plan { seed: 7, sites, items, crash_at: None }
+}
+
+#[test]
+fn a_crash_at_every_effect_breaks_no_law() {
+    for flavour in [Flavour::Vendor, Flavour::Direct, Flavour::Balancer, Flavour::Scalelite] {
+        let whole = expect_lawful(&script(flavour)).effects;
+        assert!(whole > 40, "{whole} effects");
+        for effect in 1..=whole {
+            expect_lawful(&Plan { crash_at: Some(effect), ..script(flavour) });
+        }
+    }
+}
+
+/// The simulation misbehaves in one way; the judge must say so, under this law.
+#[track_caller]
+fn expect_caught(quirk: Quirk, law: Law) {
+    let caught = (0..400).find(|seed| breaks(&run(&Plan::generate(*seed), quirk, false), law));
+    let Some(seed) = caught else { panic!("{quirk:?} is not caught under {law:?}") };
+    println!("{quirk:?} is caught by seed {seed}");
+    let story = tell(&Plan::generate(seed), quirk, law);
+    assert!(story.contains(&format!("{} {law:?}", law as u8)), "{story}");
+}
+
+#[test]
+fn a_disk_that_answers_too_early_is_caught() {
+    expect_caught(Quirk::EarlyAnswers, Law::Durable);
+}
+
+#[test]
+fn a_clock_that_is_fast_is_caught() {
+    expect_caught(Quirk::FastClock, Law::NeverEarly);
+}
+
+#[test]
+fn a_platform_that_passes_off_old_looks_is_caught() {
+    expect_caught(Quirk::StaleLooks, Law::RightInstance);
+}
+
+#[test]
+fn a_judge_without_proof_is_caught() {
+    expect_caught(Quirk::HastyJudge, Law::NoFalseEnded);
+}
+
+#[test]
+fn a_disk_that_revives_what_is_done_is_caught() {
+    expect_caught(Quirk::ReviveDone, Law::OneEnd);
+}
