@@ -61,6 +61,10 @@ pub enum Fact {
     Pinned {
         pin: Pin,
     },
+    /// Another instance was pinned though nothing proves that this one is gone.
+    Unproven {
+        instance: InstanceId,
+    },
     /// An end call may go out from now on.
     Claimed,
     DueReached {
@@ -169,6 +173,7 @@ impl Job {
             looks: 0,
             end_sent_at: None,
             accepted_at: None,
+            unproven: None,
             locked: false,
             seen_alive: false,
             ended_by_us: false,
@@ -211,6 +216,7 @@ impl Job {
             }
             Fact::Looked { purpose, verdict, .. } => self.apply_look(at, *purpose, verdict),
             Fact::Pinned { pin } => {
+                self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
                 self.ended_by_us |= self.calls.may_have_ended();
                 self.calls = Calls::default();
                 self.stubborn = false;
@@ -220,6 +226,7 @@ impl Job {
                     self.armed_at = Some(at.wall);
                 }
             }
+            Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
             Fact::Claimed | Fact::EndSent { .. } | Fact::EndAnswered { .. } | Fact::AnswerLost => {
                 self.apply_call(at, fact);
             }
@@ -393,6 +400,7 @@ impl Fact {
             self,
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
+                | Fact::Unproven { .. }
                 | Fact::Claimed
                 | Fact::Locked
                 | Fact::LockFailed { .. }
@@ -417,6 +425,7 @@ impl Fact {
             Fact::Released { .. } => "released",
             Fact::Looked { .. } => "looked",
             Fact::Pinned { .. } => "pinned",
+            Fact::Unproven { .. } => "unproven",
             Fact::Claimed => "claimed",
             Fact::DueReached { .. } => "due-reached",
             Fact::EndSent { .. } => "end-sent",

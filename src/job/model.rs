@@ -383,6 +383,9 @@ pub struct Job {
     pub held_until: Option<UtcMs>,
     #[serde(default)]
     pub pin: Option<Pin>,
+    /// An instance that was pinned before, and of which nothing proves that it is gone.
+    #[serde(default)]
+    pub unproven: Option<InstanceId>,
     #[serde(default)]
     pub armed_at: Option<UtcMs>,
     /// An end call may have gone out; cleared by its answer.

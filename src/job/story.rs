@@ -63,6 +63,9 @@ impl fmt::Display for Fact {
                 write!(f, "pinned instance {}", pin.instance)?;
                 started(f, pin.started_at)
             }
+            Fact::Unproven { instance } => {
+                write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
+            }
             Fact::Claimed => f.write_str("claimed: an end call may leave from now on"),
             Fact::DueReached { late_ms } => write!(f, "due reached, {late_ms} ms late"),
             Fact::EndSent { attempt, aim, instance, looked_ms_ago } => {

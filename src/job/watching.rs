@@ -52,8 +52,16 @@ impl Draft {
     /// A sighting before due: everything alive now is ours.
     fn armed(&mut self, verdict: Verdict, received: Now) {
         match verdict {
-            Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } if self.job.belongs(&seen, received) => {
+            Verdict::Live(seen) if self.job.belongs(&seen, received) => {
                 self.pin(seen, received);
+                self.job.run.next = None;
+            }
+            Verdict::Replaced { by, counts } if self.job.belongs(&by, received) => {
+                let before = self.job.pin.as_ref().map(|pin| pin.instance.clone());
+                self.pin(by, received);
+                if let (false, Some(instance)) = (counts, before) {
+                    self.note(Fact::Unproven { instance });
+                }
                 self.job.run.next = None;
             }
             Verdict::Misconfigured { why } => self.alarm(why),
@@ -159,6 +167,11 @@ impl Draft {
     }
 
     fn proven_gone(&mut self) {
+        if let Some(left) = &self.job.unproven {
+            let why =
+                format!("instance {left}, which another one replaced before due, was never proven gone");
+            return self.conclude(Outcome::Unconfirmed, why);
+        }
         let (outcome, reason) = self.job.gone_outcome();
         if outcome == Outcome::Absent && self.job.limits.expect == Expect::Live {
             self.note(Fact::ExpectedLive);

@@ -212,3 +212,37 @@ fn a_pin_learns_from_later_looks() {
     let pin = sim.job.pin.as_ref().expect("pinned");
     assert_eq!((pin.listed, pin.node.as_deref(), pin.last_live), (true, Some("node1"), sim.now));
 }
+
+/// Pinned, then put off; at the new time another instance has taken its place.
+fn replaced_before_due(counts: bool) -> Sim {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.change(Change::Extend { by: secs(60) });
+    sim.advance(secs(60));
+    sim.expect_look(Purpose::Arm);
+    sim.look_says(Verdict::Replaced { by: instance("b"), counts });
+    sim.advance(secs(7));
+    sim.slot();
+    sim.expect_called("b");
+    sim.end_says(EndAnswer::Accepted);
+    sim
+}
+
+#[test]
+fn what_vanished_before_due_without_proof_is_not_said_to_be_over() {
+    for (counts, outcome) in [(true, Outcome::Ended), (false, Outcome::Unconfirmed)] {
+        let mut sim = replaced_before_due(counts);
+        sim.next_look_says(gone());
+        sim.next_look_says(gone());
+        sim.expect_outcome(outcome);
+        assert_eq!(sim.job.reason.contains("instance a"), !counts, "{}", sim.job.reason);
+    }
+}
+
+#[test]
+fn what_comes_back_is_no_longer_in_doubt() {
+    let mut sim = replaced_before_due(false);
+    sim.next_look_says(Verdict::Replaced { by: instance("a"), counts: true });
+    sim.next_look_says(Verdict::Replaced { by: instance("a"), counts: true });
+    assert_eq!((sim.pinned(), &sim.job.unproven), (Some("a"), &None));
+}
