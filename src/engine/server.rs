@@ -24,6 +24,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 const REMEMBER_EVERY: Duration = Duration::from_secs(10);
 /// An end call without a durable claim waits this long for it, then leaves all the same.
 const CLAIM_WAIT: Duration = Duration::from_millis(250);
+/// From the decision to send to the sending, the waits for a claim and a lock included: after more than this (the machine
+/// was suspended in between) what the look showed need not be true any more.
+const DECISION_GOOD: Duration = Duration::from_secs(1);
 /// Instances that were called at and are no witnesses any more; the oldest are dropped.
 const NO_WITNESSES: usize = 4_096;
 /// Instances with end calls that were not accepted; one makes room.
@@ -220,11 +223,11 @@ impl Core {
     /// Sends an end call. The decision has been made; only a claim that is not durable yet, and a lock that was asked for,
     /// may delay it, and not for long.
     pub(super) fn call(&mut self, id: JobId, attempt: u32, aim: Aim, resend: bool, lock: bool) {
-        let now = self.now().wall;
+        let decided = self.now();
         let Some(active) = self.active.get_mut(&id) else { return };
         let Some(pin) = active.job.pin.clone() else { return };
         let (name, due) = (active.job.server.clone(), active.job.due);
-        let on_time = attempt == 1 && now <= due + CLAIM_WAIT;
+        let on_time = attempt == 1 && decided.wall <= due + CLAIM_WAIT;
         let durable = (!on_time && !active.claim_is_durable()).then(|| {
             let (tell, told) = oneshot::channel();
             active.claim_waiters.push(tell);
@@ -241,7 +244,11 @@ impl Core {
         let metrics = self.metrics.clone();
         self.tasks.spawn(async move {
             if let Some(told) = locked {
-                let _ = tokio::time::timeout(LOCK_WAIT, told).await;
+                tokio::select! {
+                    biased;
+                    _ = told => {}
+                    () = clock.sleep(LOCK_WAIT) => {}
+                }
             }
             if let Some(told) = durable {
                 // Told, or waited long enough: a slow disk delays no end.
@@ -251,11 +258,14 @@ impl Core {
                     () = clock.sleep(CLAIM_WAIT) => {}
                 }
             }
-            let answer = if clock.now().wall < due {
+            let now = clock.now();
+            let answer = if now.wall < due {
                 EndAnswer::Unreachable { why: "the clock was set back before due".to_owned(), sent: false }
+            } else if now.boot.since(decided.boot) > DECISION_GOOD {
+                EndAnswer::Unreachable { why: "the machine slept before it left".to_owned(), sent: false }
             } else {
                 if first {
-                    metrics.first_call(platform.kind(), &name, clock.now().wall.ms_since(due));
+                    metrics.first_call(platform.kind(), &name, now.wall.ms_since(due));
                 }
                 tracing::debug!(%aim, attempt, job = %call.job.short(), "end call leaves");
                 platform.end(&call).await

@@ -4,6 +4,8 @@
 //! facts can rebuild it (invariant 9). The record keeps the first and the latest entries; the middle of a very long
 //! history is counted, not kept.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::model::{Calls, Guard, Pin};
@@ -214,7 +216,10 @@ impl Job {
             | Fact::Released { .. } => {
                 self.apply_change(fact);
             }
-            Fact::Looked { purpose, verdict, .. } => self.apply_look(at, *purpose, verdict),
+            Fact::Looked { purpose, took_ms, verdict } => {
+                // What the answer shows may be as old as the question.
+                self.apply_look(at, at.before(Duration::from_millis(*took_ms)), *purpose, verdict);
+            }
             Fact::Pinned { pin } => {
                 self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
                 self.ended_by_us |= self.calls.may_have_ended();
@@ -281,14 +286,14 @@ impl Job {
         }
     }
 
-    fn apply_look(&mut self, at: Now, purpose: Purpose, verdict: &Verdict) {
+    fn apply_look(&mut self, at: Now, sent: Now, purpose: Purpose, verdict: &Verdict) {
         self.looks += 1;
         self.after_look &= purpose != Purpose::After;
         let (Verdict::Live(seen), Some(pin)) = (verdict, &mut self.pin) else { return };
         if seen.id != pin.instance {
             return;
         }
-        pin.last_live = at;
+        pin.last_live = sent;
         pin.listed |= seen.listed;
         if seen.node.is_some() {
             pin.node.clone_from(&seen.node);

@@ -321,7 +321,7 @@ pub struct Pin {
     pub listed: bool,
     #[serde(default)]
     pub node: Option<String>,
-    /// When an answer last showed it alive.
+    /// When the look was sent whose answer last showed it alive.
     pub last_live: Now,
 }
 

@@ -134,7 +134,7 @@ pub struct Run {
 
 /// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
 pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
-    let mut draft = Draft { job, now, effects: Vec::new() };
+    let mut draft = Draft { job, now, took: Duration::ZERO, effects: Vec::new() };
     match event {
         Event::Loaded => draft.loaded(),
         Event::Tick => draft.tick(),
@@ -151,6 +151,8 @@ pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
 pub(super) struct Draft {
     pub job: Job,
     pub now: Now,
+    /// How long the look took that is being weighed.
+    pub took: Duration,
     pub effects: Vec<Effect>,
 }
 

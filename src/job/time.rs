@@ -32,6 +32,11 @@ impl Now {
         self.boot.since(earlier.boot)
     }
 
+    /// So much earlier, on both clocks.
+    pub fn before(self, time: Duration) -> Now {
+        Now { wall: self.wall - time, boot: self.boot - time }
+    }
+
     /// The same instant as read by a process that has restarted (and whose machine may have): the boottime of
     /// `self` is rebuilt from the wall-clock distance to `now`.
     pub fn rebased(&self, now: Now) -> Now {

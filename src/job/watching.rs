@@ -23,7 +23,8 @@ impl Draft {
         if !wanted {
             return;
         }
-        let took_ms = u64::try_from(received.since(sent).as_millis()).unwrap_or(u64::MAX);
+        self.took = received.since(sent);
+        let took_ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         self.note(Fact::Looked { purpose, took_ms, verdict: verdict.clone() });
         self.heard(&verdict);
         match self.job.state {
@@ -215,7 +216,7 @@ impl Draft {
     fn pin(&mut self, seen: Instance, received: Now) {
         if !self.job.is_pinned(&seen.id) {
             let Instance { id, started_at, listed, node, .. } = seen.clone();
-            let pin = Pin { instance: id, started_at, listed, node, last_live: received };
+            let pin = Pin { instance: id, started_at, listed, node, last_live: received.before(self.took) };
             self.note(Fact::Pinned { pin });
             self.job.run.tally = Default::default();
             self.job.run.refusals = 0;

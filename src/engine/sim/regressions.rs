@@ -54,3 +54,26 @@ fn the_failed_call_of_one_job_spoils_the_proof_of_another() {
     ));
     assert_eq!(report.outcomes.get(&Outcome::Unconfirmed), Some(&2), "{:?}", report.outcomes);
 }
+
+/// The decision was made on a fresh look; then the machine slept while the call waited for its claim.
+#[test]
+fn a_call_does_not_leave_on_a_look_from_before_a_suspend() {
+    let guarded =
+        LimitsPatch { keep_closed: Some(std::time::Duration::from_secs(120)), ..LimitsPatch::default() };
+    let mut second = submit(220_444, 2, 221_444);
+    if let Item::Submit { order, .. } = &mut second {
+        order.limits = guarded;
+    }
+    expect_lawful(&plan(
+        Flavour::Direct,
+        vec![
+            alive(),
+            submit(29_499, 0, 221_444),
+            second,
+            Item::Crash { at: 221_444, away: 5_000, reboot: false, keep: 2 },
+            Item::Disk { from: 221_499, to: 233_499, fault: DiskFault::Full },
+            Item::Net { from: 225_276, to: 315_276, site: 0, fault: NetFault::NotNow, percent: 100 },
+            Item::Suspend { at: 228_944, pause: 20_000 },
+        ],
+    ));
+}
