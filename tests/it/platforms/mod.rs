@@ -176,6 +176,23 @@ fn it_ends_on_time_and_is_proven(kind: Kind) {
     assert_eq!(site.session(&session).hits.len(), 1, "{job:#}");
 }
 
+/// The room is closed right before the end, and nobody comes back.
+fn a_lock_goes_before_the_end(kind: Kind, lock: &str) {
+    let site = Site::with(kind, &format!("lock = {lock:?}\n"));
+    site.create("maths");
+    site.fault(Fault::Recreate { after_ms: 50, participants: 2 }.everywhere());
+    let job = site.outcome_of("maths");
+    assert_eq!(job["outcome"], "ended", "{kind:?}: {job:#}");
+    let truth = site.truth();
+    assert!(truth.meetings.iter().any(|meeting| meeting.locked), "{truth:?}");
+    assert_eq!(truth.sessions("maths").len(), 1, "nobody came back: {truth:?}");
+    let first = |call: Call| truth.requests.iter().find(|record| record.call == call).map(|record| record.n);
+    assert!(first(Call::Lock) < first(Call::End), "{truth:?}");
+    let (code, said) = site.bed.says(&["unlock", "cloud", "maths"]);
+    assert_eq!(code == 0, lock == "reversible", "{said}");
+    assert_eq!(site.truth().meetings.iter().any(|meeting| meeting.locked), lock != "reversible");
+}
+
 fn ended_comes_after_the_real_end(kind: Kind) {
     let site = Site::start(kind);
     site.create("maths");

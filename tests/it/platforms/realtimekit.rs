@@ -3,7 +3,7 @@
 use adjourn::sandbox::sessions::{Call, Fault};
 
 use super::{
-    Kind, Site, a_refused_token_is_an_alarm_and_other_servers_go_on,
+    Kind, Site, a_lock_goes_before_the_end, a_refused_token_is_an_alarm_and_other_servers_go_on,
     a_swallowed_end_is_repeated_at_the_same_session, a_zombie_is_never_claimed_to_be_over,
     ended_comes_after_the_real_end, it_ends_on_time_and_is_proven, many_are_due_together,
     who_comes_back_at_once_is_left_alone, without_proof_it_is_unconfirmed,
@@ -43,6 +43,11 @@ fn a_ghost_is_kicked_again() {
     site.fault(Fault::Ghost.everywhere());
     let job = site.outcome_of("maths");
     assert_eq!((&job["outcome"], site.session(&session).hits.len()), (&"ended".into(), 2), "{job:#}");
+}
+
+#[test]
+fn a_locked_meeting_stays_closed_until_it_is_unlocked() {
+    a_lock_goes_before_the_end(Kind::RealtimeKit, "reversible");
 }
 
 #[test]
