@@ -163,6 +163,7 @@ impl Platform for Scripted {
             participants: None,
             listed: true,
             node: None,
+            shown_at: None,
         };
         let gone = *self.gone.lock().unwrap();
         let seen = if gone {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, UtcMs};
+use super::{InstanceId, Now, UtcMs};
 
 /// One run of a meeting, as an answer showed it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub struct Instance {
     /// The node behind a load balancer that holds it, where nodes are configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// When the answer came that showed it, where that was before the round's last one. An end call may follow a look by
+    /// so much time only, and other questions of the same round may take long.
+    #[serde(skip)]
+    pub shown_at: Option<Now>,
 }
 
 /// A raw sighting of one meeting: what the answer said, not yet what it is worth.

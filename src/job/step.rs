@@ -134,7 +134,7 @@ pub struct Run {
 
 /// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
 pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
-    let mut draft = Draft { job, now, took: Duration::ZERO, effects: Vec::new() };
+    let mut draft = Draft { job, now, took: Duration::ZERO, shown_at: None, effects: Vec::new() };
     match event {
         Event::Loaded => draft.loaded(),
         Event::Tick => draft.tick(),
@@ -153,6 +153,8 @@ pub(super) struct Draft {
     pub now: Now,
     /// How long the look took that is being weighed.
     pub took: Duration,
+    /// When its answer showed the instance, if that was before it was over.
+    pub shown_at: Option<Now>,
     pub effects: Vec<Effect>,
 }
 

@@ -9,7 +9,7 @@ use super::{Expect, Fact, Instance, InstanceId, Job, Now, Outcome, Pin, Purpose,
 pub const BELONGS_BEFORE_DUE: Duration = Duration::from_secs(2);
 
 impl Draft {
-    pub fn looked(&mut self, purpose: Purpose, sent: Now, received: Now, verdict: Verdict) {
+    pub fn looked(&mut self, purpose: Purpose, sent: Now, received: Now, mut verdict: Verdict) {
         if self.job.state == State::Waiting && self.now.wall >= self.job.due {
             // Due has come since the last tick. The answer is weighed as what it is: one that came after due.
             self.reach_due();
@@ -24,6 +24,7 @@ impl Draft {
             return;
         }
         self.took = received.since(sent);
+        self.shown_at = shown_at(&mut verdict);
         let took_ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         self.note(Fact::Looked { purpose, took_ms, verdict: verdict.clone() });
         self.heard(&verdict);
@@ -223,7 +224,16 @@ impl Draft {
             self.job.run.retry_at = None;
         }
         let armed = received.wall < self.job.due;
-        self.job.run.fresh = Some(Fresh { instance: seen.id, received: received.boot, armed });
+        let shown = self.shown_at.map_or(received.boot, |at| at.boot.min(received.boot));
+        self.job.run.fresh = Some(Fresh { instance: seen.id, received: shown, armed });
+    }
+}
+
+/// Taken out: it is about this look alone, and no part of the record.
+fn shown_at(verdict: &mut Verdict) -> Option<Now> {
+    match verdict {
+        Verdict::Live(instance) | Verdict::Replaced { by: instance, .. } => instance.shown_at.take(),
+        _ => None,
     }
 }
 

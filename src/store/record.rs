@@ -184,6 +184,7 @@ mod tests {
             participants: started.map(|_| 7),
             listed: started.is_some(),
             node: started.map(|_| "node1".to_owned()),
+            shown_at: None,
         };
         [
             Verdict::Live(instance(Some(5))),

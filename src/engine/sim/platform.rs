@@ -96,7 +96,14 @@ impl SimPlatform {
         let life = world.sites[site][room].shown(at)?;
         let told = self.sim.told_start(life.started);
         let id = life.id.clone();
-        Some(Instance { id, started_at: Some(told), participants: Some(2), listed: true, node: None })
+        Some(Instance {
+            id,
+            started_at: Some(told),
+            participants: Some(2),
+            listed: true,
+            node: None,
+            shown_at: None,
+        })
     }
 
     fn listing(&self, at: Ms) -> Vec<InstanceId> {

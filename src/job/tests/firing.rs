@@ -335,3 +335,20 @@ fn giving_up_counts_from_the_first_attempt_and_says_what_was_last_known() {
     }
     no_call.expect_outcome(Outcome::Failed);
 }
+
+/// Other questions of the same round took long: what was seen at its beginning is as old as it is.
+#[test]
+fn a_look_is_as_fresh_as_the_answer_that_showed_the_instance() {
+    for (earlier, good) in [(LOOK_FRESH, true), (LOOK_FRESH + ms(1), false)] {
+        let mut sim = Sim::arming();
+        sim.look_says(unreachable());
+        sim.advance(secs(7));
+        let shown_at = Some(sim.now.before(earlier));
+        sim.look_says(Verdict::Live(Instance { shown_at, ..instance("a") }));
+        if good {
+            sim.slot();
+        }
+        assert_eq!(sim.sent.len(), usize::from(good), "shown {earlier:?} earlier");
+        assert!(!format!("{:?}", sim.job.history).contains("shown_at: Some"), "no part of the record");
+    }
+}

@@ -62,7 +62,7 @@ impl Scene {
             "b" => self.started[1],
             _ => self.started[2],
         };
-        Instance { id: id.into(), started_at, participants: None, listed: true, node: None }
+        Instance { id: id.into(), started_at, participants: None, listed: true, node: None, shown_at: None }
     }
 
     fn verdict(&self, shown: &Shown) -> Verdict {

@@ -402,7 +402,14 @@ pub fn instance(id: &str) -> Instance {
 }
 
 pub fn started(id: &str, at: UtcMs) -> Instance {
-    Instance { id: id.into(), started_at: Some(at), participants: Some(3), listed: true, node: None }
+    Instance {
+        id: id.into(),
+        started_at: Some(at),
+        participants: Some(3),
+        listed: true,
+        node: None,
+        shown_at: None,
+    }
 }
 
 pub fn live(id: &str) -> Verdict {

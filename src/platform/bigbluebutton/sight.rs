@@ -214,7 +214,14 @@ fn is_pinned(entry: &Entry, target: &Target) -> bool {
 fn live(entry: &Entry, heard: &Heard<'_>) -> Option<Instance> {
     let id = entry.internal.clone()?;
     let listed = heard.listing.as_ref().is_ok_and(|listing| listing.instance(&id).is_some());
-    Some(Instance { id, started_at: entry.started_at, participants: entry.participants, listed, node: None })
+    Some(Instance {
+        id,
+        started_at: entry.started_at,
+        participants: entry.participants,
+        listed,
+        node: None,
+        shown_at: None,
+    })
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ impl Seen {
             participants: None,
             listed: false,
             node: None,
+            shown_at: None,
         };
         self.make_room();
         self.rooms.insert(meeting.clone(), Row { last: at, ..row });

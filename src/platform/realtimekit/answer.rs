@@ -203,7 +203,14 @@ impl Session {
     /// `skew` is the server's.
     pub(super) fn instance(&self, listed: bool, skew: Skew) -> Instance {
         let started_at = self.started_at.map(|at| skew.correct(at));
-        Instance { id: self.id.clone(), started_at, participants: self.participants, listed, node: None }
+        Instance {
+            id: self.id.clone(),
+            started_at,
+            participants: self.participants,
+            listed,
+            node: None,
+            shown_at: None,
+        }
     }
 }
 

@@ -73,7 +73,14 @@ async fn one_meeting_is_asked_for_by_itself() {
         panic!("it is live")
     };
     let started_at = Some(UtcMs(WALL - 60_000));
-    let expected = Instance { id: "s".into(), started_at, participants: Some(3), listed: false, node: None };
+    let expected = Instance {
+        id: "s".into(),
+        started_at,
+        participants: Some(3),
+        listed: false,
+        node: None,
+        shown_at: None,
+    };
     assert_eq!(seen, expected);
     assert_eq!(app.calls(), ["active-session"]);
     assert!(matches!(platform.end(&call("m 1/ä")).await, EndAnswer::Accepted));

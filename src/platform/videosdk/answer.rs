@@ -193,7 +193,7 @@ impl Session {
     pub fn instance(&self, listed: bool, correct: impl Fn(UtcMs) -> UtcMs) -> Option<Instance> {
         let id = self.id.clone().filter(is_usable)?;
         let started_at = self.started_at.map(correct);
-        Some(Instance { id, started_at, participants: self.participants, listed, node: None })
+        Some(Instance { id, started_at, participants: self.participants, listed, node: None, shown_at: None })
     }
 }
 

@@ -8,7 +8,7 @@ fn at(seconds: i64) -> Now {
 }
 
 fn instance(id: &str) -> Instance {
-    Instance { id: id.into(), started_at: None, participants: None, listed: true, node: None }
+    Instance { id: id.into(), started_at: None, participants: None, listed: true, node: None, shown_at: None }
 }
 
 /// A target whose instance `i` was pinned at second 0, listed, and ended with a clean call.

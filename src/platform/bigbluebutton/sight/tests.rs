@@ -92,6 +92,7 @@ fn live(id: &str, listed: bool, node: Option<&str>) -> Sighting {
         participants: None,
         listed,
         node: node.map(str::to_owned),
+        shown_at: None,
     })
 }
 

@@ -96,7 +96,14 @@ impl Heard {
 
 fn instance(id: &str, listed: bool) -> Instance {
     // The server's clock is 10 s ahead.
-    Instance { id: id.into(), started_at: Some(UtcMs(50_000)), participants: None, listed, node: None }
+    Instance {
+        id: id.into(),
+        started_at: Some(UtcMs(50_000)),
+        participants: None,
+        listed,
+        node: None,
+        shown_at: None,
+    }
 }
 
 #[track_caller]
