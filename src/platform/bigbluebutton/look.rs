@@ -20,7 +20,7 @@ use super::probe::lazily;
 use super::requests::Problem;
 use super::sight::{Heard, heard_nothing, may_be_prefix, precedes_end, sight};
 use super::{BigBlueButton, Front};
-use crate::job::{InstanceId, MeetingId, Purpose, Sighting};
+use crate::job::{Instance, InstanceId, MeetingId, Now, Purpose, Sighting};
 use crate::platform::{Round, Target};
 
 /// getMeetingInfo (and isMeetingRunning) requests in one round, at most.
@@ -45,8 +45,8 @@ pub(super) async fn look(bbb: &BigBlueButton, targets: &[Target]) -> Round {
         };
     }
     let early = chosen(targets, |target| asks_early(bbb, target, targets.len()));
-    let (listing, mut infos, nodes, ()) = tokio::join!(
-        bbb.front.listing(listing_timeout(bbb, targets)),
+    let ((listing, listed_at), (mut infos, mut answered_at), nodes, ()) = tokio::join!(
+        async { (bbb.front.listing(listing_timeout(bbb, targets)).await, bbb.now()) },
         ask_infos(bbb, early),
         ask_nodes(bbb, targets),
         probe_by_the_way(bbb),
@@ -54,7 +54,9 @@ pub(super) async fn look(bbb: &BigBlueButton, targets: &[Target]) -> Round {
     let late =
         chosen(targets, |target| !infos.contains_key(&target.meeting) && asks_late(bbb, target, &listing));
     let room = SINGLE_LOOKS - infos.len();
-    infos.append(&mut ask_infos(bbb, late.into_iter().take(room).collect()).await);
+    let (mut more, mut later) = ask_infos(bbb, late.into_iter().take(room).collect()).await;
+    infos.append(&mut more);
+    answered_at.append(&mut later);
     let running = ask_running(bbb, targets, &listing, &infos, &nodes).await;
 
     let names_instances = |node: Option<&str>| bbb.names_instances(node);
@@ -68,12 +70,21 @@ pub(super) async fn look(bbb: &BigBlueButton, targets: &[Target]) -> Round {
                 nodes: &nodes,
                 names_instances: &names_instances,
             };
-            sight(target, &heard)
+            let own = answered_at.get(&target.meeting).copied();
+            shown_at(sight(target, &heard), own.unwrap_or(listed_at))
         })
         .collect();
     note(bbb, targets, &sightings, &listing, &infos, &nodes);
     let trouble = troubles(&listing, &infos, !running.is_empty(), &nodes);
     Round { sent, received: bbb.now(), sightings, listings: listings(bbb, &listing, &nodes), trouble }
+}
+
+/// Its own question, or the listing, was answered long before the round is over where another question hangs.
+fn shown_at(sighting: Sighting, at: Now) -> Sighting {
+    match sighting {
+        Sighting::Live(instance) => Sighting::Live(Instance { shown_at: Some(at), ..instance }),
+        other => other,
+    }
 }
 
 fn listing_timeout(bbb: &BigBlueButton, targets: &[Target]) -> Duration {
@@ -119,12 +130,13 @@ fn asks_late(bbb: &BigBlueButton, target: &Target, listing: &Result<Listing, Pro
     precedes_end(target) && (password_missing || listing.is_ambiguous(target.meeting.as_str()))
 }
 
-async fn ask_infos(bbb: &BigBlueButton, meetings: BTreeSet<MeetingId>) -> Infos {
+/// The answers, and when they came.
+async fn ask_infos(bbb: &BigBlueButton, meetings: BTreeSet<MeetingId>) -> (Infos, BTreeMap<MeetingId, Now>) {
     let asked = stream::iter(meetings).map(|meeting| async move {
         let info = bbb.front.info(&meeting).await;
-        (meeting, info)
+        ((meeting.clone(), info), (meeting, bbb.now()))
     });
-    asked.buffer_unordered(PARALLEL).collect().await
+    asked.buffer_unordered(PARALLEL).unzip().await
 }
 
 /// Before an end call all nodes, to learn which one holds the instance; afterwards that one.

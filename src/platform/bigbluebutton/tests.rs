@@ -53,8 +53,8 @@ impl Bed {
         let now = || Now { wall: UtcMs(WALL), boot: BootMs(5000) };
         let timeouts = Timeouts {
             connect: Duration::from_secs(2),
-            total: Duration::from_millis(500),
-            listing: Duration::from_millis(500),
+            total: Duration::from_millis(1_500),
+            listing: Duration::from_millis(1_500),
         };
         let name = ServerName::from("campus");
         BigBlueButton::with_timeouts(&name, &self.settings, Arc::new(now), timeouts).unwrap()
@@ -195,6 +195,27 @@ async fn one_listing_answers_all_targets() {
     assert_eq!(round.listings[""], [InstanceId::from("i-3")], "what jobs are about is no witness");
     assert!(round.trouble.is_empty());
     check_signature(&bed.requests().await[0], SECRET);
+}
+
+/// What the listing showed is as old as the listing, however long a later question takes.
+#[tokio::test]
+async fn a_sighting_is_as_old_as_the_answer_that_showed_it() {
+    let bed = Bed::new(Front::Direct).await;
+    bed.lists(&[("room-b", "i-2")]).await;
+    bed.on("getMeetingInfo", failed("notFound")).await;
+    // Every reading is a millisecond later than the one before.
+    let readings = std::sync::atomic::AtomicI64::new(0);
+    let clock = move || {
+        let ms = readings.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Now { wall: UtcMs(WALL + ms), boot: BootMs(ms) }
+    };
+    let platform = BigBlueButton::new(&"campus".into(), &bed.settings, Arc::new(clock)).unwrap();
+    platform.front.known().tried = Some(platform.now());
+    let round = platform.look(&[target("room-b", Purpose::Arm), target("late", Purpose::Arm)]).await;
+    let Sighting::Live(instance) = &round.sightings[0] else { panic!("{:?}", round.sightings) };
+    assert!(instance.shown_at.unwrap().boot < round.received.boot);
+    let info = bed.sent("getMeetingInfo").await;
+    assert_eq!(info.len(), 1, "the question about the other came after the listing");
 }
 
 #[tokio::test]
