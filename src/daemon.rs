@@ -17,7 +17,7 @@ use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, Reread, Setup};
 use crate::exit::ExitCode;
 use crate::housekeeping;
-use crate::store::{Checker, OpenError, Queue};
+use crate::store::{self, Checker, OpenError, Queue};
 use crate::systemd;
 
 /// How long clients may take to hear their last answers.
@@ -131,7 +131,8 @@ impl Daemon {
 
 async fn open_store(settings: &Settings, checker: Checker) -> Result<Arc<Queue>, StartError> {
     let dir = settings.state_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Queue::open(&dir, checker)).await;
+    let options = store::Options::new(checker).retention(settings.retention);
+    let opened = tokio::task::spawn_blocking(move || Queue::with(&dir, options)).await;
     Ok(Arc::new(opened.map_err(anyhow::Error::from)??))
 }
 

@@ -11,7 +11,7 @@ pub use crate::platform::PlatformSettings;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub state_dir: PathBuf,
-    /// Done jobs and idempotency keys are kept so long.
+    /// Done jobs, idempotency keys and lines of the journal are kept so long.
     pub retention: Duration,
     pub socket: PathBuf,
     /// File mode of the socket, e.g. `0o660`.

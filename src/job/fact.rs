@@ -140,6 +140,12 @@ impl History {
         self.recent.len() + self.left_out as usize
     }
 
+    /// The entries kept, each with its place in the whole story.
+    pub fn placed(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let skipped = |n| if n < KEEP_FIRST { 0 } else { self.left_out as usize };
+        self.recent.iter().enumerate().map(move |(n, entry)| (n + skipped(n), entry))
+    }
+
     fn push(&mut self, entry: Entry) {
         self.recent.push(entry);
         if self.recent.len() > KEEP_FIRST + KEEP_LATEST {

@@ -4,6 +4,10 @@
 //! it runs itself again with [`CHECK_ARG`]: that process opens them, reads the records and says in one line what it
 //! found. Whatever else becomes of it (a panic, a signal, no answer) means that the files are damaged. The child takes
 //! sled's own lock only, never the daemon's, and is gone before the daemon opens the files itself.
+//!
+//! Up to [`WHOLE_JOBS`] jobs it also adds up the checksum of all records, which is what tells old or mixed contents that
+//! sled takes for good. Of larger stores that is done beside the running daemon (`scrub`), unless the journal cannot
+//! vouch for them: then it is done first.
 
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +17,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
 
 use super::disk::plain;
 use super::generation::Generation;
+use super::journal::Head;
 use super::keys;
 use super::record::{self, Header, STORE_FORMAT};
 use super::stage::index_keys;
+use super::sum::{Mark, Sum};
 use super::{Counts, OpenError, current};
 
 /// The hidden first argument; `main` hands the second one to [`check_child_main`] before it does anything else.
@@ -26,6 +33,10 @@ pub const CHECK_ARG: &str = "__check-store";
 
 /// So many entries are read from either end of every family.
 const SAMPLE: usize = 10_000;
+/// Up to so many jobs, all records are added up before the store opens: a second's work.
+const WHOLE_JOBS: u64 = 100_000;
+/// Set for a child that is to add them up however many there are.
+const WHOLE: &str = "ADJOURN_CHECK_WHOLE";
 /// Five million jobs take half a minute.
 const CHILD_PATIENCE: Duration = Duration::from_secs(600);
 const DAMAGED: u8 = 3;
@@ -52,12 +63,14 @@ pub fn check_child_main(generation: &Path) -> ExitCode {
 pub(super) fn child(generation: &Path) -> u8 {
     // The daemon holds the lock for us: nobody may look at these files when it is gone.
     let _best_effort = set_parent_process_death_signal(Some(Signal::KILL));
-    let (code, why) = match inspect(generation) {
-        Ok(()) => return 0,
+    let (mut found, whole) = (Found::default(), std::env::var_os(WHOLE).is_some());
+    let (code, why) = match inspect(generation, whole, &mut found) {
+        Ok(()) => (0, String::new()),
         Err(Fault::Damaged(why)) => (DAMAGED, why),
         Err(Fault::Io(e)) => (UNREADABLE, e.to_string()),
     };
-    let _who_does_not_listen_sees_the_code = writeln!(io::stdout(), "\n{why}");
+    let answer = serde_json::to_string(&(found, why)).expect("it is JSON");
+    let _who_does_not_listen_sees_the_code = writeln!(io::stdout(), "\n{answer}");
     code
 }
 
@@ -65,6 +78,16 @@ pub(super) fn child(generation: &Path) -> u8 {
 pub(super) enum Fault {
     Damaged(String),
     Io(io::Error),
+}
+
+/// What a look at the files found, as far as it came.
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) format: Option<u32>,
+    /// How far the journal has been taken in.
+    pub(super) head: Option<Head>,
+    /// All records were added up, and are what they should be.
+    pub(super) whole: bool,
 }
 
 impl From<sled::Error> for Fault {
@@ -82,25 +105,48 @@ impl From<sled::Error> for Fault {
 }
 
 impl Checker {
-    /// Looks at `queue/<generation>`.
+    /// Looks at `queue/<generation>`; and says in one error why it cannot be used.
     pub(super) fn check(self, queue: &Path, number: u64) -> Result<(), OpenError> {
-        let dir = current::dir_of(queue, number);
-        let found = match self {
-            Checker::Child => {
-                std::env::current_exe().and_then(|exe| run(Command::new(exe).arg(CHECK_ARG).arg(&dir)))
-            }
-            Checker::InProcess => {
-                Ok(catch_unwind(AssertUnwindSafe(|| inspect(&dir))).unwrap_or_else(|_| Err(crashed())))
-            }
-            #[cfg(test)]
-            Checker::TestChild => super::tests::check_command(&dir).and_then(|mut command| run(&mut command)),
-        };
-        match found.map_err(super::lock::failed("cannot start the check of", &dir))? {
-            Ok(()) => Ok(()),
-            Err(Fault::Damaged(why)) => Err(damaged(queue, &why)),
-            Err(Fault::Io(source)) => Err(super::lock::failed("cannot read the queue in", &dir)(source)),
+        match self.look(queue, number, false)? {
+            (_, None) => Ok(()),
+            (_, Some(why)) => Err(damaged(queue, &why)),
         }
     }
+
+    /// What there is, and why it is damaged, if it is. `whole`: add up the checksum however many jobs there are.
+    pub(super) fn look(
+        self,
+        queue: &Path,
+        number: u64,
+        whole: bool,
+    ) -> Result<(Found, Option<String>), OpenError> {
+        let dir = current::dir_of(queue, number);
+        let looked = match self {
+            Checker::Child => std::env::current_exe()
+                .and_then(|exe| run(asked(Command::new(exe).arg(CHECK_ARG).arg(&dir), whole))),
+            Checker::InProcess => {
+                let mut found = Found::default();
+                let look = AssertUnwindSafe(|| inspect(&dir, whole, &mut found));
+                let fault = catch_unwind(look).unwrap_or_else(|_| Err(crashed())).err();
+                Ok((found, fault))
+            }
+            #[cfg(test)]
+            Checker::TestChild => {
+                super::tests::check_command(&dir).and_then(|mut command| run(asked(&mut command, whole)))
+            }
+        };
+        match looked.map_err(super::lock::failed("cannot start the check of", &dir))? {
+            (found, None) => Ok((found, None)),
+            (found, Some(Fault::Damaged(why))) => Ok((found, Some(why))),
+            (_, Some(Fault::Io(source))) => {
+                Err(super::lock::failed("cannot read the queue in", &dir)(source))
+            }
+        }
+    }
+}
+
+fn asked(command: &mut Command, whole: bool) -> &mut Command {
+    if whole { command.env(WHOLE, "1") } else { command.env_remove(WHOLE) }
 }
 
 /// The error with the way out.
@@ -116,7 +162,21 @@ pub(super) fn damaged(queue: &Path, why: &str) -> OpenError {
     }
 }
 
-fn run(command: &mut Command) -> io::Result<Result<(), Fault>> {
+/// The same where the journal cannot help either.
+pub(super) fn damaged_both(state_dir: &Path, why: &str) -> OpenError {
+    let [queue, journal, aside] = ["queue", "journal", "damaged"].map(|name| state_dir.join(name));
+    let [queue, journal, aside] = [queue, journal, aside].map(|path| quoted(&path.display().to_string()));
+    OpenError::Damaged {
+        path: state_dir.display().to_string(),
+        why: format!(
+            "{why}; restore it from a backup, or, to start with an empty queue, move it aside with \
+             \"mkdir {aside} && mv {queue} {journal} {aside}\": the deadlines in it are lost unless they are submitted \
+             again (\"adjourn audit\" still reads the journal there)"
+        ),
+    }
+}
+
+fn run(command: &mut Command) -> io::Result<(Found, Option<Fault>)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut answer = child.stdout.take().expect("stdout is piped");
     let (send, receive) = mpsc::channel();
@@ -128,14 +188,18 @@ fn run(command: &mut Command) -> io::Result<Result<(), Fault>> {
     let Ok(text) = receive.recv_timeout(CHILD_PATIENCE) else {
         child.kill()?;
         child.wait()?;
-        return Ok(Err(Fault::Damaged("reading its files back does not come to an end".to_owned())));
+        let why = "reading its files back does not come to an end".to_owned();
+        return Ok((Found::default(), Some(Fault::Damaged(why))));
     };
-    let text = text.lines().last().unwrap_or_default().to_owned();
-    Ok(match child.wait()?.code() {
-        Some(0) => Ok(()),
-        Some(code) if code == i32::from(DAMAGED) => Err(Fault::Damaged(text)),
-        Some(code) if code == i32::from(UNREADABLE) => Err(Fault::Io(io::Error::other(text))),
-        _ => Err(crashed()),
+    let answer: Option<(Found, String)> =
+        text.lines().last().and_then(|answer| serde_json::from_str(answer).ok());
+    Ok(match (child.wait()?.code(), answer) {
+        (Some(0), Some((found, _))) => (found, None),
+        (Some(code), Some((found, why))) if code == i32::from(DAMAGED) => (found, Some(Fault::Damaged(why))),
+        (Some(code), Some((found, why))) if code == i32::from(UNREADABLE) => {
+            (found, Some(Fault::Io(io::Error::other(why))))
+        }
+        _ => (Found::default(), Some(crashed())),
     })
 }
 
@@ -144,26 +208,43 @@ fn crashed() -> Fault {
 }
 
 /// Opens the files and reads records: all of them if they are few, else a sample of every family.
-pub(super) fn inspect(dir: &Path) -> Result<(), Fault> {
+fn inspect(dir: &Path, whole: bool, found: &mut Found) -> Result<(), Fault> {
     let generation = Generation::open(dir)?;
     match generation.get(keys::FORMAT)?.map(|record| record::decode_format(&record)) {
-        // A newer one is for whoever opens it to refuse.
-        Some(Some(format)) if format != STORE_FORMAT => return Ok(()),
-        Some(Some(_)) => {}
+        Some(Some(format)) => {
+            found.format = Some(format);
+            // A newer one is for whoever opens it to refuse.
+            if format > STORE_FORMAT {
+                return Ok(());
+            }
+        }
         Some(None) => return Err(bad(keys::FORMAT, "it is no number")),
         // The daemon was stopped before its very first write.
         None if generation.scan(Vec::new(), vec![u8::MAX]).next().is_none() => return Ok(()),
         None => return Err(bad(keys::FORMAT, "it is missing")),
     }
+    let mark = generation.get(keys::MARK)?.map(|record| Mark::decode(&record)).transpose();
+    let mark = mark.map_err(|why| bad(keys::MARK, &why))?;
+    found.head = mark.map(|mark| mark.head);
+    if mark.is_none() && found.format == Some(STORE_FORMAT) {
+        return Err(bad(keys::MARK, "it is missing"));
+    }
     check_indexes(&generation)?;
-    check_jobs(&generation)?;
+    let jobs = check_jobs(&generation)?;
     sample(&generation, keys::SERVERS, |key, value| {
         record::decode_memory(value).map_err(|why| bad(key, &why)).map(|_memory| ())
     })?;
+    if let Some(mark) = mark.filter(|_| whole || jobs <= WHOLE_JOBS) {
+        if Sum::of(&generation)? != mark.sum {
+            return Err(Fault::Damaged("its records are not those that its checksum was made of".to_owned()));
+        }
+        found.whole = true;
+    }
     Ok(())
 }
 
-fn check_jobs(generation: &Generation) -> Result<(), Fault> {
+/// How many jobs there should be.
+fn check_jobs(generation: &Generation) -> Result<u64, Fault> {
     let mut counts = Counts::new();
     let whole = sample(generation, keys::JOBS, |key, value| {
         let header = Header::read(value).map_err(|why| bad(key, &why))?;
@@ -187,7 +268,7 @@ fn check_jobs(generation: &Generation) -> Result<(), Fault> {
     if whole && stored != counts {
         return Err(bad(keys::COUNTS, "the jobs are not as many as it says"));
     }
-    Ok(())
+    Ok(stored.values().fold(0, |all: u64, count| all.saturating_add(*count)))
 }
 
 fn check_indexes(generation: &Generation) -> Result<(), Fault> {

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
@@ -38,6 +38,27 @@ pub(super) trait Disk: Send {
     fn flush(&mut self, generation: &Generation) -> io::Result<()>;
     /// Everything in sled's file is on the disk.
     fn sync(&mut self, generation: &Generation) -> io::Result<()>;
+
+    /// How many bytes can be written behind the first `end` of the journal's segment, if possible at least `wanted`.
+    fn journal_room(&mut self, segment: &File, end: u64, wanted: u64) -> io::Result<u64> {
+        reserve(segment, end, wanted, 0)
+    }
+    /// Writes lines of the journal.
+    fn append(&mut self, segment: &File, at: u64, lines: &[u8]) -> io::Result<()> {
+        segment.write_all_at(lines, at)
+    }
+    /// The journal's segment is on the disk, its length too.
+    fn sync_journal(&mut self, segment: &File) -> io::Result<()> {
+        segment.sync_data()
+    }
+    /// Takes back what was written behind `len`.
+    fn cut(&mut self, segment: &File, len: u64) -> io::Result<()> {
+        segment.set_len(len)
+    }
+    /// Asked before a new segment is begun.
+    fn next_segment(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(super) struct RealDisk;
@@ -49,18 +70,7 @@ impl Disk for RealDisk {
             return Ok(reserved);
         }
         let end = generation.file.metadata()?.len();
-        let mut ask = wanted;
-        loop {
-            match fallocate(&generation.file, FallocateFlags::KEEP_SIZE, end, ask) {
-                Ok(()) => return Ok(ask.max(reserved)),
-                // Take what there is: half the room may do for what is at hand.
-                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) if ask / 2 > reserved => ask /= 2,
-                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return Ok(reserved),
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return free(&generation.file),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        reserve(&generation.file, end, wanted, reserved)
     }
 
     fn flush(&mut self, generation: &Generation) -> io::Result<()> {
@@ -77,6 +87,22 @@ impl Disk for RealDisk {
         generation.file.sync_data()?;
         let written = mtime(&generation.file.metadata()?);
         generation.blobs.lock().unwrap_or_else(PoisonError::into_inner).sync(written)
+    }
+}
+
+/// Reserves `wanted` bytes behind `end`, or as much as there is; `reserved` are already.
+fn reserve(file: &File, end: u64, wanted: u64, reserved: u64) -> io::Result<u64> {
+    let mut ask = wanted;
+    loop {
+        match fallocate(file, FallocateFlags::KEEP_SIZE, end, ask) {
+            Ok(()) => return Ok(ask.max(reserved)),
+            // Take what there is: half the room may do for what is at hand.
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) if ask / 2 > reserved => ask /= 2,
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return Ok(reserved),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return free(file),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

@@ -72,8 +72,9 @@ impl Generation {
         *self.mask.write().unwrap_or_else(PoisonError::into_inner) = old;
     }
 
-    pub(super) fn unmask(&self) {
-        self.mask(Mask::new());
+    /// What was masked.
+    pub(super) fn unmask(&self) -> Mask {
+        std::mem::take(&mut *self.mask.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn masked(&self) -> Mask {

@@ -11,6 +11,7 @@
 //! | `s/` server | what is remembered of a server |
 //! | `c/counts` | how many jobs are in each state |
 //! | `meta/format` | the format of all this |
+//! | `meta/journal` | how far the journal has been taken in, and a checksum of all other records |
 //!
 //! Names stand behind their length, so that no two of them can run together whatever characters they hold. Instants are
 //! big-endian with the sign bit turned, ids are UUIDv7: byte order is time order.
@@ -30,6 +31,7 @@ pub(super) const SUFFIXES: &[u8] = b"x/";
 pub(super) const SERVERS: &[u8] = b"s/";
 pub(super) const COUNTS: &[u8] = b"c/counts";
 pub(super) const FORMAT: &[u8] = b"meta/format";
+pub(super) const MARK: &[u8] = b"meta/journal";
 
 const ID: usize = 16;
 
@@ -96,6 +98,11 @@ pub(super) fn ending(digits: &str) -> Key {
 
 pub(super) fn memory(server: &ServerName) -> Key {
     [SERVERS, server.as_str().as_bytes()].concat()
+}
+
+/// The server of an `s/` key.
+pub(super) fn server_of_memory(key: &[u8]) -> Option<ServerName> {
+    std::str::from_utf8(key.strip_prefix(SERVERS)?).ok().map(ServerName::from)
 }
 
 /// The id at the end of a `j/`, `d/`, `m/` or `f/` key, or of the value of a `k/` key.

@@ -6,12 +6,20 @@
 //! ```text
 //! state directory/
 //!   lock                  flock and pid of the daemon that owns all this; stays when it stops
+//!   journal/...1.ndjson   every change, one line each; a segment is named by its first number
+//!   journal/checkpoint-.. everything that is known at some number, so that older segments may go
 //!   queue/CURRENT         names the generation in use; written aside, synced, renamed
 //!   queue/000001/         that generation: sled's files
+//!   set-aside/            what could not be trusted, by time and reason; the latest few
 //! ```
 //!
-//! - **One writer** (`writer`): whatever waits becomes one sled batch: checked, applied, flushed, `fdatasync`ed, and only
-//!   then answered. sled's own flush is no barrier on Linux.
+//! - **One writer** (`writer`): whatever waits becomes one group: checked, written to the journal and `fdatasync`ed, applied
+//!   to sled as one batch, flushed, `fdatasync`ed, and only then answered. sled's own flush is no barrier on Linux.
+//! - **Two copies that prove themselves.** sled opens some damaged files with older or mixed contents and says nothing. So
+//!   each change goes to a hash-chained [`journal`] first, and each batch carries the journal's last line and a checksum of
+//!   all records (`sum`). When the store opens, `recover` compares the two: sled behind the journal takes in the rest, and
+//!   whichever cannot prove itself is set aside and made anew from the other, loudly. Records that are too many to be added
+//!   up first are added up beside the running daemon (`scrub`).
 //! - **Readers never wait for the writer and see only what is durable** (`generation`): keys that the writer is at work
 //!   on are masked with their old values until the sync has returned. If it fails they stay masked, so that nothing
 //!   refused ever shows.
@@ -21,25 +29,30 @@
 //! - **sled panics on some damaged files**, and the release profile aborts on panic, so a child process opens and checks
 //!   the files first (`check`).
 //!
-//! Deliberately absent: a cache of jobs (the engine holds what is due soon), and until the journal comes a second copy:
-//! a write that failed in its very last step, followed by a crash before the next commit, may still be there after the
-//! restart though it was refused.
+//! Deliberately absent: a cache of jobs (the engine holds what is due soon); a third copy, for when queue and journal are
+//! damaged at once: then nothing opens, and nothing is touched.
 
+mod aside;
 mod check;
 mod current;
 mod disk;
 mod generation;
+pub mod journal;
 mod keys;
 mod lock;
 mod queue;
 mod record;
+mod recover;
+mod scrub;
 mod stage;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use check::{CHECK_ARG, Checker, check_child_main};
-pub use queue::Queue;
+pub use queue::{Options, Queue};
+pub use recover::head_at_rest;
 
 use crate::job::{Job, JobId, MeetingId, ServerName, State, UtcMs};
 use crate::platform::Memory;
@@ -109,6 +122,19 @@ pub struct Filter {
 /// How many jobs are in each state.
 pub type Counts = std::collections::BTreeMap<State, u64>;
 
+/// How a store is, for people.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Health {
+    /// How far the journal and the queue have durably come, together.
+    pub journal: Option<journal::Head>,
+    /// The store can no longer be trusted: why, and what to do.
+    pub trouble: Option<String>,
+    /// What had to be repaired when it was opened.
+    pub repaired: Option<String>,
+    pub queue_bytes: u64,
+    pub journal_bytes: u64,
+}
+
 /// What the engine and the control socket need of a store.
 pub trait Store: Send + Sync + 'static {
     /// Queues one atomic batch, without blocking. `done` is called, on the writer's thread, once it is durable or has
@@ -143,4 +169,8 @@ pub trait Store: Send + Sync + 'static {
     fn done_before(&self, before: UtcMs, limit: usize) -> Result<Vec<JobId>, StoreError>;
     fn counts(&self) -> Result<Counts, StoreError>;
     fn memory(&self, server: &ServerName) -> Result<Option<Memory>, StoreError>;
+    /// Where a store has nothing to say of itself, it is well.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 }

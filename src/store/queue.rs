@@ -1,21 +1,26 @@
 //! [`Queue`]: the [`Store`] on this machine's disk. Opens, reads; the writing is [`super::writer`]'s.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sled::IVec;
 
-use super::check::{Checker, damaged};
-use super::disk::{Disk, RealDisk, give_back_room, plain};
+use super::check::Checker;
+use super::disk::{Disk, RealDisk, plain};
 use super::generation::Generation;
+use super::journal::{self, Keeper, Limits};
 use super::keys::{self, Key};
 use super::lock::{self, Lock, failed};
-use super::record::{self, Header, STORE_FORMAT};
-use super::writer::{Done, Live, Request, Writer};
-use super::{Change, Counts, Filter, OpenError, Store, StoreError, current};
+use super::record::{self, Header};
+use super::recover;
+use super::scrub::{Condition, Progress, Scrub, Work};
+use super::sum::Mark;
+use super::writer::{Begin, Done, Live, Request, Writer};
+use super::{Change, Counts, Filter, Health, OpenError, Store, StoreError};
 use crate::job::{Job, JobId, MeetingId, ServerName, State, UtcMs};
 use crate::platform::Memory;
 
@@ -23,14 +28,34 @@ use crate::platform::Memory;
 const MAX_WAITING: usize = 8192;
 /// The shortest end of an id that is looked up.
 const MIN_SUFFIX: usize = 4;
-const FIRST_GENERATION: u64 = 1;
-const NO_CURRENT: &str = "CURRENT, which names the directory in use, is not there";
+
+/// How a queue is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub checker: Checker,
+    pub(super) limits: Limits,
+}
+
+impl Options {
+    pub fn new(checker: Checker) -> Options {
+        Options { checker, limits: Limits::default() }
+    }
+
+    /// Lines of the journal are kept so long, if there is room for them.
+    #[must_use]
+    pub fn retention(self, retention: Duration) -> Options {
+        Options { limits: Limits { retention, ..self.limits }, ..self }
+    }
+}
 
 /// The durable queue. Closes when it is dropped.
 pub struct Queue {
     /// For errors.
     path: String,
+    journal: PathBuf,
     live: Arc<Live>,
+    condition: Arc<Mutex<Condition>>,
+    scrub: Mutex<Option<Scrub>>,
     requests: RwLock<Option<SyncSender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Last, so that it is released last.
@@ -40,33 +65,56 @@ pub struct Queue {
 impl Queue {
     /// Takes the state directory, creating it if there is none, checks what is in it and opens it.
     pub fn open(state_dir: &Path, checker: Checker) -> Result<Queue, OpenError> {
-        Queue::open_with(state_dir, checker, Box::new(RealDisk))
+        Queue::with(state_dir, Options::new(checker))
+    }
+
+    /// The same with everything that may be chosen.
+    pub fn with(state_dir: &Path, options: Options) -> Result<Queue, OpenError> {
+        Queue::open_with(state_dir, options, Box::new(RealDisk))
     }
 
     pub(super) fn open_with(
         state_dir: &Path,
-        checker: Checker,
+        options: Options,
         disk: Box<dyn Disk>,
     ) -> Result<Queue, OpenError> {
         let lock = lock::take(state_dir)?;
-        let queue = state_dir.join("queue");
-        lock::create_dir(&queue).map_err(failed("cannot create", &queue))?;
-        let found = find_generation(&queue)?;
-        let number = found.unwrap_or(FIRST_GENERATION);
-        let generation = open_generation(&queue, number, checker)?;
-        match found {
-            Some(_) => check_format(&queue, &generation)?,
-            None => begin(&queue, &generation)?,
-        }
-        let counts = read_counts(&queue, &generation)?;
-        current::sweep(&queue, number).map_err(failed("cannot remove old generations in", &queue))?;
-        let live = Arc::new(Live::new(generation));
+        let (queue, journal) = (state_dir.join("queue"), state_dir.join(journal::DIR));
+        let opened = recover::open(state_dir, options.checker, options.limits)?;
+        let keeper = Keeper::new(&journal, options.limits, opened.checkpoint_bytes);
+        let (live, progress) = (Arc::new(Live::new(opened.generation)), Arc::<Progress>::default());
+        let condition = Condition { repaired: opened.repaired, trouble: None };
+        let condition = Arc::new(Mutex::new(condition));
+        let scrub = Scrub::start(Work {
+            live: Arc::clone(&live),
+            progress: Arc::clone(&progress),
+            condition: Arc::clone(&condition),
+            queue: queue.clone(),
+            journal: journal.clone(),
+            verified: opened.verified,
+            wanted: keeper.wanted(),
+        });
+        let begin = Begin {
+            live: Arc::clone(&live),
+            disk,
+            journal: opened.journal,
+            keeper,
+            progress,
+            counts: opened.counts,
+            mark: opened.mark,
+            queue: queue.clone(),
+            number: opened.number,
+            checker: options.checker,
+        };
         let (requests, waiting) = sync_channel(MAX_WAITING);
-        let writer = Writer::new(Arc::clone(&live), disk, counts, queue.clone(), number, checker);
-        let writer = spawn(writer, waiting).map_err(failed("cannot start the writer of", &queue))?;
+        let failed = failed("cannot start the writer of", &queue);
+        let writer = spawn(Writer::new(begin), waiting).map_err(&failed)?;
         Ok(Queue {
             path: queue.display().to_string(),
+            journal,
             live,
+            condition,
+            scrub: Mutex::new(Some(scrub.map_err(&failed)?)),
             requests: RwLock::new(Some(requests)),
             writer: Mutex::new(Some(writer)),
             _lock: lock,
@@ -76,6 +124,7 @@ impl Queue {
     /// Commits what is queued, then stops. Reads go on working, commits are refused.
     pub fn close(&self) {
         drop(self.requests.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.scrub.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The last handle may go in an answer, that is on the writer's own thread, which then ends by itself.
         if let Some(writer) = writer.filter(|writer| writer.thread().id() != std::thread::current().id()) {
@@ -300,6 +349,21 @@ impl Store for Queue {
         record::decode_counts(&record).map_err(|why| self.damaged(keys::COUNTS, why))
     }
 
+    fn health(&self) -> Health {
+        let mark = self.read(keys::MARK).ok().flatten().and_then(|mark| Mark::decode(&mark).ok());
+        let queue = self
+            .generation()
+            .and_then(|live| live.db.size_on_disk().map_err(|e| read_error(&self.path, keys::MARK, e)));
+        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        Health {
+            journal: mark.map(|mark| mark.head),
+            trouble: condition.trouble.clone(),
+            repaired: condition.repaired.clone(),
+            queue_bytes: queue.unwrap_or(0),
+            journal_bytes: journal::bytes(&self.journal).unwrap_or(0),
+        }
+    }
+
     fn memory(&self, server: &ServerName) -> Result<Option<Memory>, StoreError> {
         let key = keys::memory(server);
         let Some(record) = self.read(&key)? else { return Ok(None) };
@@ -336,73 +400,6 @@ pub(super) fn read_error(path: &str, key: &[u8], error: sled::Error) -> StoreErr
         }
         e => StoreError::Io { path: path.to_owned(), why: e.to_string() },
     }
-}
-
-/// The generation in use; none if the first one has not been begun, or not been finished.
-fn find_generation(queue: &Path) -> Result<Option<u64>, OpenError> {
-    let failed = failed("cannot read", queue);
-    let there = current::list(queue).map_err(&failed)?;
-    match current::read(queue) {
-        Ok(Some(number)) if there.contains(&number) => Ok(Some(number)),
-        Ok(Some(number)) => Err(damaged(queue, &format!("CURRENT names {number:06}, which is not there"))),
-        Ok(None) if there.iter().all(|number| *number == FIRST_GENERATION) => Ok(None),
-        Ok(None) => Err(damaged(queue, NO_CURRENT)),
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(damaged(queue, "CURRENT names no directory")),
-        Err(e) => Err(failed(e)),
-    }
-}
-
-fn open_generation(queue: &Path, number: u64, checker: Checker) -> Result<Generation, OpenError> {
-    let dir = current::dir_of(queue, number);
-    let failed = failed("cannot open the queue in", &dir);
-    lock::create_dir(&dir).map_err(&failed)?;
-    let is_empty = dir.read_dir().map_err(&failed)?.next().is_none();
-    if !is_empty {
-        give_back(&dir).map_err(&failed)?;
-        checker.check(queue, number)?;
-    }
-    Generation::open(&dir).map_err(|e| failed(plain(e)))
-}
-
-fn give_back(dir: &Path) -> io::Result<()> {
-    match std::fs::File::options().write(true).open(dir.join("db")) {
-        Ok(file) => give_back_room(&file),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-/// Writes our format into the first generation, and only then its name into CURRENT: what CURRENT names has a format.
-fn begin(queue: &Path, generation: &Generation) -> Result<(), OpenError> {
-    let failed = failed("cannot write the queue in", &generation.dir);
-    if generation.db.iter().keys().any(|key| key.is_ok_and(|key| key != keys::FORMAT)) {
-        return Err(damaged(queue, NO_CURRENT));
-    }
-    let format = STORE_FORMAT.to_be_bytes().to_vec();
-    generation.db.insert(keys::FORMAT, format).map_err(|e| failed(plain(e)))?;
-    RealDisk.flush(generation).and_then(|()| RealDisk.sync(generation)).map_err(&failed)?;
-    current::write(queue, FIRST_GENERATION).map_err(lock::failed("cannot write to", queue))
-}
-
-/// Refuses a newer format. sled takes some damaged files for new ones: then there is none.
-fn check_format(queue: &Path, generation: &Generation) -> Result<(), OpenError> {
-    let failed = failed("cannot read the queue in", &generation.dir);
-    let Some(record) = generation.get(keys::FORMAT).map_err(|e| failed(plain(e)))? else {
-        return Err(damaged(queue, "its files hold nothing, not even their format"));
-    };
-    match record::decode_format(&record) {
-        Some(STORE_FORMAT) => Ok(()),
-        Some(found) => {
-            Err(OpenError::Newer { path: queue.display().to_string(), found, known: STORE_FORMAT })
-        }
-        None => Err(damaged(queue, "its format is no number")),
-    }
-}
-
-fn read_counts(queue: &Path, generation: &Generation) -> Result<Counts, OpenError> {
-    let record = generation.get(keys::COUNTS).map_err(|e| failed("cannot read", queue)(plain(e)))?;
-    let counts = record.map(|record| record::decode_counts(&record)).transpose();
-    counts.map(Option::unwrap_or_default).map_err(|_| damaged(queue, "its count of jobs is no number"))
 }
 
 fn spawn(writer: Writer, requests: Receiver<Request>) -> io::Result<JoinHandle<()>> {

@@ -10,7 +10,9 @@ use crate::platform::Memory;
 use super::Counts;
 
 /// The format of the store as a whole. Stores of a newer one are not opened.
-pub(super) const STORE_FORMAT: u32 = 1;
+pub(super) const STORE_FORMAT: u32 = 2;
+/// The same, before there was a journal.
+pub(super) const WITHOUT_JOURNAL: u32 = 1;
 const RECORD_FORMAT: u8 = 1;
 
 /// Format, state, outcome, flags; then revision, due, wake, done, eight bytes each.
@@ -91,6 +93,11 @@ pub(super) fn encode(job: &Job, header: &Header) -> Result<Vec<u8>, String> {
 pub(super) fn decode(record: &[u8]) -> Result<Job, String> {
     Header::read(record)?;
     serde_json::from_slice(&record[HEADER..]).map_err(|e| e.to_string())
+}
+
+/// The JSON in the record of a job or of a memory.
+pub(super) fn json<'a>(key: &[u8], record: &'a [u8]) -> Option<&'a [u8]> {
+    record.get(if key.starts_with(super::keys::JOBS) { HEADER } else { 1 }..)
 }
 
 pub(super) fn encode_memory(memory: &Memory) -> Result<Vec<u8>, String> {

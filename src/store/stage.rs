@@ -4,10 +4,13 @@
 //! earlier changes. It goes into the group whole or not at all.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use sled::IVec;
 
-use super::generation::Generation;
+use super::disk::plain;
+use super::generation::{Generation, Mask};
+use super::journal::Bodies;
 use super::keys::{self, Key};
 use super::record::{self, Header};
 use super::{Change, Counts, StoreError};
@@ -21,6 +24,8 @@ pub(super) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
 pub(super) struct Group {
     pub(super) writes: Writes,
     pub(super) counts: Counts,
+    /// What the journal says of it.
+    pub(super) lines: Bodies,
     pub(super) changes: usize,
     /// Of keys and values.
     pub(super) bytes: usize,
@@ -28,7 +33,7 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn new(counts: Counts) -> Group {
-        Group { writes: Writes::new(), counts, changes: 0, bytes: 0 }
+        Group { writes: Writes::new(), counts, lines: Bodies::default(), changes: 0, bytes: 0 }
     }
 
     /// What this batch would write after those in the group. `path` is for errors.
@@ -38,8 +43,7 @@ impl Group {
         path: &str,
         batch: &[Change],
     ) -> Result<Staged, StoreError> {
-        let staged = Staged { writes: Writes::new(), counts: self.counts.clone(), bytes: 0, new_jobs: false };
-        let mut stage = Stage { generation, path, group: &self.writes, staged };
+        let mut stage = self.begin(generation, path);
         for change in batch {
             match change {
                 Change::Put { job, expected } => stage.put(job, *expected)?,
@@ -47,15 +51,59 @@ impl Group {
                 Change::Remember { server, memory } => stage.remember(server, memory)?,
             }
         }
-        let mut staged = stage.staged;
-        staged.writes.insert(keys::COUNTS.to_vec(), Some(record::encode_counts(&staged.counts)));
-        staged.bytes =
-            staged.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
-        Ok(staged)
+        Ok(stage.end())
+    }
+
+    /// The same for a change out of the journal: it was checked when it was made, and what it brings counts.
+    pub(super) fn replay(
+        &mut self,
+        generation: &Generation,
+        path: &str,
+        change: &Change,
+    ) -> Result<(), StoreError> {
+        let mut stage = self.begin(generation, path);
+        match change {
+            Change::Put { job, .. } => stage.replace(job)?,
+            Change::Remove(id) => stage.forget(*id)?,
+            Change::Remember { server, memory } => stage.remember(server, memory)?,
+        }
+        let staged = stage.end();
+        self.add(Staged { lines: Bodies::default(), ..staged }, 1);
+        Ok(())
+    }
+
+    /// What stands at the keys that it writes.
+    pub(super) fn old_values(&self, generation: &Generation) -> io::Result<Mask> {
+        let old = self.writes.keys().map(|key| Ok((key.clone(), generation.get(key).map_err(plain)?)));
+        old.collect()
+    }
+
+    /// For sled.
+    pub(super) fn batch(&self) -> sled::Batch {
+        let mut batch = sled::Batch::default();
+        for (key, value) in &self.writes {
+            match value {
+                Some(value) => batch.insert(&key[..], &value[..]),
+                None => batch.remove(&key[..]),
+            }
+        }
+        batch
+    }
+
+    fn begin<'a>(&'a self, generation: &'a Generation, path: &'a str) -> Stage<'a> {
+        let staged = Staged {
+            writes: Writes::new(),
+            counts: self.counts.clone(),
+            lines: Bodies::default(),
+            bytes: 0,
+            new_jobs: false,
+        };
+        Stage { generation, path, group: &self.writes, staged }
     }
 
     pub(super) fn add(&mut self, staged: Staged, changes: usize) {
         self.writes.extend(staged.writes);
+        self.lines.extend(&staged.lines);
         self.counts = staged.counts;
         self.bytes += staged.bytes;
         self.changes += changes;
@@ -66,6 +114,7 @@ impl Group {
 pub(super) struct Staged {
     writes: Writes,
     counts: Counts,
+    pub(super) lines: Bodies,
     pub(super) bytes: usize,
     /// It brings jobs that were not there before.
     pub(super) new_jobs: bool,
@@ -79,6 +128,14 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    fn end(self) -> Staged {
+        let mut staged = self.staged;
+        staged.writes.insert(keys::COUNTS.to_vec(), Some(record::encode_counts(&staged.counts)));
+        staged.bytes =
+            staged.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        staged
+    }
+
     fn put(&mut self, job: &Job, expected: Option<u64>) -> Result<(), StoreError> {
         let id = job.id;
         let key = keys::job(id);
@@ -88,8 +145,24 @@ impl Stage<'_> {
             return Err(StoreError::Revision { id, expected, found });
         }
         self.claim_key(job)?;
+        self.write(job, key, old)
+    }
+
+    /// As [`put`](Stage::put), whatever there is.
+    fn replace(&mut self, job: &Job) -> Result<(), StoreError> {
+        let key = keys::job(job.id);
+        let old = self.header(&key)?;
+        if let Some(held) = &job.key {
+            self.set(keys::idempotency(&job.server, &held.key), job.id.0.as_bytes().to_vec());
+        }
+        self.write(job, key, old)
+    }
+
+    fn write(&mut self, job: &Job, key: Key, old: Option<Header>) -> Result<(), StoreError> {
+        let id = job.id;
         let new = Header::of(job, old.as_ref());
         let record = record::encode(job, &new).map_err(|why| self.damaged(&key, why))?;
+        self.staged.lines.put(record::json(&key, &record).expect("it was just encoded"));
         self.set(key, record);
         if old.is_none() {
             self.set(keys::suffix(id), Vec::new());
@@ -101,12 +174,18 @@ impl Stage<'_> {
     }
 
     fn remove(&mut self, id: JobId) -> Result<(), StoreError> {
-        let key = keys::job(id);
-        let Some(bytes) = self.get(&key)? else { return Ok(()) };
-        let old = Header::read(&bytes).map_err(|why| self.damaged(&key, why))?;
-        if old.state != State::Done {
+        let old = self.header(&keys::job(id))?;
+        if old.is_some_and(|old| old.state != State::Done) {
             return Err(StoreError::NotDone(id));
         }
+        self.forget(id)
+    }
+
+    fn forget(&mut self, id: JobId) -> Result<(), StoreError> {
+        let key = keys::job(id);
+        let Some(bytes) = self.get(&key)? else { return Ok(()) };
+        self.staged.lines.remove(id);
+        let old = Header::read(&bytes).map_err(|why| self.damaged(&key, why))?;
         let job = record::decode(&bytes).map_err(|why| self.damaged(&key, why))?;
         if let Some(held) = &job.key {
             let claim = keys::idempotency(&job.server, &held.key);
@@ -124,6 +203,7 @@ impl Stage<'_> {
     fn remember(&mut self, server: &ServerName, memory: &Memory) -> Result<(), StoreError> {
         let key = keys::memory(server);
         let record = record::encode_memory(memory).map_err(|why| self.damaged(&key, why))?;
+        self.staged.lines.remember(server, record::json(&key, &record).expect("it was just encoded"));
         self.set(key, record);
         Ok(())
     }

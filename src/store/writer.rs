@@ -1,14 +1,16 @@
 //! The one writer: whatever waits becomes one batch, durable before anybody is answered.
 //!
 //! ```text
-//! take what waits -> stage (check) -> room -> mask -> [journal] -> apply -> flush -> fdatasync -> unmask -> answer
+//! take what waits -> stage (check) -> room -> journal -> mask -> apply -> flush -> fdatasync -> unmask -> answer
 //! ```
 //!
-//! A failure before `mask` refuses and changes nothing. A failure after it refuses the whole group and leaves the mask
+//! A failure before `mask` refuses and changes nothing: what the journal has taken of the group is cut off again. A
+//! failure after it refuses the whole group and leaves the mask
 //! on: what sled holds from then on takes no further write, may have lost pages that a failed sync reports only once, and
 //! may or may not hold the group. The next commit first copies what is durable, which is what the mask shows, into a
 //! fresh generation. Where sled itself has met the failure it may not even read any more (a node that was being split
-//! stays half done), so it is opened anew for that, behind the same mask.
+//! stays half done), so it is opened anew for that, behind the same mask. The journal voids the group's numbers before
+//! anybody hears of the refusal, so that a crash before that next commit does not bring the group back.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,19 +20,27 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::check::Checker;
 use super::disk::{Disk, free, plain};
 use super::generation::{Generation, Mask};
-use super::stage::{Group, Staged, Writes};
+use super::journal::{Journal, Keeper};
+use super::keys;
+use super::scrub::Progress;
+use super::stage::{Group, Staged};
+use super::sum::Mark;
 use super::{Change, Counts, StoreError, current};
+use crate::clock;
 
 /// One sled batch takes at most so many changes and, rounded up to whole batches of callers, so many bytes.
 const GROUP_CHANGES: usize = 4096;
 const GROUP_BYTES: usize = 1 << 20;
 /// sled rewrites nodes of sixteen records, splits them, moves them out of old segments, and pads segments.
-const ROOM_BASE: u64 = 8 << 20;
-const ROOM_PER_BYTE: u64 = 6;
+pub(super) const ROOM_BASE: u64 = 8 << 20;
+pub(super) const ROOM_PER_BYTE: u64 = 6;
 /// The last of the disk is for what is queued already: new jobs must leave so much.
 const ROOM_KEPT: u64 = 8 << 20;
 /// What is reserved at a time.
 const ROOM_WANTED: u64 = ROOM_BASE + ROOM_PER_BYTE * GROUP_BYTES as u64 + ROOM_KEPT;
+/// The same two for the journal, which writes nothing beside its lines.
+const JOURNAL_KEPT: u64 = 4 << 20;
+const JOURNAL_WANTED: u64 = 2 * GROUP_BYTES as u64 + JOURNAL_KEPT;
 /// A copy into a fresh generation goes in batches of so many bytes.
 const COPY_BYTES: usize = 4 << 20;
 
@@ -63,7 +73,11 @@ impl Live {
 pub(super) struct Writer {
     live: Arc<Live>,
     disk: Box<dyn Disk>,
+    journal: Journal,
+    keeper: Keeper,
+    progress: Arc<Progress>,
     counts: Counts,
+    mark: Mark,
     /// `queue/`, and the same for errors.
     queue: PathBuf,
     path: String,
@@ -79,19 +93,37 @@ pub(super) struct Writer {
     retired: Vec<Arc<Generation>>,
 }
 
+/// What a writer goes on from.
+pub(super) struct Begin {
+    pub(super) live: Arc<Live>,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) journal: Journal,
+    pub(super) keeper: Keeper,
+    pub(super) progress: Arc<Progress>,
+    pub(super) counts: Counts,
+    pub(super) mark: Mark,
+    pub(super) queue: PathBuf,
+    pub(super) number: u64,
+    pub(super) checker: Checker,
+}
+
+/// What a group may still take, in bytes.
+struct Room {
+    queue: u64,
+    journal: u64,
+}
+
 impl Writer {
-    pub(super) fn new(
-        live: Arc<Live>,
-        disk: Box<dyn Disk>,
-        counts: Counts,
-        queue: PathBuf,
-        number: u64,
-        checker: Checker,
-    ) -> Writer {
+    pub(super) fn new(begin: Begin) -> Writer {
+        let Begin { live, disk, journal, keeper, progress, counts, mark, queue, number, checker } = begin;
         Writer {
             live,
             disk,
+            journal,
+            keeper,
+            progress,
             counts,
+            mark,
             path: queue.display().to_string(),
             queue,
             checker,
@@ -113,8 +145,7 @@ impl Writer {
     /// Commits one group: the first request, and those that wait behind it.
     fn commit(&mut self, first: Request, requests: &Receiver<Request>) {
         self.release_retired();
-        let ready = self.recovered().and_then(|()| self.live.get());
-        let mut room = ready.and_then(|live| self.disk.room(&live, ROOM_WANTED));
+        let mut room = self.ready();
         let mut group = Group::new(self.counts.clone());
         let mut answers = Vec::new();
         let mut next = Some(first);
@@ -134,44 +165,56 @@ impl Writer {
         }
     }
 
-    fn stage(&mut self, group: &mut Group, batch: &[Change], room: &mut u64) -> Result<(), StoreError> {
+    /// Everything is in order for a group; so much room there is for it.
+    fn ready(&mut self) -> io::Result<Room> {
+        self.journal.settle(&mut *self.disk, clock::system_now().wall)?;
+        self.recovered()?;
+        let live = self.live.get()?;
+        self.keeper.tend(&mut self.journal, &live);
+        let journal = self.journal.room(&mut *self.disk, JOURNAL_WANTED)?;
+        Ok(Room { journal, queue: self.disk.room(&live, ROOM_WANTED)? })
+    }
+
+    fn stage(&mut self, group: &mut Group, batch: &[Change], room: &mut Room) -> Result<(), StoreError> {
         let live = self.live.get().map_err(|e| self.io_error(&e))?;
         let staged = group.stage(&live, &self.path, batch)?;
         let needed = room_needed(group, &staged);
-        if needed > *room && needed > ROOM_WANTED {
-            *room = self.disk.room(&live, needed).map_err(|e| self.io_error(&e))?;
+        if needed.queue > room.queue && needed.queue > ROOM_WANTED {
+            room.queue = self.disk.room(&live, needed.queue).map_err(|e| self.io_error(&e))?;
         }
-        if needed > *room {
+        if needed.journal > room.journal && needed.journal > JOURNAL_WANTED {
+            let journal = self.journal.room(&mut *self.disk, needed.journal);
+            room.journal = journal.map_err(|e| self.io_error(&e))?;
+        }
+        if needed.queue > room.queue || needed.journal > room.journal {
             return Err(self.io_error(&io::ErrorKind::StorageFull.into()));
         }
         group.add(staged, batch.len());
         Ok(())
     }
 
-    fn write(&mut self, group: Group) -> io::Result<()> {
+    fn write(&mut self, mut group: Group) -> io::Result<()> {
         let generation = self.live.get()?;
-        let old = group.writes.keys().map(|key| Ok((key.clone(), generation.get(key).map_err(plain)?)));
-        generation.mask(old.collect::<io::Result<_>>()?);
-        // The journal's append and sync belong here: sled must never be ahead of it.
-        let durable = self.make_durable(&generation, group.writes);
-        if let Err(e) = durable {
+        let mut old = group.old_values(&generation)?;
+        let at = clock::system_now().wall;
+        let head = self.journal.append(&mut *self.disk, &group.lines, at)?;
+        let mark = Mark { head, sum: self.mark.sum.after(&old, &group.writes) };
+        let counts = std::mem::take(&mut group.counts);
+        old.insert(keys::MARK.to_vec(), Some(self.mark.encode().into()));
+        generation.mask(old);
+        group.writes.insert(keys::MARK.to_vec(), Some(mark.encode()));
+        if let Err(e) = self.make_durable(&generation, group.batch()) {
             tracing::error!(queue = self.path, error = %e, "the queue cannot be written");
             self.failed = true;
+            self.journal.take_back(&mut *self.disk, at);
             return Err(e);
         }
-        generation.unmask();
-        self.counts = group.counts;
+        self.progress.follow(&generation, &group.writes);
+        (self.counts, self.mark) = (counts, mark);
         Ok(())
     }
 
-    fn make_durable(&mut self, generation: &Generation, writes: Writes) -> io::Result<()> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
+    fn make_durable(&mut self, generation: &Generation, batch: sled::Batch) -> io::Result<()> {
         generation.db.apply_batch(batch).map_err(plain)?;
         self.disk.flush(generation)?;
         self.disk.sync(generation)
@@ -295,9 +338,13 @@ impl Drop for Writer {
     }
 }
 
-fn room_needed(group: &Group, staged: &Staged) -> u64 {
+fn room_needed(group: &Group, staged: &Staged) -> Room {
     let bytes = (group.bytes + staged.bytes) as u64;
-    ROOM_BASE + ROOM_PER_BYTE * bytes + if staged.new_jobs { ROOM_KEPT } else { 0 }
+    let (kept, journal_kept) = if staged.new_jobs { (ROOM_KEPT, JOURNAL_KEPT) } else { (0, 0) };
+    Room {
+        queue: ROOM_BASE + ROOM_PER_BYTE * bytes + kept,
+        journal: group.lines.room() + staged.lines.room() + journal_kept,
+    }
 }
 
 /// After a failed write. sled flushes and syncs when it is dropped, which may wait for ever or panic, unless it has

@@ -1,4 +1,4 @@
-//! Damaged files: never a panic that escapes; either the store opens and can be read, or it says what to do.
+//! Damaged sled files: never a panic that escapes, and never anything lost. The journal has it all.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use super::faults::copy_dir;
 use super::*;
 use crate::store::generation::Generation;
 
-/// A store of some hundred jobs, some done, some removed.
-fn filled(dir: &Path) {
+/// A store of some hundred jobs, some done, some removed. What is left of them, newest first.
+fn filled(dir: &Path) -> Vec<Job> {
     let queue = open(dir);
     for round in 0..10 {
         let jobs: Vec<Job> = (0..30).map(|n| job(round * 30 + n, 1000 + n.cast_signed())).collect();
@@ -17,32 +17,30 @@ fn filled(dir: &Path) {
         commit(&queue, over.collect()).unwrap();
         commit(&queue, jobs.iter().step_by(6).map(|job| Change::Remove(job.id)).collect()).unwrap();
     }
+    queue.page(&Filter::default(), None, usize::MAX).unwrap()
 }
 
 fn files(dir: &Path) -> PathBuf {
     dir.join("queue/000001")
 }
 
-/// Opens a damaged copy through a child process, and reads whatever opens.
+/// Opens a damaged copy through a child process: everything is there. Had it to be repaired?
 #[track_caller]
-fn check(dir: &Path, what: &str) -> bool {
-    match Queue::open(dir, Checker::TestChild) {
-        Ok(queue) => {
-            let page = queue.page(&Filter::default(), None, usize::MAX);
-            let due = queue.due_before(UtcMs(i64::MAX), None, usize::MAX);
-            assert!(page.is_ok() && due.is_ok(), "{what}: {page:?} {due:?}");
-            commit(&queue, vec![new(&job(9999, 5))]).unwrap();
-            false
-        }
-        Err(error @ OpenError::Damaged { .. }) => {
-            let text = error.to_string();
-            assert!(text.contains("move it aside with \"mv "), "{what}: {text}");
-            assert!(!text.contains("panicked") && !text.contains("src/"), "{what}: {text}");
-            assert_eq!(text.lines().count(), 1, "{what}: {text}");
-            true
-        }
-        Err(other) => panic!("{what}: {other}"),
+fn check(dir: &Path, what: &str, expected: &[Job]) -> bool {
+    let queue = Queue::open(dir, Checker::TestChild).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (all, due) = (Filter::default(), UtcMs(i64::MAX));
+    assert!(queue.page(&all, None, usize::MAX).unwrap() == expected, "{what}: something is lost");
+    let waiting = expected.iter().filter(|job| job.index_wake().is_some()).count();
+    assert_eq!(queue.due_before(due, None, usize::MAX).unwrap().len(), waiting, "{what}");
+    commit(&queue, vec![new(&job(9999, 5))]).unwrap();
+    let repaired = queue.health().repaired;
+    if let Some(text) = &repaired {
+        assert!(!text.contains("panicked") && !text.contains("src/"), "{what}: {text}");
+        assert_eq!(text.lines().count(), 1, "{what}: {text}");
+        let aside = dir.join("set-aside").read_dir().unwrap().count();
+        assert_eq!(aside, 1, "{what}");
     }
+    repaired.is_some()
 }
 
 fn damaged_copy(original: &Path, damage: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
@@ -56,47 +54,47 @@ fn damaged_copy(original: &Path, damage: impl FnOnce(&mut Vec<u8>)) -> tempfile:
 }
 
 /// sled takes a bad message at the end of its log for a torn write and opens without it; one that its snapshot points to
-/// is reported. Only the journal can tell the first.
+/// it reports.
 #[test]
-fn flipped_bits_in_every_region_are_survived_or_reported() {
+fn flipped_bits_in_every_region_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
-    flip_bits(dir.path());
+    let expected = filled(dir.path());
+    flip_bits(dir.path(), &expected);
     // Opened once more, so that sled has written its snapshot.
     drop(open(dir.path()));
-    assert!(flip_bits(dir.path()) > 0, "not one of the flips was noticed");
+    assert!(flip_bits(dir.path(), &expected) > 0, "not one of the flips was noticed");
 }
 
-fn flip_bits(dir: &Path) -> usize {
+fn flip_bits(dir: &Path, expected: &[Job]) -> usize {
     let written = fs::read(files(dir).join("db")).unwrap().iter().rposition(|b| *b != 0).unwrap();
     let at = (0..20).map(|part| part * written / 20 + part);
     at.filter(|&at| {
         let copy = damaged_copy(dir, |bytes| bytes[at] ^= 0x40);
-        check(copy.path(), &format!("bit flipped at {at} of {written}"))
+        check(copy.path(), &format!("bit flipped at {at} of {written}"), expected)
     })
     .count()
 }
 
 #[test]
-fn truncated_and_overwritten_files_are_survived_or_reported() {
+fn truncated_and_overwritten_files_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    let expected = filled(dir.path());
     let len = fs::metadata(files(dir.path()).join("db")).unwrap().len();
     let len = usize::try_from(len).unwrap();
     for keep in [0, 1, 19, 4096, len / 3, len / 2, len - 1] {
         let copy = damaged_copy(dir.path(), |bytes| bytes.truncate(keep));
-        check(copy.path(), &format!("truncated to {keep} of {len}"));
+        check(copy.path(), &format!("truncated to {keep} of {len}"), &expected);
     }
     for (from, to) in [(0, 64), (0, len / 2), (len / 4, len / 2)] {
         let copy = damaged_copy(dir.path(), |bytes| bytes[from..to].fill(0xa5));
-        check(copy.path(), &format!("garbage from {from} to {to}"));
+        check(copy.path(), &format!("garbage from {from} to {to}"), &expected);
     }
 }
 
 #[test]
-fn damaged_side_files_are_survived_or_reported() {
+fn damaged_side_files_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    let expected = filled(dir.path());
     // Opened once more, so that sled has written its snapshot.
     drop(open(dir.path()));
     let names = files(dir.path()).read_dir().unwrap().map(|entry| entry.unwrap());
@@ -115,31 +113,43 @@ fn damaged_side_files_are_survived_or_reported() {
             copy_dir(dir.path(), copy.path());
             let path = files(copy.path()).join(entry.file_name());
             fs::write(&path, damage(fs::read(&path).unwrap())).unwrap();
-            check(copy.path(), &format!("{:?} damaged ({n})", entry.file_name()));
+            check(copy.path(), &format!("{:?} damaged ({n})", entry.file_name()), &expected);
         }
     }
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_reported() {
+fn a_record_that_is_not_what_was_written_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    let expected = filled(dir.path());
     let check = |damage: &dyn Fn(&sled::Db), why: &str| {
         let copy = tempfile::tempdir().unwrap();
         copy_dir(dir.path(), copy.path());
         let generation = Generation::open(&files(copy.path())).unwrap();
         damage(&generation.db);
         drop(generation);
-        let error = Queue::open(copy.path(), Checker::InProcess).err().expect("it opened");
-        assert!(error.to_string().contains(why), "{error}");
+        let queue = Queue::open(copy.path(), Checker::InProcess).unwrap();
+        let repaired = queue.health().repaired.expect("it was not noticed");
+        assert!(repaired.contains(why), "{repaired}");
+        assert!(queue.page(&Filter::default(), None, usize::MAX).unwrap() == expected, "{why}");
     };
     let record = super::super::keys::job(id(1));
     check(&|db| drop(db.insert(&record, &b"\x01nonsense"[..]).unwrap()), "cut short");
     check(&|db| drop(db.remove(&record).unwrap()), "its job is missing");
     check(&|db| drop(db.insert("c/counts", vec![0; 48]).unwrap()), "not as many");
     check(&|db| drop(db.remove("meta/format").unwrap()), "meta/format");
+    check(&|db| drop(db.remove("meta/journal").unwrap()), "meta/journal");
     let wake = super::super::keys::wake(UtcMs(1001), id(1));
     check(&|db| drop(db.remove(&wake).unwrap()), "an index does not know it");
+    // A record of the right shape, with a bit of its JSON changed.
+    let changed = |db: &sled::Db| {
+        let mut bytes = db.get(&record).unwrap().unwrap().to_vec();
+        let at = bytes.windows(6).position(|text| text == b"campus").unwrap();
+        bytes[at] = b'k';
+        db.insert(super::super::keys::job(id(1)), bytes).unwrap();
+    };
+    check(&changed, "an index does not know it");
+    check(&|db| drop(db.insert("s/campus", &b"\x01{\"nodes\":{}}"[..]).unwrap()), "its checksum");
 }
 
 /// What is damaged behind the back of a running store is an error or left out, and logged.
@@ -155,24 +165,22 @@ fn one_bad_record_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_missing_or_wrong_name_of_the_generation_is_reported() {
-    let dir = tempfile::tempdir().unwrap();
-    let queue = open(dir.path());
-    commit(&queue, vec![new(&job(1, 1))]).unwrap();
-    drop(queue);
-    let current = dir.path().join("queue/CURRENT");
+fn a_missing_or_wrong_name_of_the_generation_is_repaired() {
     for (text, why) in
-        [(Some("000007"), "CURRENT names 000007"), (Some("x"), "no directory"), (None, "not there")]
+        [(Some("000007"), "CURRENT names 000007"), (Some("x"), "no directory"), (None, "and no queue")]
     {
+        let dir = tempfile::tempdir().unwrap();
+        commit(&open(dir.path()), vec![new(&job(1, 1))]).unwrap();
+        let current = dir.path().join("queue/CURRENT");
         match text {
             Some(text) => fs::write(&current, text).unwrap(),
             None => fs::remove_file(&current).unwrap(),
         }
-        let error = refusal(dir.path());
-        assert!(matches!(error, OpenError::Damaged { .. }) && error.to_string().contains(why), "{error}");
+        let queue = open(dir.path());
+        assert_eq!(queue.page(&Filter::default(), None, 9).unwrap(), [job(1, 1)]);
+        let repaired = queue.health().repaired.unwrap();
+        assert!(repaired.contains(why), "{repaired}");
     }
-    fs::write(&current, "000001\n").unwrap();
-    open(dir.path());
 }
 
 /// A daemon that is stopped in its very first second: before each of the steps that make a new queue.
@@ -201,15 +209,9 @@ fn a_first_start_may_be_cut_short_anywhere() {
 }
 
 #[test]
-fn files_that_sled_takes_for_new_ones_are_reported() {
+fn files_that_sled_takes_for_new_ones_are_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
-    let queue = open(dir.path());
-    commit(&queue, vec![new(&job(1, 5))]).unwrap();
-    drop(queue);
-    let db = dir.path().join("queue/000001/db");
-    let length = fs::metadata(&db).unwrap().len();
-    fs::write(&db, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
-    let error =
-        Queue::open(dir.path(), Checker::TestChild).err().expect("an empty queue is not what was left");
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    commit(&open(dir.path()), vec![new(&job(1, 5))]).unwrap();
+    let copy = damaged_copy(dir.path(), |bytes| bytes.fill(0x5a));
+    assert!(check(copy.path(), "nothing but noise", &[job(1, 5)]));
 }

@@ -1,5 +1,6 @@
 //! What the store promises while the disk fails, and how many syncs it takes while it does not.
 
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::super::disk::{Disk, RealDisk};
 use super::super::generation::Generation;
 use super::*;
+use crate::store::Options;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
@@ -15,6 +17,13 @@ enum Step {
     Flush,
     /// The data is on its way, the sync says that it did not arrive.
     Sync,
+    JournalRoom,
+    /// Half of it is written.
+    Append,
+    /// The lines are on their way, the sync says that they did not arrive.
+    JournalSync,
+    /// The queue fails, and then the journal cannot be cut.
+    Cut,
 }
 
 /// A real disk that fails where a test says so, and waits for the test where that wants it to.
@@ -33,7 +42,9 @@ impl FaultyDisk {
 
     fn check(&self, step: Step) -> io::Result<()> {
         match *self.broken.lock().unwrap() {
-            Some(broken) if broken == step => Err(io::Error::from_raw_os_error(28)),
+            Some(broken) if broken == step || (broken, step) == (Step::Cut, Step::Sync) => {
+                Err(io::Error::from_raw_os_error(28))
+            }
             _ => Ok(()),
         }
     }
@@ -60,10 +71,35 @@ impl Disk for FaultyDisk {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.check(Step::Sync)
     }
+
+    fn journal_room(&mut self, segment: &File, end: u64, wanted: u64) -> io::Result<u64> {
+        self.check(Step::JournalRoom)?;
+        RealDisk.journal_room(segment, end, wanted)
+    }
+
+    fn append(&mut self, segment: &File, at: u64, lines: &[u8]) -> io::Result<()> {
+        let failure = self.check(Step::Append);
+        let written = if failure.is_err() { lines.len() / 2 } else { lines.len() };
+        RealDisk.append(segment, at, &lines[..written])?;
+        failure
+    }
+
+    fn sync_journal(&mut self, segment: &File) -> io::Result<()> {
+        RealDisk.sync_journal(segment)?;
+        self.check(Step::JournalSync)
+    }
+
+    fn cut(&mut self, segment: &File, len: u64) -> io::Result<()> {
+        self.check(Step::Cut)?;
+        RealDisk.cut(segment, len)
+    }
 }
 
+const EVERY_STEP: [Step; 6] =
+    [Step::Room, Step::Flush, Step::Sync, Step::Append, Step::JournalSync, Step::Cut];
+
 fn open_on(dir: &Path, disk: &FaultyDisk) -> Queue {
-    Queue::open_with(dir, Checker::InProcess, Box::new(disk.clone())).unwrap()
+    Queue::open_with(dir, Options::new(Checker::InProcess), Box::new(disk.clone())).unwrap()
 }
 
 #[track_caller]
@@ -76,7 +112,7 @@ fn assert_io(result: Result<(), StoreError>) {
 
 #[test]
 fn a_failed_write_never_shows_and_the_next_one_works() {
-    for step in [Step::Room, Step::Flush, Step::Sync] {
+    for step in EVERY_STEP {
         let dir = tempfile::tempdir().unwrap();
         let disk = FaultyDisk::default();
         let queue = open_on(dir.path(), &disk);
@@ -252,12 +288,48 @@ fn a_crash_after_a_failed_write_loses_nothing_acknowledged() {
     let disk = FaultyDisk::default();
     let queue = open_on(dir.path(), &disk);
     commit(&queue, vec![new(&job(1, 1))]).unwrap();
-    let copy = tempfile::tempdir().unwrap();
-    disk.breaks(Some(Step::Sync));
-    assert_io(commit(&queue, vec![new(&job(2, 1))]));
-    copy_dir(dir.path(), copy.path());
-    let after = Queue::open(copy.path(), Checker::TestChild).unwrap();
-    assert!(after.get(id(1)).unwrap().is_some(), "what was acknowledged is there");
+    for step in [Step::Flush, Step::Sync, Step::Append, Step::JournalSync] {
+        let copy = tempfile::tempdir().unwrap();
+        disk.breaks(Some(step));
+        assert_io(commit(&queue, vec![new(&job(2, 1)), new(&job(3, 1))]));
+        copy_dir(dir.path(), copy.path());
+        let after = Queue::open(copy.path(), Checker::TestChild).unwrap();
+        assert_eq!(after.page(&Filter::default(), None, 9).unwrap(), [job(1, 1)], "{step:?}");
+        drop(after);
+        let again = Queue::open(copy.path(), Checker::TestChild).unwrap();
+        assert_eq!(again.health().repaired, None, "{step:?}: once is enough");
+    }
+}
+
+/// The journal says that the numbers were refused, also after the disk did not let it say so at once.
+#[test]
+fn nothing_is_taken_until_the_journal_has_been_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let queue = open_on(dir.path(), &disk);
+    commit(&queue, vec![new(&job(1, 1))]).unwrap();
+    disk.breaks(Some(Step::Cut));
+    assert_io(commit(&queue, vec![new(&job(2, 1)), new(&job(3, 1))]));
+    assert_io(commit(&queue, vec![new(&job(4, 1))]));
+    disk.breaks(None);
+    commit(&queue, vec![new(&job(5, 1))]).unwrap();
+    let head = queue.health().journal.unwrap();
+    // One, two refused, their void, and the last.
+    assert_eq!(head.seq, 5);
+    drop(queue);
+    let audit = crate::store::journal::verify(&dir.path().join("journal"), Some(head)).unwrap();
+    assert_eq!(audit.findings, []);
+}
+
+#[test]
+fn a_journal_without_room_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    disk.breaks(Some(Step::JournalRoom));
+    let queue = open_on(dir.path(), &disk);
+    assert_io(commit(&queue, vec![new(&job(1, 1))]));
+    disk.breaks(None);
+    commit(&queue, vec![new(&job(1, 1))]).unwrap();
 }
 
 /// sled itself meets the failed write here: it may grow its file no further, in a process whose limit on file sizes is

@@ -1,0 +1,62 @@
+//! What cannot be trusted is set aside, not deleted: `set-aside/<time>-<reason>/` in the state directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::lock::{create_dir, sync_dir};
+use crate::clock;
+
+const DIR: &str = "set-aside";
+/// So many are kept; the oldest go.
+const KEPT: usize = 5;
+
+/// Moves `name` out of the state directory, durably. Says where it is now.
+pub(super) fn set_aside(state_dir: &Path, name: &str, reason: &str) -> io::Result<PathBuf> {
+    let aside = state_dir.join(DIR);
+    create_dir(&aside)?;
+    let at = clock::system_now().wall.timestamp().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+    let place = (0..)
+        .map(|n| aside.join(if n == 0 { format!("{at}-{reason}") } else { format!("{at}-{reason}-{n}") }))
+        .find(|place| !place.exists())
+        .expect("there are names enough");
+    create_dir(&place)?;
+    std::fs::rename(state_dir.join(name), place.join(name))?;
+    sync_dir(&place)?;
+    sync_dir(state_dir)?;
+    if let Err(error) = forget_oldest(&aside) {
+        tracing::warn!(path = %aside.display(), %error, "what was set aside long ago cannot be removed");
+    }
+    Ok(place)
+}
+
+/// Names begin with the time, so their order is the order in which they came.
+fn forget_oldest(aside: &Path) -> io::Result<()> {
+    let entries = aside.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
+    let mut places = entries.collect::<io::Result<Vec<_>>>()?;
+    places.sort();
+    for place in places.iter().take(places.len().saturating_sub(KEPT)) {
+        std::fs::remove_dir_all(place)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_few_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut places = Vec::new();
+        for n in 0..KEPT + 3 {
+            std::fs::create_dir(dir.path().join("queue")).unwrap();
+            std::fs::write(dir.path().join("queue/n"), n.to_string()).unwrap();
+            places.push(set_aside(dir.path(), "queue", "damaged").unwrap());
+            assert!(!dir.path().join("queue").exists());
+        }
+        let left = dir.path().join(DIR).read_dir().unwrap().count();
+        assert_eq!(left, KEPT);
+        let latest = places.last().unwrap().join("queue/n");
+        assert_eq!(std::fs::read_to_string(latest).unwrap(), (KEPT + 2).to_string());
+    }
+}
