@@ -5,6 +5,7 @@
 //! (`text`). Answers go to stdout, remarks to stderr; a refusal is one sentence, a hint and an exit code (`failure`). Times
 //! that people type are read in one place (`when`).
 
+mod audit;
 mod cancel;
 mod check;
 mod client;
@@ -91,6 +92,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Daemon(daemon::Args),
+    Audit(audit::Args),
     Check(check::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -138,6 +140,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Daemon(args) => daemon::run(args, socket),
+        Command::Audit(args) => block_on(audit::run(args, cx)),
         Command::Check(args) => check::run(&args, cx),
         Command::Demo(args) => demo::run(args, cx),
         Command::Doctor(args) => block_on(doctor::run(args, socket, cx)),

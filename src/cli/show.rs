@@ -30,7 +30,7 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
-fn tell(answer: &JobAnswer, cx: &mut Context) -> Result<(), Failure> {
+pub(super) fn tell(answer: &JobAnswer, cx: &mut Context) -> Result<(), Failure> {
     let job = &answer.job;
     cx.out.line(format_args!("{}  {}", say::meeting(job), say::painted_outcome(job)))?;
     for (name, value) in facts(job, cx) {

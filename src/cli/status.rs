@@ -7,7 +7,7 @@ use super::output::Tone;
 use super::table::table;
 use super::text::clean;
 use crate::control::parse_instant;
-use crate::engine::api::{ServerStatus, Status};
+use crate::engine::api::{ServerStatus, Status, StoreStatus};
 use crate::exit::ExitCode;
 
 /// Show how the daemon and its servers are
@@ -31,6 +31,16 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let next = status.next_due.as_ref().map_or_else(|| "nothing is planned".to_owned(), |at| instant(at, cx));
     cx.out.line(format_args!("next      {next}"))?;
     cx.out.line(format_args!("store     {}", store(&status)))?;
+    if let Some(trouble) = &status.store.trouble {
+        cx.out.line(format_args!(
+            "store     {} {}",
+            Tone::Bad.paint("CANNOT BE TRUSTED:"),
+            clean(trouble)
+        ))?;
+    }
+    if let Some(repaired) = &status.store.repaired {
+        cx.out.line(format_args!("store     {} {}", Tone::Doubtful.paint("repaired:"), clean(repaired)))?;
+    }
     if let Some(error) = &status.schedule_error {
         cx.out.line(format_args!("schedule  {} {}", Tone::Bad.paint("refused:"), clean(error)))?;
     }
@@ -62,8 +72,18 @@ fn store(status: &Status) -> String {
             let behind = status.store.behind;
             format!("{path}: {} {} ({behind} changes not written)", Tone::Bad.paint("failing:"), clean(error))
         }
-        None => path,
+        None if status.store.hash.is_empty() => path,
+        None => {
+            let StoreStatus { queue_bytes, journal_bytes, sequence, .. } = &status.store;
+            let (queue, journal) = (mebibytes(*queue_bytes), mebibytes(*journal_bytes));
+            format!("{path}: queue {queue}, journal {journal} up to line {sequence}")
+        }
     }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB)
 }
 
 fn row(name: &str, server: &ServerStatus) -> Vec<String> {
@@ -87,4 +107,25 @@ fn row(name: &str, server: &ServerStatus) -> Vec<String> {
         format!("{} sent, {} queued", server.looks_sent, server.looks_queued),
         summary,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_in_one_line() {
+        let well = StoreStatus {
+            path: "/s".into(),
+            hash: "00".into(),
+            sequence: 42,
+            queue_bytes: 3 << 20,
+            journal_bytes: (1 << 20) + (1 << 19),
+            ..StoreStatus::default()
+        };
+        let mut status = Status { store: well, ..Status::default() };
+        assert_eq!(store(&status), "/s: queue 3.0 MiB, journal 1.5 MiB up to line 42");
+        status.store.error = Some("no space".into());
+        assert!(store(&status).ends_with("no space (0 changes not written)"));
+    }
 }

@@ -133,6 +133,22 @@ pub struct StoreStatus {
     /// What is left on its disk.
     #[serde(default)]
     pub free_bytes: Option<u64>,
+    /// The last line of the journal, and its hash: everything up to there is durable.
+    #[serde(default)]
+    pub sequence: u64,
+    #[serde(default)]
+    pub hash: String,
+    /// The store can no longer be trusted: why, and what to do.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// What had to be repaired at the start.
+    #[serde(default)]
+    pub repaired: Option<String>,
+    /// On disk.
+    #[serde(default)]
+    pub queue_bytes: u64,
+    #[serde(default)]
+    pub journal_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

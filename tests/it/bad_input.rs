@@ -103,16 +103,32 @@ fn a_state_directory_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn a_damaged_store_is_an_error_with_a_way_out_and_no_panic() {
+fn a_store_that_neither_queue_nor_journal_can_restore_is_an_error_with_a_way_out_and_no_panic() {
     let mut bed = Bed::start();
     bed.end_in("math-101", "1h");
     assert_eq!(bed.stop_daemon(), Some(0));
+    let journal = bed.path("state/journal/00000000000000000001.ndjson");
+    let sound = std::fs::read(&journal).unwrap();
+    let mut edited = sound.clone();
+    edited[400] ^= 1;
     let queue = bed.path("state/queue");
     let current = std::fs::read_to_string(queue.join("CURRENT")).unwrap();
     let db = queue.join(current.trim()).join("db");
     let bytes = std::fs::read(&db).unwrap();
     std::fs::write(&db, vec![0x5a; bytes.len()]).unwrap();
-    does_not_start(&bed, 78, &["damaged", "state"]);
+    std::fs::write(&journal, edited).unwrap();
+    let (code, said) = bed.says(&["audit", "verify", "--config", "schedule.toml"]);
+    assert!(code == 1 && said.contains("00000000000000000001.ndjson:1: "), "{code}: {said}");
+    does_not_start(&bed, 78, &["damaged", "state", "mv "]);
+
+    // With a sound journal the same queue is rebuilt, and the job is there.
+    std::fs::write(&journal, sound).unwrap();
+    bed.start_daemon();
+    assert_eq!(bed.json(&["list"])["jobs"].as_array().unwrap().len(), 1);
+    let status = bed.json(&["status"]);
+    let repaired = status["store"]["repaired"].as_str().unwrap_or_default();
+    assert!(repaired.contains("set-aside"), "{status:#}");
+    assert_eq!(bed.says(&["audit", "verify", "--config", "schedule.toml"]).0, 0);
 }
 
 #[test]

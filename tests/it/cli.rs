@@ -108,6 +108,32 @@ fn the_status_names_the_server_and_the_store() {
 }
 
 #[test]
+fn the_journal_is_checked_and_tells_with_a_daemon_and_without() {
+    let mut bed = Bed::start();
+    let id = bed.end_in("math-101", "1h");
+    bed.says(&["extend", &id, "15m"]);
+    let audit =
+        |bed: &Bed, what: &[&str]| bed.says(&[&["audit"], what, &["--config", "schedule.toml"]].concat());
+    for running in [true, false] {
+        let (code, said) = audit(&bed, &["verify"]);
+        assert!(code == 0 && said.contains("sound: lines 1 to "), "{running}: {said}");
+        let (code, said) = audit(&bed, &["show", &id[id.len() - 8..]]);
+        assert!(code == 0 && said.contains("submitted by uid") && said.contains("due moved to"), "{said}");
+        if running {
+            bed.stop_daemon();
+        }
+    }
+    let journal = bed.path("state/journal/00000000000000000001.ndjson");
+    let whole = std::fs::read_to_string(&journal).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    std::fs::write(&journal, format!("{}\n", lines[..lines.len() - 1].join("\n"))).unwrap();
+    let (code, said) = audit(&bed, &["verify"]);
+    assert!(code == 1 && said.contains("the tail was cut"), "{said}");
+    assert_eq!(audit(&bed, &["show", "ffffffff"]).0, 1);
+    assert_eq!(audit(&bed, &["show", "not-an-id"]).0, 2);
+}
+
+#[test]
 fn a_broken_pipe_is_no_error() {
     let bed = Bed::start();
     for n in 0..50 {

@@ -1,0 +1,208 @@
+//! `adjourn audit`: reads the journal itself, whether or not a daemon runs. Writes nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::check;
+use super::client::typed;
+use super::context::Context;
+use super::failure::Failure;
+use super::output::Tone;
+use super::show;
+use super::text::clean;
+use crate::config::{self, Environment};
+use crate::control::wire::JobAnswer;
+use crate::engine::api::Status;
+use crate::exit::ExitCode;
+use crate::job::{HistoryLine, JobView};
+use crate::store::journal::{self, Audit, Head, Told};
+use crate::store::{Checker, OpenError, head_at_rest};
+
+/// The shortest end of an id that is looked for.
+const MIN_DIGITS: usize = 4;
+
+/// Check the journal, or tell from it what happened to a job
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Asked,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Asked {
+    /// Find lines that were edited, removed, moved or cut off
+    Verify {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell the whole story of a job, also what its record has dropped
+    Show {
+        /// The job: its whole id, or its last 8 characters
+        id: String,
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Place {
+    /// Where the journal lies: the state directory of the daemon, instead of what the schedule file says
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The schedule file, or its directory, that names the state directory [default: /etc/adjourn]
+    #[arg(long, value_name = "PATH", env = "ADJOURN_CONFIG", value_delimiter = ':')]
+    config: Vec<PathBuf>,
+}
+
+pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
+    match args.command {
+        Asked::Verify { place, json } => verify(&place.state_dir(cx)?, json, cx).await,
+        Asked::Show { id, place, json } => show(&place.state_dir(cx)?, &id, json, cx),
+    }
+}
+
+impl Place {
+    fn state_dir(self, cx: &Context) -> Result<PathBuf, Failure> {
+        if let Some(dir) = self.state_dir {
+            return std::path::absolute(dir).map_err(|e| Failure::usage(format!("--state-dir: {e}")));
+        }
+        let paths = check::paths_or_default(self.config);
+        let loaded = config::load(&paths, &Environment::process(), cx.now().wall);
+        loaded.settings.map(|settings| settings.state_dir).ok_or_else(|| {
+            Failure::new(ExitCode::Config, "the schedule file does not tell where the state directory is")
+                .hint("name it with --state-dir, or see: adjourn check")
+        })
+    }
+}
+
+async fn verify(state_dir: &Path, json: bool, cx: &mut Context) -> Result<ExitCode, Failure> {
+    let dir = state_dir.join(journal::DIR);
+    // First: what the journal gets meanwhile is beyond it.
+    let (store, remark) = store_head(state_dir, cx).await?;
+    let audit = match journal::verify(&dir, store) {
+        // A segment that was removed just then, because its time was over.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => journal::verify(&dir, store),
+        audit => audit,
+    };
+    let audit = audit.map_err(|error| unreadable(&dir, &error))?;
+    let code = if audit.findings.is_empty() { ExitCode::Done } else { ExitCode::Refused };
+    if json {
+        cx.out.json(&as_json(&audit, remark.as_deref()))?;
+        return Ok(code);
+    }
+    for finding in &audit.findings {
+        let place = match finding.line {
+            0 => clean(&finding.path.display().to_string()),
+            line => clean(&format!("{}:{line}", finding.path.display())),
+        };
+        cx.out.line(format_args!("{place}: {}", clean(&finding.what)))?;
+    }
+    for note in audit.notes.iter().chain(&remark) {
+        cx.out.note(clean(note));
+    }
+    cx.out.line(summary(&audit))?;
+    Ok(code)
+}
+
+fn summary(audit: &Audit) -> String {
+    let lines = match (audit.first, audit.last) {
+        (Some(first), Some(last)) => format!("lines {first} to {}", last.seq),
+        _ => "no lines".to_owned(),
+    };
+    let files = format!("{lines}; segments: {}, checkpoints: {}", audit.segments, audit.checkpoints);
+    match audit.findings.len() {
+        0 => format!("{}: {files}", Tone::Good.paint("sound")),
+        faults => format!("{}: {files}; faults: {faults}", Tone::Bad.paint("NOT sound")),
+    }
+}
+
+fn as_json(audit: &Audit, remark: Option<&str>) -> serde_json::Value {
+    let findings = audit.findings.iter().map(|finding| {
+        json!({ "file": finding.path.display().to_string(), "line": finding.line, "what": finding.what })
+    });
+    let notes = audit.notes.iter().map(String::as_str).chain(remark);
+    json!({
+        "sound": audit.findings.is_empty(),
+        "findings": findings.collect::<Vec<_>>(),
+        "notes": notes.collect::<Vec<_>>(),
+        "lines": audit.lines,
+        "first": audit.first,
+        "last": audit.last,
+        "segments": audit.segments,
+        "checkpoints": audit.checkpoints,
+    })
+}
+
+/// How far the store has come: the daemon says it, or, if none runs, its files do. With what should be remarked.
+async fn store_head(state_dir: &Path, cx: &Context) -> Result<(Option<Head>, Option<String>), Failure> {
+    if let Ok(answer) = cx.client()?.get(&["status"], &[]).await
+        && let Ok(status) = typed::<Status>(&answer)
+        && Path::new(&status.store.path) == state_dir
+        && let Ok(hash) = status.store.hash.parse()
+    {
+        return Ok((Some(Head { seq: status.store.sequence, hash }), None));
+    }
+    match head_at_rest(state_dir, Checker::Child) {
+        Ok(head) => Ok((head, None)),
+        Err(error @ OpenError::Held { .. }) => Ok((None, Some(format!("{error}, and it does not answer")))),
+        Err(error) => Ok((None, Some(error.to_string()))),
+    }
+}
+
+fn show(state_dir: &Path, id: &str, json: bool, cx: &mut Context) -> Result<ExitCode, Failure> {
+    let dir = state_dir.join(journal::DIR);
+    let digits = id.bytes().filter(u8::is_ascii_hexdigit).count();
+    if digits < MIN_DIGITS || !id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        return Err(Failure::usage(format!("{id:?} is no id of a job, nor the end of one")));
+    }
+    let told = journal::tell(&dir, id).map_err(|error| unreadable(&dir, &error))?;
+    let told = told.map_err(|several| {
+        let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+        Failure::new(ExitCode::Refused, format!("several jobs end with {id}: {}", several.join(", ")))
+            .hint("give more of the id")
+    })?;
+    let Some(told) = told else {
+        return Err(Failure::new(
+            ExitCode::Refused,
+            format!("the journal in {} knows no job {id}", dir.display()),
+        )
+        .hint("older lines go when their retention is over; adjourn list shows the jobs that there are"));
+    };
+    let answer = answer(&told, cx);
+    if json {
+        cx.out.json(&answer)?;
+        return Ok(ExitCode::Done);
+    }
+    show::tell(&answer, cx)?;
+    if let Some(at) = told.forgotten {
+        let at = cx.moment(at);
+        cx.out.note(format_args!("forgotten at {at}: its retention was over"));
+    }
+    Ok(ExitCode::Done)
+}
+
+fn answer(told: &Told, cx: &Context) -> JobAnswer {
+    let history = told.entries.iter().map(HistoryLine::new).collect();
+    let missing = told.job.history.total().saturating_sub(told.entries.len());
+    JobAnswer {
+        job: JobView { history: Some(history), ..JobView::new(&told.job, cx.now()) },
+        others: Vec::new(),
+        history_left_out: u32::try_from(missing).unwrap_or(u32::MAX),
+    }
+}
+
+fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::PermissionDenied => ExitCode::Permission,
+        _ => ExitCode::Refused,
+    };
+    Failure::new(exit, format!("cannot read the journal in {}: {error}", dir.display()))
+}
