@@ -123,7 +123,7 @@ impl Daemon {
             tracing::debug!(%error, "the housekeeping did not stop");
         }
         let store = self.store;
-        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+        if tokio::task::spawn_blocking(move || store.end()).await.is_err() {
             tracing::error!("the store was not closed cleanly");
         }
     }

@@ -23,7 +23,7 @@ use super::disk::plain;
 use super::generation::Generation;
 use super::journal::Head;
 use super::keys;
-use super::record::{self, Header, STORE_FORMAT};
+use super::record::{self, Header, STORE_FORMAT, Totals};
 use super::stage::index_keys;
 use super::sum::{Mark, Sum};
 use super::{Counts, OpenError, current};
@@ -31,8 +31,10 @@ use super::{Counts, OpenError, current};
 /// The hidden first argument; `main` hands the second one to [`check_child_main`] before it does anything else.
 pub const CHECK_ARG: &str = "__check-store";
 
-/// So many entries are read from either end of every family.
-const SAMPLE: usize = 10_000;
+/// The indexes and jobs of a store of so many jobs are looked at one by one ...
+const FEW_JOBS: u64 = 20_000;
+/// ... of a larger one, so many entries from either end of every family: deadlines wait for this.
+const SAMPLE: usize = 1_000;
 /// Up to so many jobs, all records are added up before the store opens: a second's work.
 const WHOLE_JOBS: u64 = 100_000;
 /// Set for a child that is to add them up however many there are.
@@ -207,7 +209,7 @@ fn crashed() -> Fault {
     Fault::Damaged("its files cannot be read back".to_owned())
 }
 
-/// Opens the files and reads records: all of them if they are few, else a sample of every family.
+/// Opens the files and reads records: all of them if they are few, else both ends of every family.
 fn inspect(dir: &Path, whole: bool, found: &mut Found) -> Result<(), Fault> {
     let generation = Generation::open(dir)?;
     match generation.get(keys::FORMAT)?.map(|record| record::decode_format(&record)) {
@@ -229,9 +231,12 @@ fn inspect(dir: &Path, whole: bool, found: &mut Found) -> Result<(), Fault> {
     if mark.is_none() && found.format == Some(STORE_FORMAT) {
         return Err(bad(keys::MARK, "it is missing"));
     }
-    check_indexes(&generation)?;
-    let jobs = check_jobs(&generation)?;
-    sample(&generation, keys::SERVERS, |key, value| {
+    let counts = stored_counts(&generation)?;
+    let jobs = counts.values().fold(0, |all: u64, count| all.saturating_add(*count));
+    let limit = if jobs > FEW_JOBS { SAMPLE } else { usize::MAX };
+    check_indexes(&generation, limit)?;
+    check_jobs(&generation, &counts, limit)?;
+    sample(&generation, keys::SERVERS, limit, |key, value| {
         record::decode_memory(value).map_err(|why| bad(key, &why)).map(|_memory| ())
     })?;
     if let Some(mark) = mark.filter(|_| whole || jobs <= WHOLE_JOBS) {
@@ -243,10 +248,17 @@ fn inspect(dir: &Path, whole: bool, found: &mut Found) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How many jobs there should be.
-fn check_jobs(generation: &Generation) -> Result<u64, Fault> {
+/// Of states that jobs are in.
+fn stored_counts(generation: &Generation) -> Result<Counts, Fault> {
+    let stored = generation.get(keys::COUNTS)?.map(|record| Totals::decode(&record)).transpose();
+    let mut stored = stored.map_err(|why| bad(keys::COUNTS, &why))?.unwrap_or_default().counts;
+    stored.retain(|_, count| *count > 0);
+    Ok(stored)
+}
+
+fn check_jobs(generation: &Generation, stored: &Counts, limit: usize) -> Result<(), Fault> {
     let mut counts = Counts::new();
-    let whole = sample(generation, keys::JOBS, |key, value| {
+    let whole = sample(generation, keys::JOBS, limit, |key, value| {
         let header = Header::read(value).map_err(|why| bad(key, &why))?;
         let job = record::decode(value).map_err(|why| bad(key, &why))?;
         if keys::job(job.id) != key || job.state != header.state || job.revision != header.revision {
@@ -262,18 +274,15 @@ fn check_jobs(generation: &Generation) -> Result<u64, Fault> {
         *counts.entry(header.state).or_default() += 1;
         Ok(())
     })?;
-    let stored = generation.get(keys::COUNTS)?.map(|record| record::decode_counts(&record)).transpose();
-    let mut stored = stored.map_err(|why| bad(keys::COUNTS, &why))?.unwrap_or_default();
-    stored.retain(|_, count| *count > 0);
-    if whole && stored != counts {
+    if whole && *stored != counts {
         return Err(bad(keys::COUNTS, "the jobs are not as many as it says"));
     }
-    Ok(stored.values().fold(0, |all: u64, count| all.saturating_add(*count)))
+    Ok(())
 }
 
-fn check_indexes(generation: &Generation) -> Result<(), Fault> {
+fn check_indexes(generation: &Generation, limit: usize) -> Result<(), Fault> {
     for family in [keys::WAKES, keys::MEETINGS, keys::DONE, keys::SUFFIXES, keys::IDEMPOTENCY] {
-        sample(generation, family, |key, value| {
+        sample(generation, family, limit, |key, value| {
             let id = match family {
                 keys::SUFFIXES => keys::id_backwards(key),
                 keys::IDEMPOTENCY => keys::id_at_end(value),
@@ -292,17 +301,18 @@ fn check_indexes(generation: &Generation) -> Result<(), Fault> {
 fn sample(
     generation: &Generation,
     family: &[u8],
+    limit: usize,
     mut look: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
 ) -> Result<bool, Fault> {
     let mut entries = generation.scan_prefix(family);
-    for entry in entries.by_ref().take(2 * SAMPLE) {
+    for entry in entries.by_ref().take(limit) {
         let (key, value) = entry?;
         look(&key, &value)?;
     }
     if entries.next().is_none() {
         return Ok(true);
     }
-    for entry in generation.scan_down(family.to_vec(), keys::after(family)).take(SAMPLE) {
+    for entry in generation.scan_down(family.to_vec(), keys::after(family)).take(limit) {
         let (key, value) = entry?;
         look(&key, &value)?;
     }

@@ -47,7 +47,10 @@ pub(super) fn sweep(queue: &Path, current: u64) -> io::Result<()> {
     for other in list(queue)?.into_iter().filter(|&generation| generation != current) {
         fs::remove_dir_all(dir_of(queue, other))?;
     }
-    Ok(())
+    match fs::remove_file(queue.join(ASIDE)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _removed_or_not_there => Ok(()),
+    }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -80,7 +83,9 @@ mod tests {
         for name in ["000001", "000002", "notes"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
+        fs::write(dir.path().join(ASIDE), "").unwrap();
         sweep(dir.path(), 2).unwrap();
+        assert!(!dir.path().join(ASIDE).exists());
         assert_eq!(list(dir.path()).unwrap(), [2]);
         assert!(dir.path().join("notes").exists());
     }

@@ -14,7 +14,7 @@ use std::fs::{File, Metadata};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -24,6 +24,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
 
+use super::current;
 use super::generation::Generation;
 use super::lock::sync_dir;
 
@@ -38,6 +39,10 @@ pub(super) trait Disk: Send {
     fn flush(&mut self, generation: &Generation) -> io::Result<()>;
     /// Everything in sled's file is on the disk.
     fn sync(&mut self, generation: &Generation) -> io::Result<()>;
+    /// `queue/CURRENT` names this generation from now on, durably. After an error it may or may not.
+    fn switch(&mut self, queue: &Path, number: u64) -> io::Result<()> {
+        current::write(queue, number)
+    }
 
     /// How many bytes can be written behind the first `end` of the journal's segment, if possible at least `wanted`.
     fn journal_room(&mut self, segment: &File, end: u64, wanted: u64) -> io::Result<u64> {

@@ -9,7 +9,7 @@
 //! | `k/` server, key | id: who holds an idempotency key |
 //! | `x/` id backwards | nothing: people type the end of an id |
 //! | `s/` server | what is remembered of a server |
-//! | `c/counts` | how many jobs are in each state |
+//! | `c/counts` | how many jobs are in each state, and how many bytes all records but those under `meta/` have |
 //! | `meta/format` | the format of all this |
 //! | `meta/journal` | how far the journal has been taken in, and a checksum of all other records |
 //!
@@ -30,6 +30,7 @@ pub(super) const IDEMPOTENCY: &[u8] = b"k/";
 pub(super) const SUFFIXES: &[u8] = b"x/";
 pub(super) const SERVERS: &[u8] = b"s/";
 pub(super) const COUNTS: &[u8] = b"c/counts";
+pub(super) const META: &[u8] = b"meta/";
 pub(super) const FORMAT: &[u8] = b"meta/format";
 pub(super) const MARK: &[u8] = b"meta/journal";
 

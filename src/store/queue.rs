@@ -10,16 +10,17 @@ use std::time::Duration;
 use sled::IVec;
 
 use super::check::Checker;
+use super::compact::{Compacted, Size, When};
 use super::disk::{Disk, RealDisk, plain};
 use super::generation::Generation;
 use super::journal::{self, Keeper, Limits};
 use super::keys::{self, Key};
 use super::lock::{self, Lock, failed};
-use super::record::{self, Header};
+use super::record::{self, Header, Totals};
 use super::recover;
 use super::scrub::{Condition, Progress, Scrub, Work};
 use super::sum::Mark;
-use super::writer::{Begin, Done, Live, Request, Writer};
+use super::writer::{Begin, Done, Live, MANY_WRITES, Request, Writer};
 use super::{Change, Counts, Filter, Health, OpenError, Store, StoreError};
 use crate::job::{Job, JobId, MeetingId, ServerName, State, UtcMs};
 use crate::platform::Memory;
@@ -78,43 +79,34 @@ impl Queue {
         options: Options,
         disk: Box<dyn Disk>,
     ) -> Result<Queue, OpenError> {
-        let lock = lock::take(state_dir)?;
-        let (queue, journal) = (state_dir.join("queue"), state_dir.join(journal::DIR));
-        let opened = recover::open(state_dir, options.checker, options.limits)?;
-        let keeper = Keeper::new(&journal, options.limits, opened.checkpoint_bytes);
-        let (live, progress) = (Arc::new(Live::new(opened.generation)), Arc::<Progress>::default());
-        let condition = Condition { repaired: opened.repaired, trouble: None };
-        let condition = Arc::new(Mutex::new(condition));
-        let scrub = Scrub::start(Work {
-            live: Arc::clone(&live),
-            progress: Arc::clone(&progress),
-            condition: Arc::clone(&condition),
-            queue: queue.clone(),
-            journal: journal.clone(),
-            verified: opened.verified,
-            wanted: keeper.wanted(),
-        });
-        let begin = Begin {
-            live: Arc::clone(&live),
-            disk,
-            journal: opened.journal,
-            keeper,
-            progress,
-            counts: opened.counts,
-            mark: opened.mark,
-            queue: queue.clone(),
-            number: opened.number,
-            checker: options.checker,
-        };
-        let (requests, waiting) = sync_channel(MAX_WAITING);
+        let Prepared { mut writer, work, lock } = prepare(state_dir, options, disk)?;
+        match writer.compact(When::Starting) {
+            Ok(Compacted { before, after: Some(after) }) => {
+                tracing::info!(before = before.disk, after = after.disk, "the queue was compacted");
+            }
+            Ok(Compacted { before, .. }) if before.pays_to_compact() => {
+                let (disk, live) = (before.disk, before.live);
+                tracing::warn!(
+                    disk,
+                    live,
+                    "`adjourn compact` would make the queue much smaller, but takes a while"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the queue was not compacted, and stays as large as it is"),
+        }
+        let (live, condition) = (Arc::clone(&work.live), Arc::clone(&work.condition));
+        let (queue, journal) = (work.queue.clone(), work.journal.clone());
         let failed = failed("cannot start the writer of", &queue);
-        let writer = spawn(Writer::new(begin), waiting).map_err(&failed)?;
+        let scrub = Scrub::start(work).map_err(&failed)?;
+        let (requests, waiting) = sync_channel(MAX_WAITING);
+        let writer = spawn(writer, waiting).map_err(&failed)?;
         Ok(Queue {
             path: queue.display().to_string(),
             journal,
             live,
             condition,
-            scrub: Mutex::new(Some(scrub.map_err(&failed)?)),
+            scrub: Mutex::new(Some(scrub)),
             requests: RwLock::new(Some(requests)),
             writer: Mutex::new(Some(writer)),
             _lock: lock,
@@ -130,6 +122,24 @@ impl Queue {
         if let Some(writer) = writer.filter(|writer| writer.thread().id() != std::thread::current().id()) {
             let _a_panic_has_been_reported = writer.join();
         }
+    }
+
+    /// Closes, and sees to it that the next opening is quick, which may take some seconds. Reads fail from then on.
+    pub fn end(&self) {
+        self.close();
+        self.live.rest(MANY_WRITES);
+    }
+
+    /// How large the store is now.
+    pub fn size(&self) -> Result<Size, StoreError> {
+        let live = self.totals()?.live_bytes;
+        let io = |e: io::Error| StoreError::Io { path: self.path.clone(), why: e.to_string() };
+        Size::of(&*self.generation()?, live).map_err(io)
+    }
+
+    fn totals(&self) -> Result<Totals, StoreError> {
+        let Some(record) = self.read(keys::COUNTS)? else { return Ok(Totals::default()) };
+        Totals::decode(&record).map_err(|why| self.damaged(keys::COUNTS, why))
     }
 
     pub(super) fn generation(&self) -> Result<Arc<Generation>, StoreError> {
@@ -345,8 +355,7 @@ impl Store for Queue {
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {
-        let Some(record) = self.read(keys::COUNTS)? else { return Ok(Counts::new()) };
-        record::decode_counts(&record).map_err(|why| self.damaged(keys::COUNTS, why))
+        Ok(self.totals()?.counts)
     }
 
     fn health(&self) -> Health {
@@ -373,7 +382,7 @@ impl Store for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.close();
+        self.end();
     }
 }
 
@@ -400,6 +409,49 @@ pub(super) fn read_error(path: &str, key: &[u8], error: sled::Error) -> StoreErr
         }
         e => StoreError::Io { path: path.to_owned(), why: e.to_string() },
     }
+}
+
+/// A store that is checked and open, and has no readers yet.
+pub(super) struct Prepared {
+    pub(super) writer: Writer,
+    /// For the check beside the running store.
+    pub(super) work: Work,
+    /// Last, so that it is released last.
+    pub(super) lock: Lock,
+}
+
+pub(super) fn prepare(
+    state_dir: &Path,
+    options: Options,
+    disk: Box<dyn Disk>,
+) -> Result<Prepared, OpenError> {
+    let lock = lock::take(state_dir)?;
+    let (queue, journal) = (state_dir.join("queue"), state_dir.join(journal::DIR));
+    let opened = recover::open(state_dir, options.checker, options.limits)?;
+    let keeper = Keeper::new(&journal, options.limits, opened.checkpoint_bytes);
+    let condition = Condition { repaired: opened.repaired, trouble: None };
+    let work = Work {
+        live: Arc::new(Live::new(opened.generation)),
+        progress: Arc::<Progress>::default(),
+        condition: Arc::new(Mutex::new(condition)),
+        queue: queue.clone(),
+        journal,
+        verified: opened.verified,
+        wanted: keeper.wanted(),
+    };
+    let begin = Begin {
+        live: Arc::clone(&work.live),
+        disk,
+        journal: opened.journal,
+        keeper,
+        progress: Arc::clone(&work.progress),
+        totals: opened.totals,
+        mark: opened.mark,
+        queue,
+        number: opened.number,
+        checker: options.checker,
+    };
+    Ok(Prepared { writer: Writer::new(begin), work, lock })
 }
 
 fn spawn(writer: Writer, requests: Receiver<Request>) -> io::Result<JoinHandle<()>> {

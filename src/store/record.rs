@@ -114,17 +114,39 @@ pub(super) fn decode_memory(record: &[u8]) -> Result<Memory, String> {
     }
 }
 
-/// One number for every state, in the order of [`State::ALL`].
-pub(super) fn encode_counts(counts: &Counts) -> Vec<u8> {
-    State::ALL.iter().flat_map(|state| counts.get(state).copied().unwrap_or(0).to_be_bytes()).collect()
+const COUNTS_BYTES: usize = State::ALL.len() * 8;
+
+/// Sums over all records, kept up by every batch so that nobody has to read them all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Totals {
+    /// Jobs by state.
+    pub(super) counts: Counts,
+    /// Of the keys and values of all records but those under `meta/`.
+    pub(super) live_bytes: u64,
 }
 
-pub(super) fn decode_counts(record: &[u8]) -> Result<Counts, String> {
-    if record.len() != State::ALL.len() * 8 {
-        return Err(format!("it has {} bytes", record.len()));
+impl Totals {
+    /// One number for every state, in the order of [`State::ALL`], then the bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let counts = State::ALL.iter().map(|state| self.counts.get(state).copied().unwrap_or(0));
+        counts.chain([self.live_bytes]).flat_map(u64::to_be_bytes).collect()
     }
-    let numbers = record.chunks_exact(8).map(|n| u64::from_be_bytes(n.try_into().expect("eight bytes")));
-    Ok(State::ALL.into_iter().zip(numbers).collect())
+
+    /// Bytes that are not known are 0.
+    pub(super) fn decode(record: &[u8]) -> Result<Totals, String> {
+        if record.len() != COUNTS_BYTES && !Totals::knows_bytes(record) {
+            return Err(format!("it has {} bytes", record.len()));
+        }
+        let numbers = record.chunks_exact(8).map(|n| u64::from_be_bytes(n.try_into().expect("eight bytes")));
+        let numbers: Vec<u64> = numbers.collect();
+        let counts = State::ALL.into_iter().zip(numbers.iter().copied()).collect();
+        Ok(Totals { counts, live_bytes: numbers.get(State::ALL.len()).copied().unwrap_or(0) })
+    }
+
+    /// A store of the version without a journal counted jobs only.
+    pub(super) fn knows_bytes(record: &[u8]) -> bool {
+        record.len() == COUNTS_BYTES + 8
+    }
 }
 
 pub(super) fn decode_format(record: &[u8]) -> Option<u32> {
@@ -287,9 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn counts_come_back() {
+    fn totals_come_back() {
         let counts: Counts = State::ALL.into_iter().zip([1, 2, 3, 4, 5, u64::MAX]).collect();
-        assert_eq!(decode_counts(&encode_counts(&counts)), Ok(counts));
-        assert!(decode_counts(b"123").is_err());
+        let totals = Totals { counts, live_bytes: 77 };
+        assert_eq!(Totals::decode(&totals.encode()), Ok(totals.clone()));
+        let old = &totals.encode()[..COUNTS_BYTES];
+        assert!(Totals::knows_bytes(&totals.encode()) && !Totals::knows_bytes(old));
+        assert_eq!(Totals::decode(old), Ok(Totals { live_bytes: 0, ..totals }));
+        assert!(Totals::decode(b"123").is_err());
     }
 }

@@ -25,7 +25,7 @@ use super::disk::{Disk, RealDisk, give_back_room, plain};
 use super::generation::{Generation, Mask};
 use super::journal::{self, Broken, Found, Head, Journal, Limits, Sound, Survey};
 use super::lock::{create_dir, failed};
-use super::record::{self, STORE_FORMAT, WITHOUT_JOURNAL};
+use super::record::{STORE_FORMAT, Totals, WITHOUT_JOURNAL};
 use super::stage::{Group, Writes};
 use super::sum::{Mark, Sum};
 use super::writer::{ROOM_BASE, ROOM_PER_BYTE};
@@ -42,7 +42,7 @@ const DISTRUSTED: &str = "DISTRUSTED";
 pub(super) struct Opened {
     pub(super) generation: Generation,
     pub(super) number: u64,
-    pub(super) counts: Counts,
+    pub(super) totals: Totals,
     pub(super) mark: Mark,
     pub(super) journal: Journal,
     /// Of the latest checkpoint.
@@ -258,7 +258,7 @@ impl Place {
         Ok(Opened {
             generation,
             number: FIRST_GENERATION,
-            counts: Counts::new(),
+            totals: Totals::default(),
             mark,
             journal,
             checkpoint_bytes: 0,
@@ -283,19 +283,19 @@ impl Place {
         let (journal, checkpoint_bytes) = self.journal_from(&generation, Head::ORIGIN)?;
         let failed = failed("cannot write the queue in", &generation.dir);
         let sum = Sum::of(&generation).map_err(|e| failed(plain(e)))?;
-        let mark = write_format(&generation, sum, Head::ORIGIN).map_err(&failed)?;
+        write_format(&generation, sum, Head::ORIGIN).map_err(&failed)?;
         tracing::info!(journal = %self.journal.display(), "the store has a journal from now on");
-        let counts = self.read_counts(&generation)?;
+        let (totals, mark) = self.read_state(&generation)?;
         self.sweep(number)?;
         let repaired = None;
-        Ok(Opened { generation, number, counts, mark, journal, checkpoint_bytes, verified: true, repaired })
+        Ok(Opened { generation, number, totals, mark, journal, checkpoint_bytes, verified: true, repaired })
     }
 
     /// Sled is where it should be: at the journal's end, or a little behind.
     fn take_in(&self, number: u64, head: Head, whole: bool, sound: &Sound) -> Result<Opened, OpenError> {
         let generation = self.open_generation(number)?;
-        let (counts, mark) = (self.read_counts(&generation)?, self.read_mark(&generation)?);
-        let mut load = Load::new(&generation, &self.queue, counts, mark);
+        let (totals, mark) = self.read_state(&generation)?;
+        let mut load = Load::new(&generation, &self.queue, totals, mark);
         let failed = failed("cannot write the queue in", &generation.dir);
         if sound.walk.head != head {
             match journal::replay(&self.journal, Some(head), &mut |head, change| load.take(head, change)) {
@@ -314,12 +314,12 @@ impl Place {
                 "the last write was cut off, and never acknowledged: it is removed"
             );
         }
-        let Load { counts, mark, .. } = load;
+        let Load { totals, mark, .. } = load;
         let journal = Journal::open(&self.journal, sound, self.limits)
             .map_err(super::lock::failed("cannot write the journal in", &self.journal))?;
         self.sweep(number)?;
         let (checkpoint_bytes, repaired) = (sound.checkpoint_bytes, None);
-        Ok(Opened { generation, number, counts, mark, journal, checkpoint_bytes, verified: whole, repaired })
+        Ok(Opened { generation, number, totals, mark, journal, checkpoint_bytes, verified: whole, repaired })
     }
 
     /// The queue anew, from the journal.
@@ -336,14 +336,14 @@ impl Place {
         create_dir(&self.queue).map_err(&failed)?;
         let generation = self.open_generation(FIRST_GENERATION)?;
         let origin = write_format(&generation, Sum::default(), Head::ORIGIN).map_err(&failed)?;
-        let mut load = Load::new(&generation, &self.queue, Counts::new(), origin);
+        let mut load = Load::new(&generation, &self.queue, Totals::default(), origin);
         let replayed = journal::replay(&self.journal, None, &mut |head, change| load.take(head, change));
         let end = match replayed.map_err(&failed)? {
             Ok(end) => end,
             Err(why) => return Err(damaged_both(&self.state_dir, &why)),
         };
         load.finish(end).map_err(&failed)?;
-        let Load { counts, mark, lines, .. } = load;
+        let Load { totals, mark, lines, .. } = load;
         current::write(&self.queue, FIRST_GENERATION).map_err(&failed)?;
         let Survey::Sound(sound) = journal::survey(&self.journal, None).map_err(&failed)? else {
             return Err(damaged_both(&self.state_dir, "its journal has changed meanwhile"));
@@ -355,7 +355,7 @@ impl Place {
         Ok(Opened {
             generation,
             number: FIRST_GENERATION,
-            counts,
+            totals,
             mark,
             journal,
             checkpoint_bytes: sound.checkpoint_bytes,
@@ -370,7 +370,7 @@ impl Place {
             return Err(damaged_both(&self.state_dir, &format!("{fault}; and its journal: {why}")));
         }
         let generation = self.open_generation(number)?;
-        let (counts, mark) = (self.read_counts(&generation)?, self.read_mark(&generation)?);
+        let (totals, mark) = self.read_state(&generation)?;
         let (dir, failed) = (self.journal.display(), failed("cannot renew the journal in", &self.journal));
         let old = if self.journal.exists() {
             Some(set_aside(&self.state_dir, journal::DIR, "journal-damaged").map_err(&failed)?)
@@ -384,7 +384,7 @@ impl Place {
         tracing::warn!(journal = %dir, "{repaired}");
         self.sweep(number)?;
         let repaired = Some(repaired);
-        Ok(Opened { generation, number, counts, mark, journal, checkpoint_bytes, verified: true, repaired })
+        Ok(Opened { generation, number, totals, mark, journal, checkpoint_bytes, verified: true, repaired })
     }
 
     fn journal_from(&self, generation: &Generation, head: Head) -> Result<(Journal, u64), OpenError> {
@@ -412,13 +412,20 @@ impl Place {
         given.map_err(failed("cannot open the queue in", &dir))
     }
 
-    fn read_counts(&self, generation: &Generation) -> Result<Counts, OpenError> {
-        let record =
-            generation.get(keys::COUNTS).map_err(|e| failed("cannot read", &self.queue)(plain(e)))?;
-        let counts = record.map(|record| record::decode_counts(&record)).transpose();
-        counts
-            .map(Option::unwrap_or_default)
-            .map_err(|_| damaged(&self.queue, "its count of jobs is no number"))
+    /// What the writer goes on from.
+    fn read_state(&self, generation: &Generation) -> Result<(Totals, Mark), OpenError> {
+        let failed = failed("cannot read", &self.queue);
+        let mark = self.read_mark(generation)?;
+        let Some(record) = generation.get(keys::COUNTS).map_err(|e| failed(plain(e)))? else {
+            return Ok((Totals::default(), mark));
+        };
+        let totals =
+            Totals::decode(&record).map_err(|_| damaged(&self.queue, "its count of jobs is no number"))?;
+        if Totals::knows_bytes(&record) {
+            return Ok((totals, mark));
+        }
+        let failed = super::lock::failed("cannot write the queue in", &generation.dir);
+        write_bytes(generation, totals.counts, mark).map_err(failed)
     }
 
     fn read_mark(&self, generation: &Generation) -> Result<Mark, OpenError> {
@@ -447,20 +454,51 @@ fn write_format(generation: &Generation, sum: Sum, head: Head) -> io::Result<Mar
     Ok(mark)
 }
 
+/// Adds the bytes that are live to the count of jobs of a version that did not keep them, durably.
+fn write_bytes(generation: &Generation, counts: Counts, mark: Mark) -> io::Result<(Totals, Mark)> {
+    let mut group = Group::new(Totals { counts, live_bytes: 0 });
+    for entry in generation.scan(Vec::new(), vec![u8::MAX]) {
+        let (key, value) = entry.map_err(plain)?;
+        if !key.starts_with(keys::META) {
+            group.totals.live_bytes += (key.len() + value.len()) as u64;
+        }
+    }
+    let mark = apply(generation, &mut group, mark, mark.head)?;
+    RealDisk.sync(generation)?;
+    Ok((group.totals, mark))
+}
+
+/// Puts the group into sled's file, as what the journal says up to `head`.
+fn apply(generation: &Generation, group: &mut Group, mark: Mark, head: Head) -> io::Result<Mark> {
+    let needed = ROOM_BASE + ROOM_PER_BYTE * group.bytes as u64;
+    if RealDisk.room(generation, needed)? < needed {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    group.writes.insert(keys::COUNTS.to_vec(), Some(group.totals.encode()));
+    let old = group.old_values(generation)?;
+    group.weigh(&old);
+    let mark = Mark { head, sum: mark.sum.after(&old, &group.writes) };
+    group.writes.insert(keys::MARK.to_vec(), Some(mark.encode()));
+    generation.db.apply_batch(group.batch()).map_err(plain)?;
+    RealDisk.flush(generation)?;
+    generation.collect(group.writes.len());
+    Ok(mark)
+}
+
 /// Takes in lines of the journal. Nothing waits for them, so that one sync at the end is enough.
 struct Load<'a> {
     generation: &'a Generation,
     path: String,
-    counts: Counts,
+    totals: Totals,
     mark: Mark,
     group: Group,
     lines: u64,
 }
 
 impl<'a> Load<'a> {
-    fn new(generation: &'a Generation, queue: &Path, counts: Counts, mark: Mark) -> Load<'a> {
-        let (path, group) = (queue.display().to_string(), Group::new(counts.clone()));
-        Load { generation, path, counts, mark, group, lines: 0 }
+    fn new(generation: &'a Generation, queue: &Path, totals: Totals, mark: Mark) -> Load<'a> {
+        let (path, group) = (queue.display().to_string(), Group::new(totals.clone()));
+        Load { generation, path, totals, mark, group, lines: 0 }
     }
 
     fn take(&mut self, head: Head, change: Option<Change>) -> io::Result<()> {
@@ -477,18 +515,11 @@ impl<'a> Load<'a> {
     }
 
     fn write(&mut self, head: Head) -> io::Result<()> {
-        let mut group = std::mem::replace(&mut self.group, Group::new(Counts::new()));
-        let needed = ROOM_BASE + ROOM_PER_BYTE * group.bytes as u64;
-        if RealDisk.room(self.generation, needed)? < needed {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let old = group.old_values(self.generation)?;
-        self.mark = Mark { head, sum: self.mark.sum.after(&old, &group.writes) };
-        self.counts.clone_from(&group.counts);
-        self.group = Group::new(group.counts.clone());
-        group.writes.insert(keys::MARK.to_vec(), Some(self.mark.encode()));
-        self.generation.db.apply_batch(group.batch()).map_err(plain)?;
-        RealDisk.flush(self.generation)
+        let mut group = std::mem::replace(&mut self.group, Group::new(Totals::default()));
+        self.mark = apply(self.generation, &mut group, self.mark, head)?;
+        self.group = Group::new(group.totals.clone());
+        self.totals = group.totals;
+        Ok(())
     }
 }
 

@@ -12,8 +12,8 @@ use super::disk::plain;
 use super::generation::{Generation, Mask};
 use super::journal::Bodies;
 use super::keys::{self, Key};
-use super::record::{self, Header};
-use super::{Change, Counts, StoreError};
+use super::record::{self, Header, Totals};
+use super::{Change, StoreError};
 use crate::job::{Job, JobId, ServerName, State};
 use crate::platform::Memory;
 
@@ -23,7 +23,7 @@ pub(super) type Writes = BTreeMap<Key, Option<Vec<u8>>>;
 /// The batches that will be one.
 pub(super) struct Group {
     pub(super) writes: Writes,
-    pub(super) counts: Counts,
+    pub(super) totals: Totals,
     /// What the journal says of it.
     pub(super) lines: Bodies,
     pub(super) changes: usize,
@@ -32,8 +32,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(counts: Counts) -> Group {
-        Group { writes: Writes::new(), counts, lines: Bodies::default(), changes: 0, bytes: 0 }
+    pub(super) fn new(totals: Totals) -> Group {
+        Group { writes: Writes::new(), totals, lines: Bodies::default(), changes: 0, bytes: 0 }
     }
 
     /// What this batch would write after those in the group. `path` is for errors.
@@ -93,7 +93,7 @@ impl Group {
     fn begin<'a>(&'a self, generation: &'a Generation, path: &'a str) -> Stage<'a> {
         let staged = Staged {
             writes: Writes::new(),
-            counts: self.counts.clone(),
+            totals: self.totals.clone(),
             lines: Bodies::default(),
             bytes: 0,
             new_jobs: false,
@@ -104,16 +104,28 @@ impl Group {
     pub(super) fn add(&mut self, staged: Staged, changes: usize) {
         self.writes.extend(staged.writes);
         self.lines.extend(&staged.lines);
-        self.counts = staged.counts;
+        self.totals = staged.totals;
         self.bytes += staged.bytes;
         self.changes += changes;
+    }
+
+    /// Notes what all records will weigh when these are written. `old`: what is there now under the keys of the group.
+    pub(super) fn weigh(&mut self, old: &Mask) {
+        let weight = |key: &[u8], value: Option<usize>| match value {
+            Some(value) if !key.starts_with(keys::META) => (key.len() + value) as u64,
+            _ => 0,
+        };
+        let comes: u64 = self.writes.iter().map(|(key, new)| weight(key, new.as_ref().map(Vec::len))).sum();
+        let goes: u64 = old.iter().map(|(key, old)| weight(key, old.as_ref().map(|value| value.len()))).sum();
+        self.totals.live_bytes = (self.totals.live_bytes + comes).saturating_sub(goes);
+        self.writes.insert(keys::COUNTS.to_vec(), Some(self.totals.encode()));
     }
 }
 
 /// A batch that has passed.
 pub(super) struct Staged {
     writes: Writes,
-    counts: Counts,
+    totals: Totals,
     pub(super) lines: Bodies,
     pub(super) bytes: usize,
     /// It brings jobs that were not there before.
@@ -130,7 +142,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn end(self) -> Staged {
         let mut staged = self.staged;
-        staged.writes.insert(keys::COUNTS.to_vec(), Some(record::encode_counts(&staged.counts)));
+        staged.writes.insert(keys::COUNTS.to_vec(), Some(staged.totals.encode()));
         staged.bytes =
             staged.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         staged
@@ -237,7 +249,7 @@ impl Stage<'_> {
     }
 
     fn count(&mut self, from: Option<State>, to: Option<State>) {
-        let counts = &mut self.staged.counts;
+        let counts = &mut self.staged.totals.counts;
         if let Some(from) = from {
             let count = counts.entry(from).or_default();
             *count = count.saturating_sub(1);

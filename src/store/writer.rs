@@ -13,19 +13,21 @@
 //! anybody hears of the refusal, so that a crash before that next commit does not bring the group back.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::check::Checker;
+use super::compact::{self, Compacted, Size, When};
 use super::disk::{Disk, free, plain};
 use super::generation::{Generation, Mask};
 use super::journal::{Journal, Keeper};
 use super::keys;
+use super::record::Totals;
 use super::scrub::Progress;
 use super::stage::{Group, Staged};
 use super::sum::Mark;
-use super::{Change, Counts, StoreError, current};
+use super::{Change, StoreError, current};
 use crate::clock;
 
 /// One sled batch takes at most so many changes and, rounded up to whole batches of callers, so many bytes.
@@ -41,8 +43,9 @@ const ROOM_WANTED: u64 = ROOM_BASE + ROOM_PER_BYTE * GROUP_BYTES as u64 + ROOM_K
 /// The same two for the journal, which writes nothing beside its lines.
 const JOURNAL_KEPT: u64 = 4 << 20;
 const JOURNAL_WANTED: u64 = 2 * GROUP_BYTES as u64 + JOURNAL_KEPT;
-/// A copy into a fresh generation goes in batches of so many bytes.
-const COPY_BYTES: usize = 4 << 20;
+
+/// So many writes take about half a second to read back.
+pub(super) const MANY_WRITES: usize = 100_000;
 
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -52,7 +55,7 @@ pub(super) struct Request {
     pub(super) done: Done,
 }
 
-/// The generation that readers use; none for the moment in which it is opened anew.
+/// The generation that readers use; none for the moment in which it is opened anew, and after the end.
 pub(super) struct Live(RwLock<Option<Arc<Generation>>>);
 
 impl Live {
@@ -62,11 +65,27 @@ impl Live {
 
     pub(super) fn get(&self) -> io::Result<Arc<Generation>> {
         let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        live.clone().ok_or_else(|| io::Error::other("it is being opened again after a failed write"))
+        live.clone().ok_or_else(|| io::Error::other("it is not open now"))
     }
 
     fn set(&self, generation: Option<Arc<Generation>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = generation;
+    }
+
+    /// The end of it. sled notes what its log adds up to only when it opens, and reads back all that was written since:
+    /// seconds for a million jobs. So after many writes it is opened once more now, and the next start need not wait.
+    pub(super) fn rest(&self, many_writes: usize) {
+        let live = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Somebody reads still, or a failed write has left it beyond use.
+        let Some(live) = live.and_then(Arc::into_inner) else { return };
+        if live.writes() < many_writes || live.is_poisoned() {
+            return;
+        }
+        let dir = live.dir.clone();
+        drop(live);
+        if let Err(e) = Generation::open(&dir) {
+            tracing::warn!(dir = %dir.display(), error = %plain(e), "the next start will take longer");
+        }
     }
 }
 
@@ -76,7 +95,7 @@ pub(super) struct Writer {
     journal: Journal,
     keeper: Keeper,
     progress: Arc<Progress>,
-    counts: Counts,
+    totals: Totals,
     mark: Mark,
     /// `queue/`, and the same for errors.
     queue: PathBuf,
@@ -100,7 +119,7 @@ pub(super) struct Begin {
     pub(super) journal: Journal,
     pub(super) keeper: Keeper,
     pub(super) progress: Arc<Progress>,
-    pub(super) counts: Counts,
+    pub(super) totals: Totals,
     pub(super) mark: Mark,
     pub(super) queue: PathBuf,
     pub(super) number: u64,
@@ -115,14 +134,14 @@ struct Room {
 
 impl Writer {
     pub(super) fn new(begin: Begin) -> Writer {
-        let Begin { live, disk, journal, keeper, progress, counts, mark, queue, number, checker } = begin;
+        let Begin { live, disk, journal, keeper, progress, totals, mark, queue, number, checker } = begin;
         Writer {
             live,
             disk,
             journal,
             keeper,
             progress,
-            counts,
+            totals,
             mark,
             path: queue.display().to_string(),
             queue,
@@ -146,7 +165,7 @@ impl Writer {
     fn commit(&mut self, first: Request, requests: &Receiver<Request>) {
         self.release_retired();
         let mut room = self.ready();
-        let mut group = Group::new(self.counts.clone());
+        let mut group = Group::new(self.totals.clone());
         let mut answers = Vec::new();
         let mut next = Some(first);
         while let Some(Request { batch, done }) = next {
@@ -158,10 +177,15 @@ impl Writer {
             let full = group.changes >= GROUP_CHANGES || group.bytes >= GROUP_BYTES;
             next = if full || answers.len() >= GROUP_CHANGES { None } else { requests.try_recv().ok() };
         }
+        let writes = group.writes.len();
         let written = if group.writes.is_empty() { Ok(()) } else { self.write(group) };
         let failure = written.err().map(|e| self.io_error(&e));
         for (done, staged) in answers {
             done(failure.clone().map_or(staged, Err));
+        }
+        // Nobody waits for this.
+        if let Ok(live) = self.live.get() {
+            live.collect(writes);
         }
     }
 
@@ -196,10 +220,11 @@ impl Writer {
     fn write(&mut self, mut group: Group) -> io::Result<()> {
         let generation = self.live.get()?;
         let mut old = group.old_values(&generation)?;
+        group.weigh(&old);
         let at = clock::system_now().wall;
         let head = self.journal.append(&mut *self.disk, &group.lines, at)?;
         let mark = Mark { head, sum: self.mark.sum.after(&old, &group.writes) };
-        let counts = std::mem::take(&mut group.counts);
+        let totals = std::mem::take(&mut group.totals);
         old.insert(keys::MARK.to_vec(), Some(self.mark.encode().into()));
         generation.mask(old);
         group.writes.insert(keys::MARK.to_vec(), Some(mark.encode()));
@@ -210,7 +235,7 @@ impl Writer {
             return Err(e);
         }
         self.progress.follow(&generation, &group.writes);
-        (self.counts, self.mark) = (counts, mark);
+        (self.totals, self.mark) = (totals, mark);
         Ok(())
     }
 
@@ -226,25 +251,45 @@ impl Writer {
             return Ok(());
         }
         let old = self.readable()?;
+        self.renew(&old)?;
+        self.retired.push(old);
+        self.failed = false;
+        tracing::warn!(queue = self.path, generation = self.number, "the queue can be written again");
+        Ok(())
+    }
+
+    /// Goes on in a fresh generation that takes only the room it needs. To be called before there are readers.
+    pub(super) fn compact(&mut self, when: When) -> io::Result<Compacted> {
+        let old = self.live.get()?;
+        let before = Size::of(&old, self.totals.live_bytes)?;
+        if !when.wants(before) {
+            return Ok(Compacted { before, after: None });
+        }
+        compact::check_room(&old, before.live)?;
+        self.renew(&old)?;
+        let after = Size::of(&*self.live.get()?, before.live)?;
+        Ok(Compacted { before, after: Some(after) })
+    }
+
+    /// Copies what readers see into the next generation, and names that one. The old one's directory is gone then.
+    fn renew(&mut self, old: &Generation) -> io::Result<()> {
         self.last_number += 1;
         let dir = current::dir_of(&self.queue, self.last_number);
-        let fresh = match self.copy(&old, &dir) {
+        let fresh = match compact::copy(&mut *self.disk, old, &dir) {
             Ok(fresh) => fresh,
             Err(e) => {
                 let _the_next_open_sweeps = std::fs::remove_dir_all(&dir);
                 return Err(e);
             }
         };
-        if let Err(e) = current::write(&self.queue, self.last_number) {
-            // The name may have changed all the same, so the copy stays.
+        if let Err(e) = self.disk.switch(&self.queue, self.last_number) {
+            // The name may have changed all the same, so the copy stays, and nothing may be written beside it.
+            self.failed = true;
             let_go(&Arc::new(fresh));
             return Err(e);
         }
         self.number = self.last_number;
         self.live.set(Some(Arc::new(fresh)));
-        self.retired.push(old);
-        self.failed = false;
-        tracing::warn!(queue = self.path, generation = self.number, "the queue can be written again");
         if let Err(e) = current::sweep(&self.queue, self.number) {
             tracing::warn!(queue = self.path, error = %e, "an old generation stays until the next start");
         }
@@ -270,44 +315,6 @@ impl Writer {
         let live = Arc::new(live);
         self.live.set(Some(Arc::clone(&live)));
         Ok(live)
-    }
-
-    /// Everything that readers see, durable in a new directory.
-    fn copy(&mut self, from: &Generation, dir: &Path) -> io::Result<Generation> {
-        super::lock::create_dir(dir)?;
-        let to = Generation::open(dir).map_err(plain)?;
-        let copied = self.copy_entries(from, &to).and_then(|()| self.disk.flush(&to));
-        match copied.and_then(|()| self.disk.sync(&to)) {
-            Ok(()) => Ok(to),
-            Err(e) => {
-                let_go(&Arc::new(to));
-                Err(e)
-            }
-        }
-    }
-
-    fn copy_entries(&mut self, from: &Generation, to: &Generation) -> io::Result<()> {
-        let mut batch = sled::Batch::default();
-        let mut bytes = 0;
-        for entry in from.scan(Vec::new(), vec![u8::MAX]) {
-            let (key, value) = entry.map_err(plain)?;
-            bytes += key.len() + value.len();
-            batch.insert(key, value);
-            if bytes >= COPY_BYTES {
-                self.apply_copied(to, std::mem::take(&mut batch), bytes)?;
-                bytes = 0;
-            }
-        }
-        self.apply_copied(to, batch, bytes)
-    }
-
-    fn apply_copied(&mut self, to: &Generation, batch: sled::Batch, bytes: usize) -> io::Result<()> {
-        let needed = ROOM_BASE + ROOM_PER_BYTE * bytes as u64;
-        if self.disk.room(to, needed)? < needed {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        to.db.apply_batch(batch).map_err(plain)?;
-        self.disk.flush(to)
     }
 
     fn release_retired(&mut self) {
@@ -349,8 +356,34 @@ fn room_needed(group: &Group, staged: &Staged) -> Room {
 
 /// After a failed write. sled flushes and syncs when it is dropped, which may wait for ever or panic, unless it has
 /// noticed the failure itself. So where it has not, this keeps it from ever being dropped.
-fn let_go(generation: &Arc<Generation>) {
+pub(super) fn let_go(generation: &Arc<Generation>) {
     if !generation.is_poisoned() {
         std::mem::forget(Arc::clone(generation));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_many_writes_the_next_opening_has_nothing_to_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = || {
+            let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("snap.")).collect::<Vec<_>>()
+        };
+        let rest = |writes, many| {
+            let generation = Generation::open(dir.path()).unwrap();
+            generation.db.insert("key", vec![7; writes]).unwrap();
+            generation.collect(writes);
+            let before = snapshots();
+            Live::new(generation).rest(many);
+            assert_eq!(snapshots() != before, writes >= many);
+            let again = Generation::open(dir.path()).unwrap();
+            assert_eq!(again.get(b"key").unwrap().unwrap().len(), writes);
+        };
+        rest(9, 10);
+        rest(10, 10);
     }
 }

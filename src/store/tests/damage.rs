@@ -136,7 +136,7 @@ fn a_record_that_is_not_what_was_written_is_noticed() {
     let record = super::super::keys::job(id(1));
     check(&|db| drop(db.insert(&record, &b"\x01nonsense"[..]).unwrap()), "cut short");
     check(&|db| drop(db.remove(&record).unwrap()), "its job is missing");
-    check(&|db| drop(db.insert("c/counts", vec![0; 48]).unwrap()), "not as many");
+    check(&|db| drop(db.insert("c/counts", vec![0; 56]).unwrap()), "not as many");
     check(&|db| drop(db.remove("meta/format").unwrap()), "meta/format");
     check(&|db| drop(db.remove("meta/journal").unwrap()), "meta/journal");
     let wake = super::super::keys::wake(UtcMs(1001), id(1));

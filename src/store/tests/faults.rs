@@ -12,7 +12,7 @@ use super::*;
 use crate::store::Options;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
+pub(super) enum Step {
     Room,
     Flush,
     /// The data is on its way, the sync says that it did not arrive.
@@ -28,7 +28,7 @@ enum Step {
 
 /// A real disk that fails where a test says so, and waits for the test where that wants it to.
 #[derive(Clone, Default)]
-struct FaultyDisk {
+pub(super) struct FaultyDisk {
     broken: Arc<Mutex<Option<Step>>>,
     room: Arc<Mutex<Option<u64>>>,
     syncs: Arc<AtomicUsize>,
@@ -36,7 +36,11 @@ struct FaultyDisk {
 }
 
 impl FaultyDisk {
-    fn breaks(&self, step: Option<Step>) {
+    pub(super) fn has_room(&self, bytes: Option<u64>) {
+        *self.room.lock().unwrap() = bytes;
+    }
+
+    pub(super) fn breaks(&self, step: Option<Step>) {
         *self.broken.lock().unwrap() = step;
     }
 
@@ -98,12 +102,12 @@ impl Disk for FaultyDisk {
 const EVERY_STEP: [Step; 6] =
     [Step::Room, Step::Flush, Step::Sync, Step::Append, Step::JournalSync, Step::Cut];
 
-fn open_on(dir: &Path, disk: &FaultyDisk) -> Queue {
+pub(super) fn open_on(dir: &Path, disk: &FaultyDisk) -> Queue {
     Queue::open_with(dir, Options::new(Checker::InProcess), Box::new(disk.clone())).unwrap()
 }
 
 #[track_caller]
-fn assert_io(result: Result<(), StoreError>) {
+pub(super) fn assert_io(result: Result<(), StoreError>) {
     match result {
         Err(StoreError::Io { why, .. }) => assert!(why.contains("space"), "{why}"),
         other => panic!("{other:?}"),

@@ -1,5 +1,6 @@
 //! Helpers, and what the store promises while the disk is well.
 
+mod compact;
 mod damage;
 mod faults;
 mod journal;

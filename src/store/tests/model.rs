@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Submit { n: u64, due: i64, key: Option<u8>, meeting: u8 },
     Move { n: u64, to: i64, stale: bool },
     Hold { n: u64 },
@@ -13,7 +13,7 @@ enum Step {
     Remove { n: u64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let n = 0..12_u64;
     let outcome = proptest::sample::select(Outcome::ALL.to_vec());
     prop_oneof![
@@ -27,10 +27,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Model = BTreeMap<JobId, Job>;
+pub(super) type Model = BTreeMap<JobId, Job>;
 
 /// What a step asks of the store, as things stand in the model.
-fn change(model: &Model, step: &Step) -> Change {
+pub(super) fn change(model: &Model, step: &Step) -> Change {
     let known = |n: u64| model.get(&id(n)).cloned();
     match *step {
         Step::Submit { n, due, key, meeting } => {
@@ -59,7 +59,7 @@ fn change(model: &Model, step: &Step) -> Change {
 }
 
 /// The contract, as plainly as possible. Is the change allowed?
-fn apply(model: &mut Model, change: &Change) -> bool {
+pub(super) fn apply(model: &mut Model, change: &Change) -> bool {
     match change {
         Change::Put { job, expected } => {
             let fits = model.get(&job.id).map(|old| old.revision) == *expected;
@@ -84,7 +84,7 @@ fn apply(model: &mut Model, change: &Change) -> bool {
     }
 }
 
-fn check_all(queue: &Queue, model: &Model) {
+pub(super) fn check_all(queue: &Queue, model: &Model) {
     let newest_first: Vec<Job> = model.values().rev().cloned().collect();
     assert_same(queue.page(&Filter::default(), None, 99), newest_first.clone());
     let mut counts = Counts::new();
@@ -93,6 +93,9 @@ fn check_all(queue: &Queue, model: &Model) {
     }
     let real: Counts = queue.counts().unwrap().into_iter().filter(|(_, n)| *n > 0).collect();
     assert_eq!(real, counts);
+    let records = compact::records(queue);
+    let weight = records.iter().filter(|(key, _)| !key.starts_with(b"meta/")).map(|(k, v)| k.len() + v.len());
+    assert_eq!(queue.size().unwrap().live, weight.sum::<usize>() as u64);
 
     let mut by_wake: Vec<Job> = model.values().filter(|job| job.index_wake().is_some()).cloned().collect();
     by_wake.sort_by_key(|job| (job.index_wake(), job.id));
