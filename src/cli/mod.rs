@@ -9,6 +9,7 @@ mod audit;
 mod cancel;
 mod check;
 mod client;
+mod compact;
 mod completions;
 mod context;
 mod daemon;
@@ -113,6 +114,7 @@ enum Command {
     Watch(watch::Args),
     Status(status::Args),
     Reload(reload::Args),
+    Compact(compact::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -161,6 +163,7 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Watch(args) => block_on(watch::run(args, cx)),
         Command::Status(args) => block_on(status::run(args, cx)),
         Command::Reload(args) => block_on(reload::run(args, cx)),
+        Command::Compact(args) => compact::run(args, cx),
         Command::Completions(args) => completions::run(&args, cx),
         Command::Man(args) => man::run(&args, cx),
     }

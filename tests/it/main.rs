@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod cli;
+mod compact;
 mod control;
 mod crash;
 mod doctor;
