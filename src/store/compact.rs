@@ -27,7 +27,7 @@ use super::{Checker, OpenError, journal};
 const LEAST_BYTES: u64 = 64 << 20;
 /// ... nor is one that is smaller than so many times its live data: churn alone makes it eleven times.
 const TIMES_LIVE: u64 = 20;
-/// A start, when nothing fires, copies no more live data than this: some ten seconds. `adjourn compact` does.
+/// A start, when nothing fires, copies no more live data than this: deadlines wait meanwhile. `adjourn compact` does.
 const MOST_AT_START: u64 = 64 << 20;
 /// A copy goes in batches of so many bytes. Tests see several with little data.
 const COPY_BYTES: usize = if cfg!(test) { 32 << 10 } else { 4 << 20 };
