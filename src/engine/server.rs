@@ -166,6 +166,12 @@ impl Server {
     }
 }
 
+/// A claim made well ahead has had its time: then the disk is too slow, and the call is not. One made just now, because
+/// the job came late or was just taken up again, is waited for: a crash after the call must find it.
+fn waits_for_claim(attempt: u32, claim_age: Duration) -> bool {
+    attempt > 1 || claim_age < CLAIM_WAIT / 2
+}
+
 /// What `judge` has to know of a job, as far as the job itself tells.
 pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
     Target {
@@ -227,8 +233,8 @@ impl Core {
         let Some(active) = self.active.get_mut(&id) else { return };
         let Some(pin) = active.job.pin.clone() else { return };
         let (name, due) = (active.job.server.clone(), active.job.due);
-        let on_time = attempt == 1 && decided.wall <= due + CLAIM_WAIT;
-        let durable = (!on_time && !active.claim_is_durable()).then(|| {
+        let claim_age = active.job.claimed.map_or(Duration::ZERO, |at| decided.since(at));
+        let durable = (waits_for_claim(attempt, claim_age) && !active.claim_is_durable()).then(|| {
             let (tell, told) = oneshot::channel();
             active.claim_waiters.push(tell);
             told
@@ -402,5 +408,17 @@ impl Core {
         let notice =
             Notice { event: "server-alarm".to_owned(), text: why, at, server: name.clone(), job: None };
         announce(&self.events, vec![notice]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_call_whose_claim_has_had_its_time_leaves_without_it() {
+        assert!(!waits_for_claim(1, crate::job::CLAIM_LEAD));
+        assert!(waits_for_claim(1, Duration::ZERO));
+        assert!(waits_for_claim(2, Duration::from_secs(15)));
     }
 }
