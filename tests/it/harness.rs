@@ -1,20 +1,25 @@
 //! A bed for a test: a sandbox in this process, a daemon in its own, a temporary directory for both.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use adjourn::clock;
 use adjourn::job::UtcMs;
-use adjourn::sandbox::{Asked, Fault, Front, InstanceTruth, NewMeeting, Options, Sandbox, Settings, Truth};
+use adjourn::sandbox::{
+    Asked, Fault, Front, InstanceTruth, NewMeeting, Options, Sandbox, Settings, TimeSource, Truth,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Longest wait for anything; a test that gets here has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of the daemon's log that a failed test shows.
+const LOG_TAIL: usize = 300;
 
 /// Limits that make a test short: every one can be overridden by a later line of `extra`.
 pub const QUICK: &str = "resend-after = \"1s\"\nprove-within = \"15s\"\n";
@@ -35,6 +40,8 @@ pub struct Plan {
     pub server: String,
     /// More lines at the end of the file: `[[end]]` and the like.
     pub extra: String,
+    /// What the sandbox takes for the time, if not the machine's clock.
+    pub now: Option<TimeSource>,
 }
 
 impl Plan {
@@ -49,7 +56,7 @@ impl Plan {
     /// A bed without a daemon.
     pub fn lay(self) -> Bed {
         let runtime = Runtime::new().unwrap();
-        let mut options = Options::new(Arc::new(clock::wall_micros));
+        let mut options = Options::new(self.now.unwrap_or_else(|| Arc::new(clock::wall_micros)));
         options.settings = self.settings;
         let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -76,6 +83,10 @@ impl Bed {
         self.directory.path().join(name)
     }
 
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     pub fn schedule(&self) -> PathBuf {
         self.path("schedule.toml")
     }
@@ -93,7 +104,7 @@ impl Bed {
 
     /// The binary with everything it needs to find this bed.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adjourn"));
+        let mut command = Command::new(binary());
         command
             .args(args)
             .env_clear()
@@ -116,20 +127,40 @@ impl Bed {
 
     /// Starts the daemon and waits until it says that it is ready, as systemd would.
     pub fn start_daemon(&mut self) {
+        self.start_daemon_as(|command| command);
+    }
+
+    /// The same, in another environment or under another program.
+    pub fn start_daemon_as(&mut self, change: impl FnOnce(Command) -> Command) {
+        self.try_start_daemon(change).expect("the daemon did not get ready");
+    }
+
+    /// Ready, or the exit code of a daemon that ended by itself.
+    pub fn try_start_daemon(&mut self, change: impl FnOnce(Command) -> Command) -> Result<(), Option<i32>> {
         let notify = self.path("notify.sock");
         // Left by an earlier start, if there was one.
         let _ = std::fs::remove_file(&notify);
         let listener = UnixDatagram::bind(&notify).unwrap();
-        listener.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = self.daemon_command().env("NOTIFY_SOCKET", &notify).spawn().unwrap();
-        self.daemon = Some(child);
+        listener.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut command = self.daemon_command();
+        command.env("NOTIFY_SOCKET", &notify);
+        let mut child = change(command).spawn().unwrap();
+        let began = clock::system_now();
         loop {
             let mut message = [0; 4096];
-            let length = listener.recv(&mut message).expect("the daemon did not get ready");
+            let length = listener.recv(&mut message).unwrap_or(0);
             if String::from_utf8_lossy(&message[..length]).contains("READY=1") {
                 // Kept open: later messages must not fail.
                 std::mem::forget(listener);
-                return;
+                self.daemon = Some(child);
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                return Err(status.code());
+            }
+            if clock::system_now().since(began) > PATIENCE {
+                child.kill().unwrap();
+                return Err(child.wait().unwrap().code());
             }
         }
     }
@@ -223,7 +254,7 @@ impl Bed {
 
     /// Waits until the sandbox's truth is as wanted.
     #[track_caller]
-    pub fn wait_for(&self, what: &str, holds: impl Fn(&Truth) -> bool) {
+    pub fn wait_for(&self, what: &str, mut holds: impl FnMut(&Truth) -> bool) {
         let start = clock::system_now();
         while !holds(&self.truth()) {
             assert!(
@@ -249,12 +280,29 @@ impl Drop for Bed {
             let _ = daemon.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the daemon's log ---\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
+            eprintln!("--- the daemon's log, its last {} lines ---\n{}", tail.len(), tail.join("\n"));
         }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The command, run by a tracer with these arguments of its own.
+pub fn under(tracer: &str, args: &[&str], command: &Command) -> Command {
+    let mut traced = Command::new(tracer);
+    traced.args(args).arg(command.get_program()).args(command.get_args()).env_clear();
+    traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    traced.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    traced
+}
+
+/// The binary under test; `ADJOURN_BIN` names another build of it.
+pub fn binary() -> PathBuf {
+    std::env::var_os("ADJOURN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_adjourn").into(), PathBuf::from)
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -272,7 +320,8 @@ pub fn check_truth(bed: &Bed, job: &Value) {
     let due: jiff::Timestamp = job["due"].as_str().unwrap().parse().unwrap();
     let due = UtcMs::from(due);
     let meeting = job["meeting"].as_str().unwrap();
-    let truth = bed.truth();
+    let asked = Asked { meeting: Some(meeting.to_owned()), since: u64::MAX, ..Asked::default() };
+    let truth = bed.sandbox.truth(&asked);
     for instance in truth.instances(meeting) {
         for hit in &instance.hits {
             assert!(hit.at >= due, "hit {} ms before due\n{job:#}", due.ms_since(hit.at));

@@ -18,5 +18,7 @@ mod harness;
 mod import;
 mod janus;
 mod platforms;
+mod powercut;
 mod readme;
 mod signals;
+mod storm;
