@@ -84,4 +84,47 @@ fn a_second_daemon_on_the_same_store_exits_75_and_names_the_first() {
     let said = crate::harness::text(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{said}");
     assert!(said.contains(&bed.daemon_pid().to_string()), "{said}");
+    assert!(bed.json(&["status"])["store"]["error"].is_null(), "the first goes on");
+}
+
+/// The file stays when the daemon is killed; what counts is whether anybody holds it.
+#[test]
+fn the_lock_of_a_dead_daemon_is_taken_over() {
+    let mut bed = Bed::start();
+    let id = bed.end_in("math-101", "9h");
+    let dead = bed.daemon_pid();
+    bed.kill_daemon();
+    assert_eq!(lock_of(&bed), dead.to_string());
+    bed.start_daemon();
+    assert_eq!(lock_of(&bed), bed.daemon_pid().to_string());
+    assert_eq!(bed.show(&id)["state"], "waiting");
+}
+
+/// Many at once on the store of a dead one: one wins, the others name it and touch nothing.
+#[test]
+fn of_many_daemons_at_once_one_gets_the_store() {
+    let mut bed = Bed::start();
+    let id = bed.end_in("math-101", "9h");
+    bed.kill_daemon();
+    let mut all: Vec<_> =
+        (0..4).map(|_| bed.daemon_command().stderr(std::process::Stdio::piped()).spawn().unwrap()).collect();
+    bed.wait_for("all but one have given up", |_| {
+        all.iter_mut().filter_map(|daemon| daemon.try_wait().unwrap()).count() == 3
+    });
+    let winner = all.iter().position(|daemon| daemon.id().to_string() == lock_of(&bed)).unwrap();
+    let mut winner = all.swap_remove(winner);
+    for loser in all {
+        let output = loser.wait_with_output().unwrap();
+        let said = crate::harness::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        assert!(said.contains("in use by another adjourn"), "{said}");
+    }
+    bed.wait_for("the winner answers", |_| bed.says(&["status"]).0 == 0);
+    assert_eq!(bed.show(&id)["state"], "waiting");
+    winner.kill().unwrap();
+    winner.wait().unwrap();
+}
+
+fn lock_of(bed: &Bed) -> String {
+    std::fs::read_to_string(bed.path("state/lock")).unwrap().trim().to_owned()
 }

@@ -13,6 +13,7 @@ mod compact;
 mod control;
 mod crash;
 mod doctor;
+mod disk;
 mod faults;
 mod harness;
 mod import;
