@@ -3,6 +3,15 @@
 //! The wall clock decides only whether due is reached. The due loop sleeps on a `CLOCK_REALTIME` timerfd that is cancelled
 //! when the clock is set, so that a step or a resume wakes it at once; everything else is measured on `CLOCK_BOOTTIME`,
 //! which counts suspended time and is never set. Nothing computes `due - now` once and sleeps that long.
+//!
+//! In debug builds a test may step the wall clock of the process (`stepped`).
+
+#[cfg(debug_assertions)]
+#[path = "clock/stepped.rs"]
+mod steps;
+#[cfg(not(debug_assertions))]
+#[path = "clock/unstepped.rs"]
+mod steps;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,13 +31,14 @@ use crate::job::{BootMs, Now, UtcMs, Wake};
 pub fn system_now() -> Now {
     let boot =
         clock_gettime_dynamic(DynamicClockId::Boottime).unwrap_or_else(|_| clock_gettime(ClockId::Monotonic));
-    Now { wall: UtcMs(millis(clock_gettime(ClockId::Realtime))), boot: BootMs(millis(boot)) }
+    let wall = millis(clock_gettime(ClockId::Realtime)) + steps::offset_ms();
+    Now { wall: UtcMs(wall), boot: BootMs(millis(boot)) }
 }
 
 /// The wall clock in microseconds, for measurements.
 pub fn wall_micros() -> i64 {
     let at = clock_gettime(ClockId::Realtime);
-    at.tv_sec * 1_000_000 + at.tv_nsec / 1_000
+    at.tv_sec * 1_000_000 + at.tv_nsec / 1_000 + steps::offset_ms() * 1_000
 }
 
 /// Boottime in microseconds, for measurements.
@@ -93,6 +103,7 @@ pub trait Alarm: Send + Sync {
 pub struct TimerAlarm {
     wall: AsyncFd<OwnedFd>,
     boot: AsyncFd<OwnedFd>,
+    steps: steps::Steps,
 }
 
 impl TimerAlarm {
@@ -106,14 +117,15 @@ impl TimerAlarm {
             )]
             AsyncFd::new(fd)
         };
-        Ok(TimerAlarm { wall: timer(TimerfdClockId::Realtime)?, boot: timer(TimerfdClockId::Boottime)? })
+        let (wall, boot) = (timer(TimerfdClockId::Realtime)?, timer(TimerfdClockId::Boottime)?);
+        Ok(TimerAlarm { wall, boot, steps: steps::Steps::new()? })
     }
 }
 
 #[async_trait]
 impl Alarm for TimerAlarm {
     fn set(&self, wake: Wake) -> io::Result<()> {
-        let wall = wake.wall.unwrap_or(UtcMs::MAX).0;
+        let wall = wake.wall.unwrap_or(UtcMs::MAX).0 - steps::offset_ms();
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
         set_timer(&self.wall, flags, wall)?;
         set_timer(&self.boot, TimerfdTimerFlags::ABSTIME, wake.boot.map_or(i64::MAX / 2_000_000, |at| at.0))
@@ -123,6 +135,7 @@ impl Alarm for TimerAlarm {
         tokio::select! {
             ring = expired(&self.wall) => ring,
             ring = expired(&self.boot) => ring,
+            step = self.steps.step() => step.map(|()| Ring::ClockSet),
         }
     }
 }

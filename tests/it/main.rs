@@ -9,11 +9,12 @@
 
 mod bad_input;
 mod cli;
+mod clock;
 mod compact;
 mod control;
 mod crash;
-mod doctor;
 mod disk;
+mod doctor;
 mod faults;
 mod harness;
 mod import;
