@@ -13,6 +13,7 @@ mod clock;
 mod compact;
 mod control;
 mod crash;
+mod damage;
 mod disk;
 mod doctor;
 mod faults;
