@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use super::disk::plain;
@@ -39,10 +39,13 @@ const SAMPLE: usize = 1_000;
 const WHOLE_JOBS: u64 = 100_000;
 /// Set for a child that is to add them up however many there are.
 const WHOLE: &str = "ADJOURN_CHECK_WHOLE";
+/// The pid of whoever waits for the child.
+const ASKED_BY: &str = "ADJOURN_CHECK_ASKED_BY";
 /// Five million jobs take half a minute.
 const CHILD_PATIENCE: Duration = Duration::from_secs(600);
 const DAMAGED: u8 = 3;
 const UNREADABLE: u8 = 4;
+const ORPHANED: u8 = 5;
 
 /// Who takes the first look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,8 +66,13 @@ pub fn check_child_main(generation: &Path) -> ExitCode {
 
 /// The last line that it prints is for the parent.
 pub(super) fn child(generation: &Path) -> u8 {
-    // The daemon holds the lock for us: nobody may look at these files when it is gone.
+    // The daemon holds the lock for us: nobody may look at these files when it is gone. One that went before the signal
+    // was asked for sends none, but is not our parent any more.
     let _best_effort = set_parent_process_death_signal(Some(Signal::KILL));
+    let asked_by = std::env::var(ASKED_BY).ok().and_then(|pid| pid.parse().ok());
+    if asked_by.is_none() || getppid().map(Pid::as_raw_pid) != asked_by {
+        return ORPHANED;
+    }
     let (mut found, whole) = (Found::default(), std::env::var_os(WHOLE).is_some());
     let (code, why) = match inspect(generation, whole, &mut found) {
         Ok(()) => (0, String::new()),
@@ -147,7 +155,8 @@ impl Checker {
     }
 }
 
-fn asked(command: &mut Command, whole: bool) -> &mut Command {
+pub(super) fn asked(command: &mut Command, whole: bool) -> &mut Command {
+    command.env(ASKED_BY, std::process::id().to_string());
     if whole { command.env(WHOLE, "1") } else { command.env_remove(WHOLE) }
 }
 
@@ -339,5 +348,18 @@ mod tests {
         assert_eq!(quoted("/tmp/it's $HOME"), r"'/tmp/it'\''s $HOME'");
         let error = damaged(Path::new("/s/queue"), "why").to_string();
         assert!(error.contains("\"mv /s/queue /s/queue.damaged\""), "{error}");
+    }
+
+    /// As if the daemon that started it had gone, and another one had the files now.
+    #[test]
+    fn a_child_of_nobody_touches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let stranger = |command: &mut Command| command.env(ASKED_BY, i32::MAX.to_string()).status().unwrap();
+        let nobody = |command: &mut Command| command.env_remove(ASKED_BY).status().unwrap();
+        for run in [stranger, nobody] {
+            let mut command = crate::store::tests::check_command(dir.path()).unwrap();
+            assert_eq!(run(asked(&mut command, false)).code(), Some(i32::from(ORPHANED)));
+            assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+        }
     }
 }

@@ -105,7 +105,8 @@ fn check_child() {
         std::process::exit(i32::from(super::check::child(Path::new(&path))));
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(check_command(empty.path()).unwrap().status().unwrap().success());
+    let mut command = check_command(empty.path()).unwrap();
+    assert!(super::check::asked(&mut command, false).status().unwrap().success());
 }
 
 #[test]
