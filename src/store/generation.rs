@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sled::IVec;
 
 use super::disk::Blobs;
@@ -80,6 +82,12 @@ impl Generation {
         })
     }
 
+    /// Sled's own lock on its file, taken as sled takes it. Whoever changes the file behind sled's back holds it: the check of
+    /// a daemon that has just been killed may still have the file open.
+    pub(super) fn lock_out(file: &File) -> io::Result<SledLock<'_>> {
+        lock_out(file, LOCK_TRIES)
+    }
+
     /// Readers see these values, and not sled's, until [`unmask`](Generation::unmask).
     pub(super) fn mask(&self, old: Mask) {
         *self.mask.write().unwrap_or_else(PoisonError::into_inner) = old;
@@ -132,6 +140,28 @@ impl Generation {
     /// Has sled met a failed write? It then refuses all further ones, and does not try again when it is dropped.
     pub(super) fn is_poisoned(&self) -> bool {
         self.db.context.global_error().is_err()
+    }
+}
+
+/// sled's own lock on its file, while this lives.
+#[derive(Debug)]
+pub(super) struct SledLock<'a>(&'a File);
+
+impl Drop for SledLock<'_> {
+    /// See [`super::lock::Lock`].
+    fn drop(&mut self) {
+        let _closing_releases_it_too = flock(self.0, FlockOperation::Unlock);
+    }
+}
+
+fn lock_out(file: &File, tries: u32) -> io::Result<SledLock<'_>> {
+    let mut left = tries;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if left > 0 => left -= 1,
+            locked => return Ok(locked.map(|()| SledLock(file))?),
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
 }
 
@@ -281,6 +311,20 @@ mod tests {
             format!("{}={}", text(key), text(value))
         });
         shown.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_file_that_sled_has_open_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let generation = generation(dir.path(), &["a"]);
+        let file = File::options().write(true).open(dir.path().join("db")).unwrap();
+        assert_eq!(lock_out(&file, 2).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(generation);
+        let lock = Generation::lock_out(&file).unwrap();
+        let other = File::open(dir.path().join("db")).unwrap();
+        assert_eq!(lock_out(&other, 0).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        lock_out(&other, 0).unwrap();
     }
 
     #[test]

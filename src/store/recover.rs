@@ -405,7 +405,7 @@ impl Place {
     fn give_back_room(&self, number: u64) -> Result<(), OpenError> {
         let dir = current::dir_of(&self.queue, number);
         let given = match std::fs::File::options().write(true).open(dir.join("db")) {
-            Ok(file) => give_back_room(&file),
+            Ok(file) => Generation::lock_out(&file).and_then(|_lock| give_back_room(&file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
         };
