@@ -7,10 +7,18 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::OpenError;
+
+/// A daemon that was killed while it started a process leaves the lock with that one until it runs a program of its own,
+/// which takes no more than moments: tries, and the pause between them.
+const DEAD_TRIES: u32 = 200;
+const DEAD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Held while the store is open.
 #[derive(Debug)]
@@ -27,6 +35,10 @@ impl Drop for Lock {
 
 /// Creates the state directory if there is none, and takes it.
 pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
+    take_patiently(dir, || std::thread::sleep(DEAD_PAUSE))
+}
+
+fn take_patiently(dir: &Path, mut pause: impl FnMut()) -> Result<Lock, OpenError> {
     create_dir(dir).map_err(failed("cannot use the state directory", dir))?;
     let path = dir.join("lock");
     let failed = failed("cannot lock the state directory with", &path);
@@ -38,12 +50,17 @@ pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
         .mode(0o600)
         .open(&path)
         .map_err(&failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            return Err(OpenError::Held { path: dir.display().to_string(), pid: holder(&mut file) });
+    let mut left = DEAD_TRIES;
+    while let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if e != Errno::WOULDBLOCK {
+            return Err(failed(e.into()));
         }
-        Err(e) => return Err(failed(e.into())),
+        let pid = holder(&mut file);
+        if left == 0 || !pid.is_some_and(is_gone) {
+            return Err(OpenError::Held { path: dir.display().to_string(), pid });
+        }
+        left -= 1;
+        pause();
     }
     write_pid(&mut file).map_err(&failed)?;
     Ok(Lock { file })
@@ -79,8 +96,14 @@ fn write_pid(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
+fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
@@ -105,6 +128,47 @@ mod tests {
         drop(lock);
         assert!(state.join("lock").exists());
         take(&state).unwrap();
+    }
+
+    /// The lock of a daemon that has died, and lives on in a process that it was starting.
+    fn left_behind(dir: &Path) -> (u32, File) {
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        std::fs::write(dir.join("lock"), format!("{}\n", dead.id())).unwrap();
+        let file = File::open(dir.join("lock")).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        (dead.id(), file)
+    }
+
+    #[test]
+    fn the_lock_that_a_dead_owner_left_to_another_process_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, file) = left_behind(dir.path());
+        let (mut pauses, mut held) = (0, Some(file));
+        let lock = take_patiently(dir.path(), || {
+            pauses += 1;
+            held.take_if(|_| pauses == 3);
+        });
+        lock.unwrap();
+        assert_eq!(pauses, 3);
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_owner_has_left_for_good_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dead, _held) = left_behind(dir.path());
+        let mut pauses = 0;
+        let error = take_patiently(dir.path(), || pauses += 1).unwrap_err();
+        assert!(matches!(error, OpenError::Held { pid: Some(pid), .. } if pid == dead), "{error}");
+        assert_eq!(pauses, DEAD_TRIES);
+    }
+
+    #[test]
+    fn the_lock_of_a_living_owner_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let _lock = take(dir.path()).unwrap();
+        let error = take_patiently(dir.path(), || panic!("nothing to wait for")).unwrap_err();
+        assert!(matches!(error, OpenError::Held { .. }), "{error}");
     }
 
     #[test]
