@@ -262,6 +262,15 @@ fn register_store(registry: &mut Registry, status: &Status) {
             constant::<i64, std::sync::atomic::AtomicI64>(gauge(free)),
         );
     }
+    simple(registry, "store_sound", "0: the store can no longer be trusted", flag(store.trouble.is_none()));
+    simple(registry, "store_journal_sequence", "Number of the journal's last line", gauge(store.sequence));
+    for (name, help, bytes) in [
+        ("store_queue", "The queue on disk", store.queue_bytes),
+        ("store_journal", "The journal on disk", store.journal_bytes),
+    ] {
+        let value = constant::<i64, std::sync::atomic::AtomicI64>(gauge(bytes));
+        registry.register_with_unit(name, help, Unit::Bytes, value);
+    }
 }
 
 fn register_servers(registry: &mut Registry, status: &Status) {
@@ -358,6 +367,9 @@ mod tests {
         status.next_due = Some("2026-12-01T17:00:00.500Z".to_owned());
         status.jobs.insert(State::Waiting, 7);
         status.store.free_bytes = Some(1 << 40);
+        status.store.trouble = Some("its records are wrong".to_owned());
+        (status.store.sequence, status.store.queue_bytes, status.store.journal_bytes) =
+            (42, 3 << 20, 1 << 20);
         let server = ServerStatus {
             platform: "bigbluebutton".into(),
             reachable: Some(true),
@@ -388,6 +400,10 @@ mod tests {
         check(&text, &format!("adjourn_looks_total{{{of},result=\"gone\"}} 1"));
         check(&text, "adjourn_store_write_seconds_count 1");
         check(&text, "adjourn_store_free_bytes 1099511627776");
+        check(&text, "adjourn_store_sound 0");
+        check(&text, "adjourn_store_journal_sequence 42");
+        check(&text, "adjourn_store_queue_bytes 3145728");
+        check(&text, "adjourn_store_journal_bytes 1048576");
         check(&text, "adjourn_requests_total{method=\"GET\",route=\"/v1/jobs/{id}\",status=\"200\"} 1");
         check(&text, "adjourn_import_lines_total{result=\"accepted\"} 1");
         assert!(text.ends_with("# EOF\n"), "{text}");

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::active::Reply;
-use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, Submission};
+use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, StoreStatus, Submission};
 use super::bulk::prepare;
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
@@ -109,8 +109,23 @@ impl Service for Handle {
     async fn status(&self) -> Result<Status, Refusal> {
         let mut status = self.ask(Request::Status).await?;
         // Here rather than in the engine: a disk that hangs must not hold it up.
-        status.store.free_bytes =
-            rustix::fs::statvfs(&self.state_dir).ok().map(|fs| fs.f_bavail * fs.f_frsize);
+        let (store, state_dir) = (self.store.clone(), self.state_dir.clone());
+        let looked = tokio::task::spawn_blocking(move || (store.health(), rustix::fs::statvfs(&state_dir)));
+        if let Ok((health, fs)) = looked.await {
+            let StoreStatus { path, error, behind, .. } = status.store;
+            status.store = StoreStatus {
+                path,
+                error,
+                behind,
+                free_bytes: fs.ok().map(|fs| fs.f_bavail * fs.f_frsize),
+                sequence: health.journal.map_or(0, |head| head.seq),
+                hash: health.journal.map_or_else(String::new, |head| head.hash.to_string()),
+                trouble: health.trouble,
+                repaired: health.repaired,
+                queue_bytes: health.queue_bytes,
+                journal_bytes: health.journal_bytes,
+            };
+        }
         Ok(status)
     }
 

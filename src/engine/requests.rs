@@ -354,26 +354,13 @@ impl Core {
                 .count(),
             next_due: next_due.map(|at| at.to_string()),
             servers: self.servers.iter().map(|(name, server)| (name.clone(), server.status())).collect(),
-            store: self.store_status(),
+            store: StoreStatus {
+                path: self.state_dir.display().to_string(),
+                error: self.store_error.clone(),
+                behind: self.active.values().filter(|active| active.is_dirty()).count(),
+                ..StoreStatus::default()
+            },
             schedule_error: self.schedule_error.clone(),
-        }
-    }
-}
-
-impl Core {
-    fn store_status(&self) -> StoreStatus {
-        let health = self.store.health();
-        StoreStatus {
-            path: self.state_dir.display().to_string(),
-            error: self.store_error.clone(),
-            behind: self.active.values().filter(|active| active.is_dirty()).count(),
-            free_bytes: None,
-            sequence: health.journal.map_or(0, |head| head.seq),
-            hash: health.journal.map_or_else(String::new, |head| head.hash.to_string()),
-            trouble: health.trouble,
-            repaired: health.repaired,
-            queue_bytes: health.queue_bytes,
-            journal_bytes: health.journal_bytes,
         }
     }
 }
