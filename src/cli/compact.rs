@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::check;
 use super::context::Context;
 use super::failure::Failure;
+use super::text::clean;
 use crate::clock;
 use crate::config::{self, Environment};
 use crate::daemon::StartError;
@@ -42,7 +43,10 @@ pub fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     if json {
         cx.out.json(&Answer::of(done))?;
     } else {
-        cx.out.line(sentence(done))?;
+        if let Some(repaired) = &done.repaired {
+            cx.out.note(clean(repaired));
+        }
+        cx.out.line(sentence(&done))?;
     }
     Ok(ExitCode::Done)
 }
@@ -75,7 +79,7 @@ fn failure(error: CompactError) -> Failure {
     }
 }
 
-fn sentence(Compacted { before, after }: Compacted) -> String {
+fn sentence(Compacted { before, after, .. }: &Compacted) -> String {
     let (disk, live) = (bytes(before.disk), bytes(before.live));
     match after {
         Some(after) => {
@@ -105,13 +109,14 @@ struct Answer {
     live_bytes: u64,
     bytes_before: u64,
     bytes_now: u64,
+    repaired: Option<String>,
 }
 
 impl Answer {
-    fn of(Compacted { before, after }: Compacted) -> Answer {
+    fn of(Compacted { before, after, repaired }: Compacted) -> Answer {
         let Size { disk, live } = before;
         let now = after.map_or(disk, |after| after.disk);
-        Answer { compacted: after.is_some(), live_bytes: live, bytes_before: disk, bytes_now: now }
+        Answer { compacted: after.is_some(), live_bytes: live, bytes_before: disk, bytes_now: now, repaired }
     }
 }
 
@@ -139,9 +144,9 @@ mod tests {
     fn it_says_what_was_gained_or_that_there_is_nothing_to_gain() {
         let before = Size { disk: 2_300 << 20, live: 90 << 20 };
         let after = Some(Size { disk: 150 << 20, ..before });
-        let said = sentence(Compacted { before, after });
+        let said = sentence(&Compacted { before, after, repaired: None });
         assert_eq!(said, "compacted: 2.2 GiB before, 150 MiB now, of which 90 MiB are live data");
-        let said = sentence(Compacted { before, after: None });
+        let said = sentence(&Compacted { before, after: None, repaired: None });
         assert_eq!(said, "not needed: 2.2 GiB on the disk, of which 90 MiB are live data");
     }
 }

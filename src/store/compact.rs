@@ -14,7 +14,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::disk::{Disk, RealDisk, free, plain};
 use super::generation::Generation;
@@ -74,11 +74,13 @@ impl When {
 }
 
 /// What became of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compacted {
     pub before: Size,
     /// `None`: it did not pay.
     pub after: Option<Size>,
+    /// What had to be repaired first, as at any opening.
+    pub repaired: Option<String>,
 }
 
 /// Why a store was not compacted. It is as it was.
@@ -102,7 +104,8 @@ pub fn compact(state_dir: &Path, checker: Checker, when: When) -> Result<Compact
     let done = prepared.writer.compact(when).map_err(|source| CompactError::Failed { path, source })?;
     drop(prepared.writer);
     prepared.work.live.rest(MANY_WRITES);
-    Ok(done)
+    let condition = prepared.work.condition.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Compacted { repaired: condition.repaired.clone(), ..done })
 }
 
 /// Is there room for a copy of so much live data?

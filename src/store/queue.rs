@@ -81,7 +81,7 @@ impl Queue {
     ) -> Result<Queue, OpenError> {
         let Prepared { mut writer, work, lock } = prepare(state_dir, options, disk)?;
         match writer.compact(When::Starting) {
-            Ok(Compacted { before, after: Some(after) }) => {
+            Ok(Compacted { before, after: Some(after), .. }) => {
                 tracing::info!(before = before.disk, after = after.disk, "the queue was compacted");
             }
             Ok(Compacted { before, .. }) if before.pays_to_compact() => {

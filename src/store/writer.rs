@@ -263,12 +263,12 @@ impl Writer {
         let old = self.live.get()?;
         let before = Size::of(&old, self.totals.live_bytes)?;
         if !when.wants(before) {
-            return Ok(Compacted { before, after: None });
+            return Ok(Compacted { before, after: None, repaired: None });
         }
         compact::check_room(&old, before.live)?;
         self.renew(&old)?;
         let after = Size::of(&*self.live.get()?, before.live)?;
-        Ok(Compacted { before, after: Some(after) })
+        Ok(Compacted { before, after: Some(after), repaired: None })
     }
 
     /// Copies what readers see into the next generation, and names that one. The old one's directory is gone then.

@@ -186,6 +186,32 @@ fn without_room_for_the_copy_nothing_is_touched() {
     check_whole(dir.path(), &expected, "after it");
 }
 
+/// As at any opening, what the journal has more is taken in, and what is damaged is made anew.
+#[test]
+fn a_store_that_needs_repair_is_repaired_first() {
+    let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    filled(dir.path());
+    copy_dir(&dir.path().join("queue"), &older.path().join("queue"));
+    commit(&open(dir.path()), vec![new(&job(7_777, 5))]).unwrap();
+    let expected = records(&open(dir.path()));
+    let queue = dir.path().join("queue");
+
+    std::fs::remove_dir_all(&queue).unwrap();
+    copy_dir(&older.path().join("queue"), &queue);
+    let done = compact(dir.path(), Checker::InProcess, When::Always).unwrap();
+    assert_eq!(done.repaired, None);
+    assert!(records(&open(dir.path())) == expected, "behind its journal");
+
+    std::fs::write(queue.join("CURRENT"), "nonsense").unwrap();
+    let done = compact(dir.path(), Checker::InProcess, When::Always).unwrap();
+    assert!(done.repaired.unwrap().contains("rebuilt from its journal"));
+    assert!(records(&open(dir.path())) == expected, "damaged");
+
+    std::fs::remove_dir_all(&queue).unwrap();
+    assert!(compact(dir.path(), Checker::InProcess, When::Always).unwrap().repaired.is_some());
+    check_whole(dir.path(), &expected, "lost");
+}
+
 #[test]
 fn a_store_in_use_is_not_compacted_and_none_is_made() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,8 @@ use super::faults::copy_dir;
 use super::*;
 use crate::store::generation::Generation;
 use crate::store::journal::verify;
-use crate::store::record::WITHOUT_JOURNAL;
+use crate::store::record::{Totals, WITHOUT_JOURNAL};
+use crate::store::sum::{Mark, Sum};
 use crate::store::{Options, keys, recover};
 
 /// Segments of a few lines, and a checkpoint after a few of them.
@@ -156,6 +157,28 @@ fn a_journal_that_is_known_to_be_too_short_rebuilds_nothing() {
     assert!(error.to_string().contains("ends at line 6, where the queue had come to 7"), "{error}");
 }
 
+/// As a version left it that counted jobs and not bytes. Gives the bytes.
+fn forget_bytes(generation: &Generation) -> u64 {
+    let totals = generation.get(keys::COUNTS).unwrap().unwrap();
+    generation.db.insert(keys::COUNTS, &totals[..totals.len() - 8]).unwrap();
+    Totals::decode(&totals).unwrap().live_bytes
+}
+
+#[test]
+fn a_store_that_did_not_count_its_bytes_does_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = filled(dir.path());
+    let generation = Generation::open(&dir.path().join("queue/000001")).unwrap();
+    let live = forget_bytes(&generation);
+    let mark = Mark::decode(&generation.get(keys::MARK).unwrap().unwrap()).unwrap();
+    let mark = Mark { sum: Sum::of(&generation).unwrap(), ..mark };
+    generation.db.insert(keys::MARK, mark.encode()).unwrap();
+    drop(generation);
+    check(dir.path(), &expected, None);
+    assert_eq!(open(dir.path()).size().unwrap().live, live);
+    check(dir.path(), &expected, None);
+}
+
 #[test]
 fn a_store_without_a_journal_is_adopted() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,9 +187,11 @@ fn a_store_without_a_journal_is_adopted() {
     let generation = Generation::open(&dir.path().join("queue/000001")).unwrap();
     generation.db.remove(keys::MARK).unwrap();
     generation.db.insert(keys::FORMAT, WITHOUT_JOURNAL.to_be_bytes().to_vec()).unwrap();
+    let live = forget_bytes(&generation);
     drop(generation);
     check(dir.path(), &expected, None);
     check(dir.path(), &expected, None);
+    assert_eq!(open(dir.path()).size().unwrap().live, live);
     fs::remove_dir_all(dir.path().join("queue")).unwrap();
     check(dir.path(), &expected, Some("and no queue"));
 }
