@@ -49,6 +49,11 @@ impl Handle {
         self.ask(|reply| Request::Reload(Box::new(settings), reply)).await?
     }
 
+    /// What the engine itself knows; nothing of it is read from a disk.
+    pub(super) async fn engine_status(&self) -> Result<Status, Refusal> {
+        self.ask(Request::Status).await
+    }
+
     async fn platform(&self, server: &ServerName) -> Result<Arc<dyn Platform>, Refusal> {
         self.ask(|reply| Request::Platform(server.clone(), PlatformReply(reply))).await?
     }
@@ -107,7 +112,7 @@ impl Service for Handle {
     }
 
     async fn status(&self) -> Result<Status, Refusal> {
-        let mut status = self.ask(Request::Status).await?;
+        let mut status = self.engine_status().await?;
         // Here rather than in the engine: a disk that hangs must not hold it up.
         let (store, state_dir) = (self.store.clone(), self.state_dir.clone());
         let looked = tokio::task::spawn_blocking(move || (store.health(), rustix::fs::statvfs(&state_dir)));

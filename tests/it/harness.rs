@@ -296,7 +296,9 @@ pub fn under(tracer: &str, args: &[&str], command: &Command) -> Command {
     let mut traced = Command::new(tracer);
     traced.args(args).arg(command.get_program()).args(command.get_args()).env_clear();
     traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    traced.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    traced.current_dir(command.get_current_dir().unwrap());
+    // Not ours: whoever reads the output of the tests would wait for a daemon that outlives them.
+    traced.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     traced
 }
 

@@ -31,7 +31,7 @@ pub fn act(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle, at: u
             }
             Item::Status { .. } => {
                 // Only that it is answered, and changes nothing.
-                let _ = handle.status().await;
+                let _ = handle.engine_status().await;
             }
             _ => {}
         }

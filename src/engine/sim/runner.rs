@@ -19,7 +19,6 @@ use super::sim::{Quirk, Sim};
 use super::store::{self, SimStore};
 use super::world::Flavour;
 use crate::config::settings::{EntrySettings, PlatformSettings, ServerSettings, Settings};
-use crate::engine::api::Service;
 use crate::engine::core::{Core, Makers, Parts};
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
@@ -275,7 +274,7 @@ async fn rest(sim: &Arc<Sim>, handle: &Handle) {
         }
         sim.clock.wait(30_000).await;
     }
-    let status = handle.status().await.expect("the engine is there");
+    let status = handle.engine_status().await.expect("the engine is there");
     let behind = status.store.behind;
     let recovered = sim.disk.lock().unwrap().last_put_succeeded;
     if behind > 0 || (recovered && status.store.error.is_some()) {

@@ -163,7 +163,11 @@ fn no_sync_goes_around_the_shim() {
         under("strace", &["-f", "-e", calls, "-o", trace.to_str().unwrap()], &daemon)
     });
     bed.end_in("math-101", "9h");
-    bed.kill_daemon();
+    // The daemon itself: a tracer that is killed leaves it running.
+    let lock = fs::read_to_string(bed.path("state/lock")).unwrap();
+    let killed = Command::new("kill").args(["-9", lock.trim()]).status().unwrap();
+    assert!(killed.success());
+    bed.wait_for_exit();
     let image = cut.image.as_ref().unwrap().path().join("inodes");
     assert!(fs::read_dir(image).unwrap().count() > 0, "the shim has seen the store");
     let trace = fs::read_to_string(trace).unwrap();
