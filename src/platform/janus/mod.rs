@@ -32,7 +32,7 @@ use self::seen::Seen;
 use super::http::Timeouts;
 use super::rest::{Ask, Clock, NoReply, Rest};
 use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
-use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, ServerName, Sighting};
+use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, Purpose, ServerName, Sighting, Verdict};
 
 const PLUGIN: &str = "janus.plugin.videoroom";
 /// Questions about single rooms at the same time.
@@ -212,7 +212,7 @@ impl Platform for Janus {
     /// The memory is for servers that lie or lose their state; Janus has one map, and what is not in it is not there.
     fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement {
         let verdicts = targets.iter().zip(&round.sightings);
-        let verdicts = verdicts.map(|(target, seen)| seen.at_its_word(target.instance.as_ref())).collect();
+        let verdicts = verdicts.map(|(target, seen)| weigh(target, seen)).collect();
         Judgement { memory: memory.clone(), verdicts, alarms: Vec::new() }
     }
 
@@ -234,6 +234,18 @@ impl Platform for Janus {
 
     async fn open_room(&self, meeting: &MeetingId) -> Result<(), Fault> {
         self.allow("disable", meeting).await
+    }
+}
+
+/// A job that is armed anew, long after its first look, finds a row of another name, and mostly the same room. There is one
+/// room a name: the proof at the end, that the name is gone, is good for both. After due it is not said, since the later row
+/// is not ours to end then.
+fn weigh(target: &Target, seen: &Sighting) -> Verdict {
+    match seen.at_its_word(target.instance.as_ref()) {
+        Verdict::Replaced { by, .. } if target.purpose == Purpose::Arm => {
+            Verdict::Replaced { by, counts: true }
+        }
+        verdict => verdict,
     }
 }
 

@@ -5,7 +5,7 @@ use wiremock::matchers::{body_partial_json, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
-use crate::job::{BootMs, Evidence, InstanceId, JobId, Purpose, UtcMs, Verdict};
+use crate::job::{BootMs, Evidence, InstanceId, JobId, UtcMs};
 use crate::platform::rest::Reply;
 
 const START: Now = Now { wall: UtcMs(1_764_604_800_000), boot: BootMs(50_000) };
@@ -183,6 +183,31 @@ fn after_a_restart_a_job_vouches_for_what_it_saw_a_moment_ago_unless_an_end_was_
     assert_eq!(id(&sight(&pinned(at(0), false), at(60))).as_str(), "4242@1");
     assert_ne!(id(&sight(&pinned(at(0), false), at(61))).as_str(), "4242@1");
     assert!(matches!(sight(&pinned(at(0), true), at(5)), Sighting::Doubtful(_)));
+}
+
+/// A job that was extended or held is armed again, perhaps hours after the first time.
+#[tokio::test]
+async fn a_room_that_is_armed_anew_counts_as_the_one_before_and_after_due_it_does_not() {
+    let janus = janus(&MockServer::start().await, false);
+    let pinned = target(Some(("4242@1", at(0))), false);
+    let sighting = Seen::default().sight(&pinned, THERE, at(600));
+    assert_ne!(id(&sighting).as_str(), "4242@1");
+    let round = Round {
+        sent: at(600),
+        received: at(600),
+        sightings: vec![sighting],
+        listings: BTreeMap::new(),
+        trouble: BTreeMap::new(),
+    };
+    for (purpose, expected) in [(Purpose::Arm, true), (Purpose::BeforeEnd, false), (Purpose::Confirm, false)]
+    {
+        let target = Target { purpose, ..pinned.clone() };
+        let verdicts = janus.judge(&Memory::default(), &round, &[target]).verdicts;
+        assert!(
+            matches!(verdicts[0], Verdict::Replaced { counts, .. } if counts == expected),
+            "{verdicts:?}"
+        );
+    }
 }
 
 // Over the wire.
