@@ -180,7 +180,8 @@ pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
         purpose,
         instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
         pin: job.pin.clone(),
-        end_sent: job.calls.sent > 0 || job.calls.lost,
+        // A call that was refused, or never left, has had no effect.
+        end_sent: job.calls.may_have_ended() || job.run.calling.is_some(),
         ends_clean: !job.calls.unclean,
         since: job.pin.as_ref().map(|pin| pin.last_live).or(job.began),
     }
@@ -414,11 +415,47 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{By, Fact, Order, Origin, UtcMs};
 
     #[test]
     fn only_a_first_call_whose_claim_has_had_its_time_leaves_without_it() {
         assert!(!waits_for_claim(1, crate::job::CLAIM_LEAD));
         assert!(waits_for_claim(1, Duration::ZERO));
         assert!(waits_for_claim(2, Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn a_call_counts_as_sent_only_while_it_may_have_had_an_effect() {
+        let end_sent = |answer: Option<EndAnswer>| {
+            let mut job = Job::submit(
+                Order {
+                    id: JobId(uuid::Uuid::nil()),
+                    server: "campus".into(),
+                    meeting: "math-101".into(),
+                    only: None,
+                    key: None,
+                    limits: Limits::default(),
+                    due: UtcMs(0),
+                    origin: Origin::Api,
+                    by: By::Peer { uid: 0, pid: None },
+                },
+                Now::default(),
+            );
+            let sent =
+                Fact::EndSent { attempt: 1, aim: Aim::Meeting, instance: "x".into(), looked_ms_ago: 0 };
+            job.record(Now::default(), sent);
+            job.run.calling = answer.is_none().then_some(1);
+            if let Some(answer) = answer {
+                job.record(Now::default(), Fact::EndAnswered { attempt: 1, answer });
+            }
+            target(&job, Purpose::BeforeEnd).end_sent
+        };
+        let why = String::new;
+        assert!(end_sent(None), "under way");
+        assert!(end_sent(Some(EndAnswer::Accepted)));
+        assert!(end_sent(Some(EndAnswer::Unreachable { why: why(), sent: true })));
+        assert!(!end_sent(Some(EndAnswer::Unreachable { why: why(), sent: false })));
+        assert!(!end_sent(Some(EndAnswer::Misconfigured { why: why() })));
+        assert!(!end_sent(Some(EndAnswer::MaybeGone { why: why() })));
     }
 }

@@ -98,7 +98,7 @@ pub struct Target {
     pub instance: Option<InstanceId>,
     /// What is known of the pinned instance; `None` while none is pinned.
     pub pin: Option<Pin>,
-    /// An end call may have gone out to the pinned instance.
+    /// An end call to the pinned instance may have taken effect: accepted, without an answer, or under way.
     pub end_sent: bool,
     /// Every end call so far was answered with acceptance (true where none was made).
     pub ends_clean: bool,

@@ -193,7 +193,7 @@ fn rooms_end_on_time_and_are_proven_gone() {
 }
 
 #[test]
-fn a_wrong_secret_is_a_configuration_fault_and_leaves_the_room_alone() {
+fn a_wrong_secret_leaves_the_room_alone_until_it_is_corrected() {
     let Some(janus) = Janus::start() else { return };
     janus.create(4242, "another-secret");
     let bed = janus.bed("");
@@ -204,6 +204,17 @@ fn a_wrong_secret_is_a_configuration_fault_and_leaves_the_room_alone() {
     assert!(janus.exists(4242));
     assert!(!bed.log().contains(ROOM_SECRET) && !bed.log().contains(ADMIN_SECRET));
 
+    std::fs::write(bed.path("room-secret"), "another-secret").unwrap();
+    bed.json(&["reload"]);
+    let job = bed.outcome(&id);
+    assert_eq!((&job["outcome"], &job["ends"]), (&json!("ended"), &json!(2)), "{job:#}");
+    assert!(!janus.exists(4242));
+}
+
+#[test]
+fn a_wrong_admin_secret_is_said_of_the_server() {
+    let Some(janus) = Janus::start() else { return };
+    let bed = janus.bed("");
     std::fs::write(bed.path("admin-secret"), "wrong").unwrap();
     bed.json(&["reload"]);
     wait_until("status tells of the admin secret", || {

@@ -8,7 +8,9 @@ use crate::job::{Evidence, Instance, InstanceId, MeetingId, Now, Sighting};
 use crate::platform::Target;
 
 /// Sightings further apart than this are no unbroken row: in between the room may have been destroyed and created again.
-const UNBROKEN: Duration = Duration::from_secs(60);
+/// Longer than the longest pause between two looks of a job at work (five minutes), and the look itself: otherwise a room
+/// would be another one only because nobody looked, and its job could never end it.
+const UNBROKEN: Duration = Duration::from_secs(330);
 /// Rooms that are remembered; those seen longest ago are forgotten.
 const ROOMS: usize = 16_384;
 
@@ -49,7 +51,7 @@ impl Seen {
                 Sighting::Live(Instance { participants, ..instance })
             }
             Presence::NotThere => {
-                self.break_row(&target.meeting, Broken::Gone);
+                self.gone(target, at);
                 Sighting::NotThere(Evidence { info: true, ..Evidence::default() })
             }
             Presence::Unknown(sighting) => sighting,
@@ -57,20 +59,13 @@ impl Seen {
     }
 
     /// A room is there. The row goes on if it is unbroken; where nothing is known of it, a job that saw it a moment ago,
-    /// before a restart of the daemon, may vouch for it.
+    /// before a restart of the daemon or a reload, may vouch for it.
     pub(super) fn note(&mut self, meeting: &MeetingId, target: Option<&Target>, at: Now) -> Instance {
         let unbroken = |last: Now| at.boot.since(last.boot) <= UNBROKEN;
-        let known = self.rooms.remove(meeting).filter(|row| unbroken(row.last) && row.broken == Broken::No);
-        let row = known.or_else(|| {
-            let pin = target.filter(|target| !target.end_sent)?.pin.as_ref()?;
-            let first = Now { wall: pin.started_at?, boot: pin.last_live.boot };
-            unbroken(pin.last_live).then(|| Row {
-                id: pin.instance.clone(),
-                first,
-                last: at,
-                broken: Broken::No,
-            })
-        });
+        let row = match self.rooms.remove(meeting) {
+            Some(row) => Some(row).filter(|row| unbroken(row.last) && row.broken == Broken::No),
+            None => target.and_then(vouched).filter(|row| unbroken(row.last)),
+        };
         let row =
             row.unwrap_or_else(|| Row { id: name(meeting, at), first: at, last: at, broken: Broken::No });
         let instance = Instance {
@@ -89,6 +84,17 @@ impl Seen {
     /// An end call to the room may have taken effect.
     pub(super) fn called(&mut self, meeting: &MeetingId) {
         self.break_row(meeting, Broken::Called);
+    }
+
+    /// The room was not there. Said also where nothing is known of it, so that nobody vouches for the next one.
+    fn gone(&mut self, target: &Target, at: Now) {
+        if let Some(row) = vouched(target)
+            && !self.rooms.contains_key(&target.meeting)
+        {
+            self.make_room();
+            self.rooms.insert(target.meeting.clone(), Row { last: at, ..row });
+        }
+        self.break_row(&target.meeting, Broken::Gone);
     }
 
     fn break_row(&mut self, meeting: &MeetingId, broken: Broken) {
@@ -114,6 +120,13 @@ impl Seen {
             self.rooms.remove(&oldest);
         }
     }
+}
+
+/// The row that a job knows of.
+fn vouched(target: &Target) -> Option<Row> {
+    let pin = target.pin.as_ref().filter(|_| !target.end_sent)?;
+    let first = Now { wall: pin.started_at?, boot: pin.last_live.boot };
+    Some(Row { id: pin.instance.clone(), first, last: pin.last_live, broken: Broken::No })
 }
 
 /// `4242@1764604800000`: the room, and the millisecond of its first sighting.

@@ -131,17 +131,17 @@ fn an_instance_is_one_unbroken_row_of_sightings() {
     let mut seen = Seen::default();
     let unpinned = target(None, false);
     let first = id(&seen.sight(&unpinned, THERE, at(0)));
-    assert_eq!(id(&seen.sight(&unpinned, THERE, at(60))), first);
-    assert_ne!(id(&seen.sight(&unpinned, THERE, at(121))), first, "too long a gap");
-    let third = id(&seen.sight(&unpinned, THERE, at(130)));
+    assert_eq!(id(&seen.sight(&unpinned, THERE, at(300))), first, "the longest pause between looks");
+    assert_ne!(id(&seen.sight(&unpinned, THERE, at(631))), first, "too long a gap");
+    let third = id(&seen.sight(&unpinned, THERE, at(640)));
     assert_eq!(
-        seen.sight(&unpinned, Presence::NotThere, at(140)),
+        seen.sight(&unpinned, Presence::NotThere, at(650)),
         Sighting::NotThere(Evidence { info: true, ..Evidence::default() })
     );
-    let fourth = seen.sight(&unpinned, THERE, at(141));
+    let fourth = seen.sight(&unpinned, THERE, at(651));
     assert_ne!(id(&fourth), third, "created again");
     let Sighting::Live(Instance { started_at, .. }) = fourth else { panic!() };
-    assert_eq!(started_at, Some(at(141).wall), "not seen before: it counts as started now");
+    assert_eq!(started_at, Some(at(651).wall), "not seen before: it counts as started now");
 }
 
 #[test]
@@ -180,9 +180,22 @@ fn a_row_that_a_call_broke_is_no_obstacle_to_others() {
 fn after_a_restart_a_job_vouches_for_what_it_saw_a_moment_ago_unless_an_end_was_sent() {
     let pinned = |last_live, end_sent| target(Some(("4242@1", last_live)), end_sent);
     let sight = |target: &Target, now| Seen::default().sight(target, THERE, now);
-    assert_eq!(id(&sight(&pinned(at(0), false), at(60))).as_str(), "4242@1");
-    assert_ne!(id(&sight(&pinned(at(0), false), at(61))).as_str(), "4242@1");
+    assert_eq!(id(&sight(&pinned(at(0), false), at(330))).as_str(), "4242@1");
+    assert_ne!(id(&sight(&pinned(at(0), false), at(331))).as_str(), "4242@1");
     assert!(matches!(sight(&pinned(at(0), true), at(5)), Sighting::Doubtful(_)));
+}
+
+#[test]
+fn nobody_vouches_for_a_room_that_was_gone_in_between() {
+    let pinned = |instance: &str| target(Some((instance, at(0))), false);
+    let mut seen = Seen::default();
+    let first = id(&seen.sight(&target(None, false), THERE, at(0)));
+    seen.sight(&pinned(first.as_str()), Presence::NotThere, at(1));
+    assert_ne!(id(&seen.sight(&pinned(first.as_str()), THERE, at(2))), first);
+    // Right after a restart.
+    let mut seen = Seen::default();
+    seen.sight(&pinned("4242@1"), Presence::NotThere, at(1));
+    assert_ne!(id(&seen.sight(&pinned("4242@1"), THERE, at(2))).as_str(), "4242@1");
 }
 
 /// A job that was extended or held is armed again, perhaps hours after the first time.
