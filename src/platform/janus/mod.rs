@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `answer` | what an answer means; pure |
+//! | `single` | the rooms that the list does not show, a bounded number of them a round |
 //! | `seen` | which sightings of a room are one instance; pure |
 //!
 //! Janus tells neither when a room was opened nor which run of it this is. An instance here is one unbroken row of
@@ -16,12 +17,12 @@
 
 mod answer;
 mod seen;
+mod single;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt};
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -29,14 +30,13 @@ use url::Url;
 
 use self::answer::{Answer, Room};
 use self::seen::Seen;
+use self::single::Turns;
 use super::http::Timeouts;
 use super::rest::{Ask, Clock, NoReply, Rest};
 use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
 use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, Purpose, ServerName, Sighting, Verdict};
 
 const PLUGIN: &str = "janus.plugin.videoroom";
-/// Questions about single rooms at the same time.
-const PARALLEL: usize = 8;
 /// The name of the server among the nodes of a round.
 const FRONT: &str = "";
 
@@ -56,13 +56,14 @@ pub struct Janus {
     rest: Rest,
     settings: Settings,
     seen: Mutex<Seen>,
+    turns: Mutex<Turns>,
 }
 
 impl Janus {
     /// Fails only where HTTPS cannot be set up on this machine.
     pub fn new(name: &ServerName, settings: &Settings, clock: Clock) -> Result<Janus, Fault> {
         let rest = Rest::new(name.to_string(), settings.url.clone(), Timeouts::default(), clock)?;
-        Ok(Janus { rest, settings: settings.clone(), seen: Mutex::default() })
+        Ok(Janus { rest, settings: settings.clone(), seen: Mutex::default(), turns: Mutex::default() })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -113,31 +114,13 @@ impl Janus {
         }
     }
 
-    /// What the list says, or, where it does not show the room, the room itself.
-    async fn presence(
-        &self,
-        list: &Result<Vec<Room>, Fault>,
-        listed: &HashMap<String, Room>,
-        meeting: &MeetingId,
-    ) -> Presence {
-        match (list, listed.get(meeting.as_str())) {
-            (Err(Fault::Unreachable(why)), _) => Presence::Unknown(Sighting::Unreachable(why.clone())),
-            (Err(Fault::Misconfigured(why)), _) => Presence::Unknown(Sighting::Misconfigured(why.clone())),
-            (Ok(_), Some(room)) => Presence::There { participants: room.participants },
-            (Ok(_), None) => self.exists(meeting).await,
-        }
-    }
-
-    async fn exists(&self, meeting: &MeetingId) -> Presence {
+    async fn exists(&self, meeting: &MeetingId) -> Result<Presence, NoReply> {
         let Some(mut request) = self.about("exists", meeting) else {
-            return Presence::Unknown(Sighting::Misconfigured(self.no_such_id(meeting)));
+            return Ok(Presence::Unknown(Sighting::Misconfigured(self.no_such_id(meeting))));
         };
         // It takes no secret, and gets none.
         request.as_object_mut().expect("it is a table").remove("secret");
-        match self.plugin("the look at a room", request).await {
-            Ok(answer) => answer::presence(answer),
-            Err(none) => Presence::Unknown(none.sighting()),
-        }
+        self.plugin("the look at a room", request).await.map(answer::presence)
     }
 
     /// Opens or closes a room for those who have no token: nobody has one, since none is given out here.
@@ -173,21 +156,30 @@ impl Platform for Janus {
     async fn look(&self, targets: &[Target]) -> Round {
         let sent = self.rest.now();
         let list = self.list().await;
-        let listed: HashMap<String, Room> =
-            list.iter().flatten().map(|room| (room.id.clone(), room.clone())).collect();
-        let asked = targets.iter().map(|target| self.presence(&list, &listed, &target.meeting));
-        let presences: Vec<Presence> =
-            stream::iter(asked.collect::<Vec<_>>()).buffered(PARALLEL).collect().await;
-        let received = self.rest.now();
-        let mut seen = self.seen();
-        let sightings =
-            targets.iter().zip(presences).map(|(target, presence)| seen.sight(target, presence, received));
-        let sightings = sightings.collect();
-        let trouble = match list {
-            Err(Fault::Unreachable(why)) => Some((FRONT.to_owned(), why)),
-            _ => None,
+        let listed_at = self.rest.now();
+        let mut trouble = BTreeMap::new();
+        let presences = match list {
+            Ok(rooms) => {
+                let mut heard = rooms.into_iter().map(|room| listed(room, listed_at)).collect();
+                trouble
+                    .extend(self.ask_singles(targets, &mut heard).await.map(|why| (FRONT.to_owned(), why)));
+                heard
+            }
+            Err(fault) => {
+                if let Fault::Unreachable(why) = &fault {
+                    trouble.insert(FRONT.to_owned(), why.clone());
+                }
+                let unknown = (Presence::Unknown(sighting(fault)), listed_at);
+                targets.iter().map(|target| (target.meeting.clone(), unknown.clone())).collect()
+            }
         };
-        Round { sent, received, sightings, listings: BTreeMap::new(), trouble: trouble.into_iter().collect() }
+        let mut seen = self.seen();
+        let sightings = targets.iter().map(|target| {
+            let (presence, at) = &presences[&target.meeting];
+            seen.sight(target, presence.clone(), *at)
+        });
+        let sightings = sightings.collect();
+        Round { sent, received: self.rest.now(), sightings, listings: BTreeMap::new(), trouble }
     }
 
     fn aim(&self, _pin: &Pin) -> Aim {
@@ -234,6 +226,17 @@ impl Platform for Janus {
 
     async fn open_room(&self, meeting: &MeetingId) -> Result<(), Fault> {
         self.allow("disable", meeting).await
+    }
+}
+
+fn listed(room: Room, at: Now) -> (MeetingId, (Presence, Now)) {
+    (MeetingId(room.id), (Presence::There { participants: room.participants }, at))
+}
+
+fn sighting(fault: Fault) -> Sighting {
+    match fault {
+        Fault::Unreachable(why) => Sighting::Unreachable(why),
+        Fault::Misconfigured(why) => Sighting::Misconfigured(why),
     }
 }
 

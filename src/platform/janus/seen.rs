@@ -39,7 +39,7 @@ enum Broken {
 }
 
 impl Seen {
-    /// What a look at a target's room comes to.
+    /// What a look at a target's room comes to; `at`: when it was answered.
     pub(super) fn sight(&mut self, target: &Target, presence: Presence, at: Now) -> Sighting {
         match presence {
             Presence::There { .. } if self.is_after_call(target) => Sighting::Doubtful(
@@ -48,7 +48,7 @@ impl Seen {
             ),
             Presence::There { participants } => {
                 let instance = self.note(&target.meeting, Some(target), at);
-                Sighting::Live(Instance { participants, ..instance })
+                Sighting::Live(Instance { participants, shown_at: Some(at), ..instance })
             }
             Presence::NotThere => {
                 self.gone(target, at);

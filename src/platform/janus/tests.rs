@@ -1,8 +1,9 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use uuid::Uuid;
 use wiremock::matchers::{body_partial_json, method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
 use crate::job::{BootMs, Evidence, InstanceId, JobId, UtcMs};
@@ -225,14 +226,17 @@ async fn a_room_that_is_armed_anew_counts_as_the_one_before_and_after_due_it_doe
 
 // Over the wire.
 
-fn janus(server: &MockServer, string_ids: bool) -> Janus {
-    let settings = Settings {
+fn settings(server: &MockServer, string_ids: bool) -> Settings {
+    Settings {
         url: Url::parse(&format!("{}/admin/", server.uri())).unwrap(),
         admin_secret: SecretString::from("hush-admin"),
         room_secret: Some(SecretString::from("hush-room")),
         string_ids,
-    };
-    Janus::new(&"lab".into(), &settings, Arc::new(|| START)).unwrap()
+    }
+}
+
+fn janus(server: &MockServer, string_ids: bool) -> Janus {
+    Janus::new(&"lab".into(), &settings(server, string_ids), Arc::new(|| START)).unwrap()
 }
 
 async fn answers(server: &MockServer, request: Value, answer: Value) {
@@ -254,15 +258,90 @@ async fn one_list_answers_all_and_only_what_it_does_not_show_is_asked_for() {
     answers(&server, json!({ "request": "exists", "room": 500 }), json!({ "exists": true })).await;
     answers(&server, json!({ "request": "exists", "room": 501 }), json!({ "exists": false })).await;
     let janus = janus(&server, false);
-    let targets: Vec<Target> = (0..502)
-        .map(|room| Target { meeting: room.to_string().as_str().into(), ..target(None, false) })
-        .collect();
+    let targets = rooms(502);
     let round = janus.look(&targets).await;
     assert_eq!(server.received_requests().await.unwrap().len(), 3);
     assert!(matches!(&round.sightings[499], Sighting::Live(Instance { participants: Some(2), .. })));
     assert!(matches!(&round.sightings[500], Sighting::Live(_)), "a private room");
     assert!(matches!(&round.sightings[501], Sighting::NotThere(_)));
     assert!(round.trouble.is_empty());
+}
+
+/// The mock's clock moves on with every request: a sighting is as old as the answer that showed it.
+#[tokio::test]
+async fn what_the_list_showed_is_older_than_what_was_asked_for_afterwards() {
+    let server = MockServer::start().await;
+    let list = json!([{ "room": 1 }]);
+    let boot = Arc::new(AtomicI64::new(START.boot.0));
+    let answer = |response: Value| {
+        let boot = boot.clone();
+        move |_: &Request| {
+            boot.fetch_add(1_000, Ordering::Relaxed);
+            ResponseTemplate::new(200).set_body_json(success(response.clone()))
+        }
+    };
+    for (request, response) in [("list", json!({ "list": list })), ("exists", json!({ "exists": true }))] {
+        let body = body_partial_json(json!({ "request": { "request": request } }));
+        Mock::given(body).respond_with(answer(response)).mount(&server).await;
+    }
+    let now = boot.clone();
+    let now = move || Now { wall: START.wall, boot: BootMs(now.load(Ordering::Relaxed)) };
+    let janus = Janus::new(&"lab".into(), &settings(&server, false), Arc::new(now)).unwrap();
+    let of = |room: &str| Target { meeting: room.into(), ..target(None, false) };
+    let round = janus.look(&[of("1"), of("2")]).await;
+    let shown = round.sightings.iter().map(|sighting| match sighting {
+        Sighting::Live(Instance { shown_at: Some(at), .. }) => at.boot.0 - START.boot.0,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [1_000, 2_000]);
+}
+
+#[tokio::test]
+async fn a_round_asks_for_so_many_rooms_and_the_next_one_for_others() {
+    let server = MockServer::start().await;
+    answers(&server, json!({ "request": "list" }), json!({ "list": [] })).await;
+    answers(&server, json!({ "request": "exists" }), json!({ "exists": true })).await;
+    let janus = janus(&server, false);
+    let targets = rooms(400);
+    let mut seen: Vec<bool> = vec![false; targets.len()];
+    for _ in 0..2 {
+        let round = janus.look(&targets).await;
+        let live = round.sightings.iter().map(|sighting| matches!(sighting, Sighting::Live(_)));
+        let live: Vec<bool> = live.collect();
+        assert_eq!(live.iter().filter(|live| **live).count(), 256);
+        assert!(round.sightings.iter().all(|s| matches!(s, Sighting::Live(_) | Sighting::Doubtful(_))));
+        seen.iter_mut().zip(live).for_each(|(seen, live)| *seen |= live);
+    }
+    assert!(seen.into_iter().all(|seen| seen));
+    assert_eq!(server.received_requests().await.unwrap().len(), 2 * (1 + 256));
+}
+
+#[tokio::test]
+async fn a_round_whose_questions_go_without_an_answer_is_broken_off() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/admin/", listener.local_addr().unwrap())).unwrap();
+    let asked = Arc::new(AtomicI64::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
+        }
+    });
+    let settings = Settings { url, ..settings(&MockServer::start().await, false) };
+    let janus = Janus::new(&"lab".into(), &settings, Arc::new(|| START)).unwrap();
+    let targets = rooms(100);
+    let mut heard = single::Heard::new();
+    let why = janus.ask_singles(&targets, &mut heard).await.unwrap();
+    assert!(why.contains("lab") && !why.contains("hush"), "{why}");
+    let unreachable = |presence: &Presence| matches!(presence, Presence::Unknown(Sighting::Unreachable(_)));
+    assert!(targets.iter().all(|target| unreachable(&heard[&target.meeting].0)));
+    assert!(asked.load(Ordering::Relaxed) < 50, "{asked:?}");
+}
+
+fn rooms(count: u32) -> Vec<Target> {
+    let room = |room: u32| Target { meeting: MeetingId(room.to_string()), ..target(None, false) };
+    (0..count).map(room).collect()
 }
 
 #[tokio::test]
