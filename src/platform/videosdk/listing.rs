@@ -1,8 +1,12 @@
 //! Walking the pages of a listing.
 //!
 //! Pages are cut by offset, so while one session ends the next page skips one. A walk is complete only if its pages agree on
-//! how many there are and on the total, and together show as many. Otherwise it is made again, a few times; what the last
-//! walk showed is still good for what was seen, but proves nothing about what was not.
+//! how many there are and on the total, and together show as many. Otherwise it is made again, a few times, unless it has
+//! shown all that was looked for; what the last walk showed is still good for what was seen, but proves nothing about what
+//! was not.
+//!
+//! Over several pages that is no proof either: where one session ends and another begins between two pages, the totals agree
+//! and a live session may be on neither. So what is not live is taken from a listing of everything only if that is one page.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +25,8 @@ pub(super) struct Listing {
     pub sessions: Vec<Session>,
     /// Why something may be missing.
     pub gap: Option<Gap>,
+    /// How many there are, where the first one said so.
+    pub pages: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +62,11 @@ impl Listing {
         self.gap.is_none()
     }
 
+    /// Every page of it is of the same moment.
+    pub fn is_of_one_moment(&self) -> bool {
+        self.is_complete() && self.pages <= 1
+    }
+
     pub fn live(&self) -> impl Iterator<Item = &Session> {
         self.sessions.iter().filter(|session| !session.over)
     }
@@ -88,16 +99,28 @@ impl Listing {
     }
 }
 
-/// `hear` is told of each answer, as soon as it is there.
-pub(super) async fn walk(api: &Api, which: Which<'_>, hear: impl Fn(Option<&Problem>)) -> Listing {
-    let mut walk = Walk::default();
-    for _ in 0..WALKS {
-        walk = Walk::default();
-        if !matches!(walk.make(api, which, &hear).await, Some(Gap::Moved(_))) {
+/// `hear` is told of each answer, as soon as it is there. A listing that shows `enough` is not walked again.
+pub(super) async fn walk(
+    api: &Api,
+    which: Which<'_>,
+    hear: impl Fn(Option<&Problem>),
+    enough: impl Fn(&Listing) -> bool,
+) -> Listing {
+    let mut listing = once(api, which, &hear).await;
+    for _ in 1..WALKS {
+        if !matches!(listing.gap, Some(Gap::Moved(_))) || enough(&listing) {
             break;
         }
+        listing = once(api, which, &hear).await;
     }
-    Listing { sessions: walk.sessions, gap: walk.gap }
+    listing
+}
+
+async fn once(api: &Api, which: Which<'_>, hear: impl Fn(Option<&Problem>)) -> Listing {
+    let mut walk = Walk::default();
+    walk.make(api, which, hear).await;
+    let pages = walk.shape.map_or(0, |(last, _)| last);
+    Listing { sessions: walk.sessions, gap: walk.gap, pages }
 }
 
 #[derive(Default)]
@@ -109,7 +132,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn make(&mut self, api: &Api, which: Which<'_>, hear: impl Fn(Option<&Problem>)) -> Option<&Gap> {
+    async fn make(&mut self, api: &Api, which: Which<'_>, hear: impl Fn(Option<&Problem>)) {
         let mut number = 1;
         loop {
             let page = api.page(which, number, PER_PAGE).await;
@@ -117,13 +140,14 @@ impl Walk {
             let goes_on = page.map_err(Gap::Problem).and_then(|page| self.take(number, page));
             match goes_on {
                 Ok(true) => number += 1,
-                Ok(false) => return None,
+                Ok(false) => return,
                 Err(gap) => {
-                    return Some(self.gap.insert(match gap {
+                    self.gap = Some(match gap {
                         Gap::Moved(why) => Gap::Moved(format!("{}: {why}", api.reader.label)),
                         Gap::TooLong(why) => Gap::TooLong(format!("{}: {why}", api.reader.label)),
                         problem => problem,
-                    }));
+                    });
+                    return;
                 }
             }
         }
@@ -234,6 +258,7 @@ mod tests {
                 Session { room: Some("R".to_owned()), ..with("elsewhere", Some(1), false) },
             ],
             gap: None,
+            pages: 1,
         };
         let id = |besides: Option<&str>| {
             let besides = besides.map(InstanceId::from);

@@ -1,8 +1,8 @@
 //! One round of looks.
 //!
 //! v2 lists everything that is live, page by page, and so confirms all targets at once; only what the listing does not show
-//! alive is asked for by itself. For a few targets single reads are less work. v1 has no listing of what is live: single
-//! reads, always.
+//! alive is asked for by itself. For a few targets, or fewer than the listing has pages, single reads are less work. v1 has
+//! no listing of what is live: single reads, always.
 //!
 //! In this order, each only where the ones before left a question open ([`Heard`] knows which):
 //!
@@ -11,11 +11,14 @@
 //! 3. the listing of its room: what else is live there,
 //! 4. the listing by custom room id (v2): nothing is live under that name.
 //!
+//! So a look at n targets costs at most the walks of the listing and three reads each; one whose session has ended its record,
+//! and its room too where the listing had several pages.
 //! Reads are bounded per round and taken in turns, so that with more targets than that each has its turn. A server that
 //! cannot be reached, refuses us or wants a pause is asked for nothing more in that round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -24,10 +27,10 @@ use super::listing::{Gap, Listing, walk};
 use super::requests::Which;
 use super::sight::{Heard, sight};
 use super::{Version, VideoSdk};
-use crate::job::{InstanceId, MeetingId, Sighting};
+use crate::job::{BootMs, InstanceId, MeetingId, Sighting};
 use crate::platform::{Round, Target};
 
-/// Rooms for which single reads are less work than the listing of everything.
+/// Rooms for which single reads are less work than any listing of everything.
 pub(super) const FEW: usize = 2;
 /// Single reads of each kind in one round, at most.
 const READS: usize = 500;
@@ -36,9 +39,14 @@ const PARALLEL: usize = 8;
 /// So many requests of a round may go without an answer before it is broken off.
 const LOST: usize = 4;
 
+/// How long it is believed that the listing of everything has as many pages as it had.
+const PAGES_GOOD: Duration = Duration::from_secs(60);
+
 /// Who had the last turn, where there were too many for one round.
 #[derive(Default)]
 pub(super) struct Turns {
+    /// Of the last listing of everything, and when that was.
+    pages: Option<(u64, BootMs)>,
     record: Option<InstanceId>,
     room: Option<MeetingId>,
     custom_room: Option<MeetingId>,
@@ -59,8 +67,12 @@ async fn ask(sdk: &VideoSdk, targets: &[Target], ear: &Ear) -> Heard {
     let version = sdk.api.reader.version;
     let mut heard = Heard::nothing(version);
     let meetings: BTreeSet<&MeetingId> = targets.iter().map(|target| &target.meeting).collect();
-    if version == Version::V2 && meetings.len() > FEW {
-        heard.listing = Some(walk(&sdk.api, Which::All, |answer| ear.hear(answer)).await);
+    let now = sdk.api.now().boot;
+    if version == Version::V2 && meetings.len() > sdk.turns().few(now) {
+        let enough = |listing: &Listing| Heard::shows_all(listing, targets);
+        let listing = walk(&sdk.api, Which::All, |answer| ear.hear(answer), enough).await;
+        sdk.turns().pages = Some((listing.pages, now));
+        heard.listing = Some(listing);
     }
     let wanted = targets.iter().filter_map(|target| heard.wants_record(target)).cloned();
     let asked = turn(wanted.collect(), &mut sdk.turns().record);
@@ -74,6 +86,14 @@ async fn ask(sdk: &VideoSdk, targets: &[Target], ear: &Ear) -> Heard {
     let asked = turn(wanted.map(|target| target.meeting.clone()).collect(), &mut sdk.turns().custom_room);
     heard.custom_rooms = rooms(sdk, asked, |room| Which::CustomRoom(room), ear).await;
     heard
+}
+
+impl Turns {
+    /// For so many rooms single reads are less work than the listing of everything.
+    fn few(&self, now: BootMs) -> usize {
+        let pages = self.pages.filter(|(_, at)| now.since(*at) < PAGES_GOOD).map_or(0, |(pages, _)| pages);
+        FEW.max(usize::try_from(pages).unwrap_or(usize::MAX).saturating_sub(1))
+    }
 }
 
 async fn records(
@@ -100,8 +120,8 @@ async fn rooms(
 ) -> BTreeMap<MeetingId, Listing> {
     let reads = stream::iter(asked).map(|room| async move {
         let listing = match ear.halted() {
-            Some(problem) => Listing { sessions: Vec::new(), gap: Some(Gap::Problem(problem)) },
-            None => walk(&sdk.api, which(&room), |answer| ear.hear(answer)).await,
+            Some(problem) => Listing { sessions: Vec::new(), gap: Some(Gap::Problem(problem)), pages: 0 },
+            None => walk(&sdk.api, which(&room), |answer| ear.hear(answer), |_| false).await,
         };
         (room, listing)
     });

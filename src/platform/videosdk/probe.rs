@@ -20,7 +20,7 @@ pub(super) async fn probe(sdk: &VideoSdk) -> Result<Probe, Fault> {
 }
 
 pub(super) async fn meetings(sdk: &VideoSdk) -> Result<Vec<LiveMeeting>, Fault> {
-    let listing = walk(&sdk.api, Which::All, |_| ()).await;
+    let listing = walk(&sdk.api, Which::All, |_| (), |_| false).await;
     match listing.gap {
         // What moved in the meantime is a matter of moments.
         None | Some(Gap::Moved(_)) => {}

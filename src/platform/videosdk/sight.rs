@@ -3,7 +3,8 @@
 //! A session is over when its own record says so; a listing without it says nothing about it, and neither does a record that
 //! cannot be found (any more). The same for the room: `Over` also wants to know what else is live there. Only of a meeting
 //! of which no session is known does a complete listing without it say that it is not there, and even then not where the
-//! name may be the custom id of a room that is listed by another one.
+//! name may be the custom id of a room that is listed by another one. That nothing (else) is live in a room, the listing of
+//! everything says only where it is one page; otherwise the room's own listing does.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,7 @@ impl Heard {
         let view = self.view(&target.meeting);
         let besides = target.instance.as_ref();
         if view.is_some_and(|view| {
-            view.is_complete() || view.live_in(&target.meeting, besides, |at| at).is_some()
+            self.shows_absence(target, view) || view.live_in(&target.meeting, besides, |at| at).is_some()
         }) {
             return false;
         }
@@ -73,8 +74,21 @@ impl Heard {
 
     /// The listing of everything shows custom ids, that of one room cannot.
     fn needs_custom_room(&self, target: &Target) -> bool {
-        let listed = self.listing.as_ref().is_some_and(Listing::is_complete);
+        let listed = self.listing.as_ref().is_some_and(Listing::is_of_one_moment);
         self.version == Version::V2 && target.instance.is_none() && !listed
+    }
+
+    /// May what the view does not show be taken as not there?
+    fn shows_absence(&self, target: &Target, view: &Listing) -> bool {
+        view.is_of_one_moment() || (self.rooms.contains_key(&target.meeting) && view.is_complete())
+    }
+
+    /// All of them live, without another question.
+    pub fn shows_all(listing: &Listing, targets: &[Target]) -> bool {
+        targets.iter().all(|target| match &target.instance {
+            Some(id) => listing.live_session(id).is_some(),
+            None => listing.live_in(&target.meeting, None, |at| at).is_some(),
+        })
     }
 
     /// What shows the room best.
@@ -134,6 +148,9 @@ fn besides(
     }
     if let Some(gap) = &view.gap {
         return gap.sighting();
+    }
+    if !heard.shows_absence(target, view) {
+        return not_asked("the listing of its room");
     }
     if view.hides_a_room() {
         return Sighting::Doubtful("a live session does not say in which room it is".to_owned());

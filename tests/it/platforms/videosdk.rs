@@ -79,9 +79,10 @@ fn a_refused_token_is_an_alarm() {
     BOTH.into_iter().for_each(a_refused_token_is_an_alarm_and_other_servers_go_on);
 }
 
-/// Proof is a session's own record: one each, once the listings no longer have it as live.
+/// Proof is a session's own record: one each, once the listings no longer have it as live. Whoever is proven over while those
+/// still have several pages also needs the listing of its own room.
 #[test]
 fn many_that_are_due_together_take_few_looks() {
     let counters = many_are_due_together(Kind::VideoSdk, 500);
-    assert!(counters.of(Call::Session) <= 550 && counters.of(Call::Sessions) < 250, "{:?}", counters.calls);
+    assert!(counters.of(Call::Session) <= 550 && counters.of(Call::Sessions) < 750, "{:?}", counters.calls);
 }

@@ -25,7 +25,11 @@ fn nameless() -> Session {
 }
 
 fn lists(sessions: &[Session]) -> Listing {
-    Listing { sessions: sessions.to_vec(), gap: None }
+    Listing { sessions: sessions.to_vec(), gap: None, pages: 1 }
+}
+
+fn long(sessions: &[Session]) -> Listing {
+    Listing { pages: 2, ..lists(sessions) }
 }
 
 fn moved(sessions: &[Session]) -> Listing {
@@ -198,6 +202,27 @@ fn over_also_says_what_else_is_live_in_the_room() {
     check(&ours, heard(listed(fails(lost()))), Sighting::Unreachable("lost".to_owned()));
     // A listing that still shows it is late.
     check(&ours, heard(nothing().room(lists(&[live("s")]))), Sighting::Over { next: None });
+}
+
+/// One session ends and another begins between two pages: their totals agree, and who began is on neither.
+#[test]
+fn what_several_pages_do_not_show_is_not_absent_until_its_room_says_so() {
+    let (ours, unknown, named) = (pinned("s"), target(None), target(Some("s")));
+    let ended = || listed(long(&[elsewhere("x")])).record("s", Ok(over("s")));
+    check_doubtful(&ours, ended(), "the listing of its room was not asked for");
+    assert!(ended().wants_room(&ours));
+    check(&ours, ended().room(lists(&[live("t")])), Sighting::Over { next: Some(instance("t", true)) });
+    check(&ours, ended().room(lists(&[])), Sighting::Over { next: None });
+
+    let seen = || listed(long(&[elsewhere("x")]));
+    check_doubtful(&unknown, seen(), "not asked");
+    assert!(seen().wants_room(&unknown) && seen().room(lists(&[])).wants_custom_room(&unknown));
+    check_doubtful(&unknown, seen().room(lists(&[])), "by custom room id");
+    check(&unknown, seen().room(lists(&[])).custom(lists(&[])), NOT_THERE);
+    check_doubtful(&named, seen().record("s", Err(refused(404))), "not asked");
+    // What is shown is shown, and old sessions of a room may fill pages.
+    check(&unknown, listed(long(&[live("s")])), Sighting::Live(instance("s", true)));
+    check(&unknown, nothing().v1().room(long(&[over("s")])), NOT_THERE);
 }
 
 #[test]

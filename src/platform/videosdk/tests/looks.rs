@@ -29,6 +29,9 @@ async fn one_listing_serves_many_targets_and_only_what_it_leaves_open_is_asked_f
             "/v2/sessions/first",
             "/v2/sessions/forgotten",
             "/v2/sessions/gone",
+            "/v2/sessions?customRoomId=nobody&status=ongoing&page=1&perPage=100",
+            "/v2/sessions?roomId=nobody&status=ongoing&page=1&perPage=100",
+            "/v2/sessions?roomId=r250&status=ongoing&page=1&perPage=100",
             "/v2/sessions?status=ongoing&page=1&perPage=100",
             "/v2/sessions?status=ongoing&page=2&perPage=100",
             "/v2/sessions?status=ongoing&page=3&perPage=100",
@@ -39,7 +42,7 @@ async fn one_listing_serves_many_targets_and_only_what_it_leaves_open_is_asked_f
 }
 
 #[tokio::test]
-async fn five_hundred_that_are_due_together_cost_the_pages_and_one_last_read_each() {
+async fn five_hundred_that_are_due_together_cost_the_pages_and_a_last_read_or_two_each() {
     let live = Bed::new(Version::V2).await;
     let session = |n: usize, end: Value| v2(&format!("s{n}"), &format!("r{n}"), end);
     live.holds((0..500).map(|n| session(n, Value::Null)).collect()).await;
@@ -54,6 +57,30 @@ async fn five_hundred_that_are_due_together_cost_the_pages_and_one_last_read_eac
     over.holds((0..500).map(|n| session(n, ended())).collect()).await;
     assert!(told(&over.platform().look(&ours).await).iter().all(|seen| seen == "over"));
     assert_eq!(over.requests().await.len(), 1 + 500);
+
+    // On an account with much else, whose listing has several pages, its room is asked too.
+    let busy = Bed::new(Version::V2).await;
+    let others = (500..750).map(|n| session(n, Value::Null));
+    busy.holds((0..500).map(|n| session(n, ended())).chain(others).collect()).await;
+    assert!(told(&busy.platform().look(&ours).await).iter().all(|seen| seen == "over"));
+    assert_eq!(busy.requests().await.len(), 3 + 500 + 500);
+}
+
+#[tokio::test]
+async fn fewer_targets_than_pages_are_asked_for_one_by_one_until_that_is_old() {
+    let bed = Bed::new(Version::V2).await;
+    bed.holds((0..2_000).map(|n| v2(&format!("s{n}"), &format!("r{n}"), Value::Null)).collect()).await;
+    let platform = bed.platform();
+    let of =
+        |count: usize| (0..count).map(|n| pinned(&format!("r{n}"), &format!("s{n}"))).collect::<Vec<_>>();
+    for (at, count, requests) in
+        [(0, 3, 20), (1_000, 3, 3), (2_000, 19, 19), (3_000, 20, 20), (62_999, 3, 3), (63_000, 3, 20)]
+    {
+        bed.boot.store(at, Ordering::Relaxed);
+        let before = bed.requests().await.len();
+        assert!(told(&platform.look(&of(count)).await).iter().all(|seen| seen.starts_with("live")));
+        assert_eq!(bed.requests().await.len() - before, requests, "{count} targets at {at}");
+    }
 }
 
 #[tokio::test]
@@ -129,6 +156,17 @@ async fn a_listing_whose_total_moves_is_walked_again() {
     let (bed, round) = walks(&[(3, 2), (9, 8), (5, 4), (2, 2)]).await;
     assert_eq!(told(&round), ["live s1", "live s2", "doubtful"]);
     assert_eq!(bed.requests().await.len(), 6 + 1, "three walks, then what it did not show");
+}
+
+#[tokio::test]
+async fn a_moving_listing_that_shows_all_targets_is_not_walked_again() {
+    let bed = Bed::new(Version::V2).await;
+    // It never shows as many as it says.
+    let live = json!([v2("s1", "r1", Value::Null), v2("s2", "r2", Value::Null), v2("s3", "r3", Value::Null)]);
+    bed.answers(page(&live, 1, 1, 7)).await;
+    let round = bed.platform().look(&[target("r1"), target("r2"), pinned("r3", "s3")]).await;
+    assert_eq!(told(&round), ["live s1", "live s2", "live s3"]);
+    assert_eq!(bed.requests().await.len(), 1);
 }
 
 #[tokio::test]
