@@ -9,11 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::stream::{self, StreamExt};
 
 use super::{Janus, Presence};
-use crate::job::{MeetingId, Now, Sighting};
+use crate::job::{MeetingId, Now, Purpose, Sighting};
 use crate::platform::Target;
 
 /// Single rooms in one round, at most.
 const SINGLES: usize = 256;
+/// And where an end call waits for the round: it may only follow a sighting of the last two seconds, so that the round must
+/// be over soon after the first answer, on a slow line too.
+const SINGLES_BEFORE_END: usize = 64;
 /// Of those at the same time.
 const PARALLEL: usize = 8;
 /// So many of a round may go without an answer before it is broken off.
@@ -28,8 +31,8 @@ pub(super) struct Turns(Option<MeetingId>);
 
 impl Turns {
     /// All of them, or the next ones after whoever came last.
-    fn take<'a>(&mut self, wanted: &BTreeSet<&'a MeetingId>) -> BTreeSet<&'a MeetingId> {
-        if wanted.len() <= SINGLES {
+    fn take<'a>(&mut self, wanted: &BTreeSet<&'a MeetingId>, most: usize) -> BTreeSet<&'a MeetingId> {
+        if wanted.len() <= most {
             self.0 = None;
             return wanted.clone();
         }
@@ -38,7 +41,7 @@ impl Turns {
         let mut asked = BTreeSet::new();
         let mut last = None;
         for meeting in next {
-            if asked.len() == SINGLES {
+            if asked.len() == most {
                 break;
             }
             if asked.insert(*meeting) {
@@ -68,7 +71,7 @@ impl Janus {
     pub(super) async fn ask_singles(&self, targets: &[Target], heard: &mut Heard) -> Option<String> {
         let wanted = targets.iter().map(|target| &target.meeting);
         let wanted: BTreeSet<&MeetingId> = wanted.filter(|meeting| !heard.contains_key(*meeting)).collect();
-        let asked = self.turns().take(&wanted);
+        let asked = self.turns().take(&wanted, most(targets));
         let losses = Mutex::default();
         let questions = asked.iter().map(|meeting| self.ask(meeting, &losses));
         let questions = questions.collect::<Vec<_>>();
@@ -101,6 +104,11 @@ impl Janus {
     }
 }
 
+fn most(targets: &[Target]) -> usize {
+    let before_end = targets.iter().any(|target| target.purpose == Purpose::BeforeEnd);
+    if before_end { SINGLES_BEFORE_END } else { SINGLES }
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -116,12 +124,12 @@ mod tests {
         let mut turns = Turns::default();
         let mut asked = BTreeSet::new();
         for _ in 0..3 {
-            let turn = turns.take(&wanted);
+            let turn = turns.take(&wanted, SINGLES);
             assert_eq!(turn.len(), SINGLES);
             asked.extend(turn);
         }
         assert_eq!(asked, wanted);
         let few: BTreeSet<&MeetingId> = rooms[..SINGLES].iter().collect();
-        assert_eq!(turns.take(&few), few);
+        assert_eq!(turns.take(&few, SINGLES), few);
     }
 }

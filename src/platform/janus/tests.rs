@@ -314,6 +314,11 @@ async fn a_round_asks_for_so_many_rooms_and_the_next_one_for_others() {
     }
     assert!(seen.into_iter().all(|seen| seen));
     assert_eq!(server.received_requests().await.unwrap().len(), 2 * (1 + 256));
+
+    let mut hurried = targets;
+    hurried[7].purpose = Purpose::BeforeEnd;
+    janus.look(&hurried).await;
+    assert_eq!(server.received_requests().await.unwrap().len(), 2 * (1 + 256) + 1 + 64);
 }
 
 #[tokio::test]
