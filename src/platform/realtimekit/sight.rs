@@ -3,9 +3,10 @@
 //! - A session that is shown as LIVE is alive, whatever else says no. Ghosts too: kick-all clears them.
 //! - One record that says ENDED is proof; a complete walk without the session is half of one.
 //! - 404 is no absence: a wrong meeting or app id says the same. The meeting has to be known there.
-//! - kick-all hits the active session of the meeting. Before an end call that must be the one that was seen: where two
-//!   sessions of a meeting are live, or the one that is pinned is some other meeting's, the meeting is asked which one that
-//!   is, and any other is [`Sighting::Doubtful`].
+//! - kick-all hits the active session of the meeting. A look that may be followed by an end call (which the one that
+//!   confirms may be too: a call is repeated while the session is alive) must have seen that very session: unless it is
+//!   the only live one that a walk shows in its meeting, the meeting is asked which one is active, and any other is
+//!   [`Sighting::Doubtful`].
 //! - A meeting that is INACTIVE is not over. Nothing here asks for that.
 
 use super::answer::{Problem, Session};
@@ -86,18 +87,31 @@ fn unknown(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting
 }
 
 fn running(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Running, Question> {
+    let besides = target.instance.as_ref().filter(|_| !only_watches(target.purpose));
+    let mut earliest = None;
     if let Some(walk) = round.walk {
-        let mut live = walk.live_in(target.meeting.as_str()).into_iter();
-        match (live.next(), live.next()) {
-            (Some(latest), other) if other.is_none() || !precedes_end(target.purpose) => {
-                return Ok(Running::One(latest.clone()));
-            }
-            (None, _) if walk.is_complete() => return Ok(Running::Nothing(listed())),
+        let live = others(walk, target, besides);
+        match live.as_slice() {
+            [one] => return Ok(Running::One((*one).clone())),
+            [first, ..] if only_watches(target.purpose) => return Ok(Running::One((*first).clone())),
+            [] if walk.is_complete() => return Ok(Running::Nothing(listed())),
             _ => {}
         }
+        earliest = live.first().copied().filter(|_| besides.is_some());
     }
     let info = Evidence { info: true, ..Evidence::default() };
     Ok(match heard.active.as_ref().ok_or(Question::Active)? {
+        // The earlier one may belong to the deadline, the later one be the next class.
+        Ok(active)
+            if active.live
+                && besides != Some(&active.id)
+                && earliest.is_some_and(|first| first.id != active.id) =>
+        {
+            Running::Unclear(Sighting::Doubtful(format!(
+                "several sessions live in the meeting, and not the earliest of them, but {} is the active one",
+                active.id
+            )))
+        }
         Ok(session) if session.live => Running::One(session.clone()),
         Ok(_) | Err(Problem::Missing(_)) => Running::Nothing(info),
         Err(problem @ Problem::NotNow { .. }) => {
@@ -106,6 +120,12 @@ fn running(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Running,
         }
         Err(problem) => Running::Unclear(problem.sighting()),
     })
+}
+
+/// The live sessions of the meeting but the pinned one, the earliest start first.
+fn others<'a>(walk: &'a Walk, target: &Target, besides: Option<&InstanceId>) -> Vec<&'a Session> {
+    let live = walk.live_in(target.meeting.as_str()).into_iter();
+    live.filter(|session| besides != Some(&session.id)).collect()
 }
 
 fn known(
@@ -147,9 +167,10 @@ fn alive(target: &Target, pinned: &Session, round: &Round<'_>, heard: &Heard) ->
     let meeting = target.meeting.as_str();
     let at_home = pinned.meeting.as_deref().is_none_or(|its| its == meeting);
     // Also where the walk has a gap: while many sessions end, every walk has one.
-    let alone =
-        round.walk.is_some_and(|walk| walk.live_in(meeting).iter().all(|other| other.id == pinned.id));
-    if !precedes_end(target.purpose) || (at_home && alone) {
+    let alone = round.walk.is_some_and(|walk| {
+        walk.get(&pinned.id).is_some_and(|row| row.live) && others(walk, target, Some(&pinned.id)).is_empty()
+    });
+    if at_home && alone {
         return Ok(round.live(pinned, heard));
     }
     Ok(match heard.active.as_ref().ok_or(Question::Active)? {

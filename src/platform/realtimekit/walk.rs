@@ -77,12 +77,12 @@ impl Walk {
         self.sessions.get(id)
     }
 
-    /// The live sessions of a meeting, the latest start first.
+    /// The live sessions of a meeting, the earliest start first; one that does not say when comes before all others.
     pub(super) fn live_in(&self, meeting: &str) -> Vec<&Session> {
         let ids = self.of_meeting.get(meeting).into_iter().flatten();
         let mut live: Vec<&Session> =
             ids.filter_map(|id| self.sessions.get(id)).filter(|row| row.live).collect();
-        live.sort_by_key(|row| std::cmp::Reverse(row.started_at));
+        live.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
         live
     }
 

@@ -114,7 +114,10 @@ fn a_pinned_session_by_itself() {
     check(&before, None, &says(None, Some(true)), "Active Record -> live s");
     check(&before, None, &says(Some("t"), Some(false)), "Active Record -> over, next t");
     check(&before, None, &says(Some("t"), Some(true)), "Active Record -> doubtful");
-    check(&confirm, None, &says(None, Some(true)), "Record -> live s");
+    // A repeated call would hit whatever is active: a ghost alone is called at again, the next class is not.
+    check(&confirm, None, &says(None, Some(true)), "Record Active -> live s");
+    check(&confirm, None, &says(Some("s"), Some(true)), "Record Active -> live s");
+    check(&confirm, None, &says(Some("t"), Some(true)), "Record Active -> doubtful");
     check(&confirm, None, &says(None, Some(false)), "Record Active -> over");
     check(&confirm, None, &says(Some("t"), Some(false)), "Record Active -> over, next t");
     check(&confirm, None, &says(Some("s"), Some(false)), "Record Active -> live s");
@@ -131,11 +134,14 @@ fn a_pinned_session_in_a_walk() {
     let two = walk(&[("s", "m"), ("t", "m")], true);
     check(&before, Some(&shown), &NOBODY, "-> live s");
     check(&before, Some(&walk(&[("s", "m")], false)), &NOBODY, "-> live s");
-    check(&confirm, Some(&two), &NOBODY, "-> live s");
+    check(&confirm, Some(&shown), &says(Some("t"), None), "-> live s");
+    check(&confirm, Some(&two), &says(Some("s"), None), "Active -> live s");
+    check(&confirm, Some(&two), &says(Some("t"), None), "Active -> doubtful");
     check(&before, Some(&two), &says(Some("s"), None), "Active -> live s");
     check(&before, Some(&two), &says(Some("t"), None), "Active -> doubtful");
     check(&confirm, Some(&gone), &says(None, Some(false)), "Record -> over");
-    check(&confirm, Some(&gone), &says(None, Some(true)), "Record -> live s");
+    check(&confirm, Some(&gone), &says(None, Some(true)), "Record Active -> live s");
+    check(&confirm, Some(&gone), &says(Some("t"), Some(true)), "Record Active -> doubtful");
     check(&confirm, Some(&gone), &says(None, None), "Record -> not there");
     check(&confirm, Some(&other), &says(None, Some(false)), "Record -> over, next t");
     check(&confirm, Some(&other), &says(None, None), "Record -> live t");
@@ -143,6 +149,22 @@ fn a_pinned_session_in_a_walk() {
     check_round(&confirm, Some(&gone), true, &NOBODY, "-> not there");
     check_round(&confirm, Some(&walk(&[], false)), true, &says(None, Some(false)), "Record Active -> over");
     check_round(&confirm, Some(&other), true, &says(None, Some(false)), "Record -> over, next t");
+}
+
+#[test]
+fn of_several_that_follow_the_earliest_is_next_and_only_if_it_is_active() {
+    let at = |id, started| Session { started_at: Some(crate::job::UtcMs(started)), ..session(id, "m", true) };
+    let walk = Walk::begin(Page { rows: vec![at("u", 2_000), at("t", 1_000)], total: Some(2) });
+    let walk = walk.finish("events");
+    let says = |active| Says { active: Some(active), record: Some(false), exists: true };
+    for purpose in [Purpose::BeforeEnd, Purpose::Confirm] {
+        let pinned = target(purpose, Some("s"));
+        check(&pinned, Some(&walk), &says("t"), "Record Active -> over, next t");
+        check(&pinned, Some(&walk), &says("u"), "Record Active -> doubtful");
+    }
+    check(&target(Purpose::Guard, Some("s")), Some(&walk), &NOBODY, "-> live t");
+    // Of which nothing is known: an old ghost must not keep the active one from its end.
+    check(&target(Purpose::BeforeEnd, None), Some(&walk), &says("u"), "Active -> live u");
 }
 
 #[test]
