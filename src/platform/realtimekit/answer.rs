@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::budget::PENALTY;
@@ -26,6 +27,8 @@ use crate::platform::rest::{NoReply, Reply};
 const TOKEN_REFUSED: [u64; 6] = [6003, 6111, 9106, 9109, 10_000, 10_001];
 /// Cloudflare: the gateway's codes for an address that leads nowhere (a wrong account or app id).
 const NO_SUCH_ROUTE: [u64; 2] = [7000, 7003];
+/// So many bytes of a secret at the end of a text are taken for its beginning.
+const CUT_SECRET: usize = 6;
 /// Where the words stand, in both forms.
 const MESSAGES: [&str; 4] = ["/error/message", "/errors/0/message", "/message", "/error"];
 
@@ -95,6 +98,24 @@ pub(super) struct Names<'a> {
     pub(super) credential: &'a str,
     /// What to look at when nothing is where we ask: `account-id and app-id`.
     pub(super) place: &'a str,
+    /// What no text may repeat.
+    pub(super) secrets: &'a [SecretString],
+}
+
+/// A stranger's text without what it may repeat of our secrets, also where it was cut off in the middle of one.
+pub(super) fn struck(secrets: &[SecretString], text: &str) -> String {
+    const STRUCK: &str = "***";
+    let mut clean = text.to_owned();
+    for secret in secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty()) {
+        clean = clean.replace(secret, STRUCK);
+        let cut = secret.char_indices().map(|(at, _)| at).rev().take_while(|at| *at >= CUT_SECRET);
+        let end = cut.map(|at| &secret[..at]).find(|start| clean.ends_with(start));
+        if let Some(start) = end {
+            clean.truncate(clean.len() - start.len());
+            clean.push_str(STRUCK);
+        }
+    }
+    clean
 }
 
 /// The envelope. `what` was asked for.
@@ -104,6 +125,7 @@ pub(super) fn open(names: &Names<'_>, what: &str, reply: Result<Reply, NoReply>)
         NoReply::Lost(why) | NoReply::TooLarge(why) => Problem::Lost(why),
     })?;
     let said = reply.message(&MESSAGES).unwrap_or_else(|| "without a reason".to_owned());
+    let said = struck(names.secrets, &said);
     let why = format!("{}: {what}: HTTP {}: {said}", names.server, reply.status);
     let retry_after = reply.retry_after;
     let body = match reply.json {
@@ -157,11 +179,14 @@ pub(super) fn map_end(answer: Result<Value, Problem>) -> EndAnswer {
     match answer {
         Ok(_) => EndAnswer::Accepted,
         Err(Problem::Missing(why) | Problem::Refused(why)) => EndAnswer::MaybeGone { why },
-        Err(Problem::NotSent(why)) => EndAnswer::Unreachable { why, sent: false },
+        // Its room in the budget comes with its turn; what never left is no refusal by the server.
+        Err(Problem::NotSent(why) | Problem::NotNow { why, .. }) => {
+            EndAnswer::Unreachable { why, sent: false }
+        }
         Err(Problem::Lost(why)) => EndAnswer::Unreachable { why, sent: true },
         Err(Problem::Misconfigured(why)) => EndAnswer::Misconfigured { why },
-        Err(Problem::Throttled { why, retry_after: pause } | Problem::NotNow { why, pause }) => {
-            EndAnswer::Throttled { why, retry_after: Some(pause) }
+        Err(Problem::Throttled { why, retry_after }) => {
+            EndAnswer::Throttled { why, retry_after: Some(retry_after) }
         }
     }
 }

@@ -34,7 +34,7 @@ use self::answer::Session;
 use self::budget::{Kind, Purse};
 use self::requests::Api;
 use super::http::Timeouts;
-use super::rest::{Clock, plain};
+use super::rest::Clock;
 use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work};
 use crate::job::{Aim, BootMs, EndAnswer, MeetingId, Pin, ServerName};
 
@@ -122,7 +122,7 @@ impl RealtimeKit {
             Some(now) => Err(Fault::Unreachable(format!(
                 "{}: the lock was accepted, but the meeting is {:?}, not {status:?}",
                 self.api.rest.label,
-                plain(now)
+                self.api.plain(now)
             ))),
         }
     }

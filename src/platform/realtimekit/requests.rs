@@ -21,7 +21,7 @@ use super::walk::{PAGES, PER_PAGE, Walk};
 use super::{Account, Settings};
 use crate::platform::Fault;
 use crate::platform::http::{Timeouts, authorization};
-use crate::platform::rest::{Ask, Clock, Rest};
+use crate::platform::rest::{Ask, Clock, Rest, plain};
 
 /// Pages of a listing that are asked for at the same time: a walk must be young when it ends.
 const PAGES_AT_ONCE: usize = 4;
@@ -32,6 +32,8 @@ const WALKS: usize = 3;
 pub(super) struct Api {
     pub(super) rest: Rest,
     authorization: HeaderValue,
+    /// All that errors must not repeat, the longest form first.
+    secrets: Vec<SecretString>,
     purse: Purse,
     credential: &'static str,
     place: &'static str,
@@ -51,6 +53,7 @@ impl Api {
         let refused = || Fault::Misconfigured(format!("{label}: no header can carry its credential"));
         let authorization = authorization(&credential).ok_or_else(refused)?;
         let purse = purse.unwrap_or_else(|| Purse::of(credential.expose_secret(), Arc::clone(&clock)));
+        let secrets = settings.account.secrets(&credential);
         let (credential, place) = match settings.account {
             Account::Cloudflare { .. } => (
                 "the token: it needs the permission Realtime or Realtime Admin on the account of account-id",
@@ -59,7 +62,7 @@ impl Api {
             Account::Legacy { .. } => ("organization-id and secret (the organization's API key)", "url"),
         };
         let rest = Rest::new(label, settings.base(), timeouts, clock)?;
-        Ok(Api { rest, authorization, purse, credential, place, pages: AtomicUsize::new(1) })
+        Ok(Api { rest, authorization, secrets, purse, credential, place, pages: AtomicUsize::new(1) })
     }
 
     pub(super) fn purse(&self) -> &Purse {
@@ -163,12 +166,22 @@ impl Api {
         let ask = Ask { authorization: Some(self.authorization.clone()), ..ask };
         let reply = self.rest.send(ask).await;
         drop(permit);
-        let names = Names { server: &self.rest.label, credential: self.credential, place: self.place };
+        let names = Names {
+            server: &self.rest.label,
+            credential: self.credential,
+            place: self.place,
+            secrets: &self.secrets,
+        };
         let answer = answer::open(&names, what, reply);
         if let Err(Problem::Throttled { retry_after, .. }) = &answer {
             self.purse.pause(*retry_after);
         }
         answer
+    }
+
+    /// A stranger's text for an error.
+    pub(super) fn plain(&self, text: &str) -> String {
+        answer::struck(&self.secrets, &plain(text))
     }
 
     fn room(&self, kind: Kind, requests: usize) -> Result<(), Problem> {
@@ -202,6 +215,17 @@ impl Settings {
 }
 
 impl Account {
+    /// The header's value, what follows its scheme, and what that is made from.
+    fn secrets(&self, header: &SecretString) -> Vec<SecretString> {
+        let header = header.expose_secret();
+        let bare = header.split_once(' ').map_or(header, |(_, bare)| bare);
+        let own = match self {
+            Account::Cloudflare { token, .. } => token,
+            Account::Legacy { secret, .. } => secret,
+        };
+        vec![header.into(), bare.into(), own.clone()]
+    }
+
     /// The value of the `Authorization` header.
     fn credential(&self) -> SecretString {
         match self {

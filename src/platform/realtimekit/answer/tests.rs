@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 
-const NAMES: Names<'_> = Names { server: "events", credential: "the token: it needs more", place: "app-id" };
+const NAMES: Names<'_> =
+    Names { server: "events", credential: "the token: it needs more", place: "app-id", secrets: &[] };
 
 fn reply(status: u16, body: Value) -> Reply {
     Reply { status, json: Ok(body), retry_after: None }
@@ -118,6 +119,26 @@ fn errors_name_the_server_and_say_what_to_check() {
     assert_eq!(why(403, own(403)), "events: the end call: HTTP 403: words: check the token: it needs more");
     assert_eq!(why(404, gateway(7003)), "events: the end call: HTTP 404: words: check app-id");
     assert_eq!(why(500, json!({})), "events: the end call: HTTP 500: without a reason");
+}
+
+#[test]
+fn what_a_server_repeats_of_our_secrets_is_struck() {
+    let secrets = ["Basic b3JnOnMzY3JldA==", "b3JnOnMzY3JldA==", "s3cret-of-ours"].map(SecretString::from);
+    let said = |text: &str| struck(&secrets, text);
+    assert_eq!(said("no Basic b3JnOnMzY3JldA== here"), "no *** here");
+    assert_eq!(said("token b3JnOnMzY3JldA==, s3cret-of-ours"), "token ***, ***");
+    assert_eq!(said("cut off: s3cret-of-"), "cut off: ***");
+    assert_eq!(said("a word that ends in s3c"), "a word that ends in s3c");
+    let body = json!({ "success": false, "error": { "code": 403, "message": "bad s3cret-of-ours" } });
+    let names = Names { secrets: &secrets, ..NAMES };
+    let problem = open(&names, "a look", Ok(reply(403, body))).unwrap_err();
+    assert!(problem.why().starts_with("events: a look: HTTP 403: bad ***: check"), "{problem:?}");
+}
+
+#[test]
+fn what_never_left_is_not_recorded_as_sent() {
+    let not_now = Problem::NotNow { why: "w".to_owned(), pause: PENALTY };
+    assert_eq!(map_end(Err(not_now)), EndAnswer::Unreachable { why: "w".to_owned(), sent: false });
 }
 
 #[test]
