@@ -249,16 +249,19 @@ pub(super) fn record(body: &Value) -> Option<Session> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Page {
     pub(super) rows: Vec<Session>,
+    /// Rows that [`Session`] cannot be read from: about them nothing is known, about the others everything.
+    pub(super) unread: usize,
     /// Rows in the whole listing; `None`: not told.
     pub(super) total: Option<usize>,
 }
 
-/// `None`: it is no page, or one of its rows cannot be read.
+/// `None`: it is no page.
 pub(super) fn page(body: &Value) -> Option<Page> {
     let rows = body.pointer("/data/sessions")?.as_array()?;
-    let rows = rows.iter().map(Session::read).collect::<Option<Vec<Session>>>()?;
+    let read: Vec<Session> = rows.iter().filter_map(Session::read).collect();
     let total = body.pointer("/paging/total_count").and_then(Value::as_u64);
-    Some(Page { rows, total: total.and_then(|total| usize::try_from(total).ok()) })
+    let unread = rows.len() - read.len();
+    Some(Page { rows: read, unread, total: total.and_then(|total| usize::try_from(total).ok()) })
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ async fn ask(
     heard: &mut Heard,
 ) -> Option<Problem> {
     let meeting = target.meeting.as_str();
+    let asked = refusal.is_none();
     match (question, refusal) {
         (Question::Active, Some(refusal)) => heard.active = Some(Err(refusal)),
         (Question::Record, Some(refusal)) => heard.record = Some(Err(refusal)),
@@ -151,6 +152,9 @@ async fn ask(
         (Question::Meeting, None) => {
             heard.meeting = Some(rtk.api.meeting(kind, meeting).await);
         }
+    }
+    if asked && question != Question::Meeting {
+        heard.shown_at.get_or_insert_with(|| rtk.api.rest.now());
     }
     if matches!(heard.meeting, Some(Ok(()))) {
         rtk.note_known(&target.meeting);

@@ -167,8 +167,8 @@ impl Platform for RealtimeKit {
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
         let walk = self.api.walk(Kind::Other, |_| false).await.map_err(|problem| problem.fault())?;
         match &walk.gap {
-            Some(problem) if !walk.is_worth_repeating() => Err(problem.fault()),
-            // What moved while it was read is worth showing all the same.
+            Some(problem) if !walk.is_worth_repeating() && !walk.is_partly_unread() => Err(problem.fault()),
+            // What moved while it was read, or cannot all be read, is worth showing all the same.
             _ => Ok(walk.into_live().filter_map(|session| self.live_meeting(session)).collect()),
         }
     }

@@ -143,7 +143,7 @@ impl Api {
             let others: Vec<_> = others.buffered(PAGES_AT_ONCE).collect().await;
             others.into_iter().for_each(|page| walk.add(page));
         }
-        Ok(walk.finish(&self.rest.label))
+        Ok(walk.finish(&self.rest.label, self.rest.now()))
     }
 
     async fn page(&self, kind: Kind, number: usize) -> Result<Page, Problem> {

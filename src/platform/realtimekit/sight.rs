@@ -11,7 +11,7 @@
 
 use super::answer::{Problem, Session};
 use super::walk::Walk;
-use crate::job::{Evidence, InstanceId, Purpose, Sighting};
+use crate::job::{Evidence, Instance, InstanceId, Now, Purpose, Sighting};
 use crate::platform::Target;
 use crate::platform::http::Skew;
 
@@ -34,6 +34,8 @@ pub(super) struct Heard {
     pub(super) meeting: Option<Result<(), Problem>>,
     /// The server's, as the last of them told it.
     pub(super) skew: Skew,
+    /// When the first of these answers about a session came: what is concluded from several is as old as that one.
+    pub(super) shown_at: Option<Now>,
 }
 
 /// What the round knows besides.
@@ -94,7 +96,9 @@ fn running(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Running,
         match live.as_slice() {
             [one] => return Ok(Running::One((*one).clone())),
             [first, ..] if only_watches(target.purpose) => return Ok(Running::One((*first).clone())),
-            [] if walk.is_complete() => return Ok(Running::Nothing(listed())),
+            [] if walk.is_complete() && !walk.hides_a_meeting(besides) => {
+                return Ok(Running::Nothing(listed()));
+            }
             _ => {}
         }
         earliest = live.first().copied().filter(|_| besides.is_some());
@@ -146,7 +150,8 @@ fn known(
         }
     }
     let shown = round.walk.and_then(|walk| walk.live_in(target.meeting.as_str()).into_iter().next());
-    let absent = round.walk.is_some_and(Walk::is_complete) && shown.is_none();
+    let absent = shown.is_none()
+        && round.walk.is_some_and(|walk| walk.is_complete() && !walk.hides_a_meeting(Some(pinned)));
     if absent && round.many_missing {
         return Ok(Sighting::NotThere(listed()));
     }
@@ -168,7 +173,9 @@ fn alive(target: &Target, pinned: &Session, round: &Round<'_>, heard: &Heard) ->
     let at_home = pinned.meeting.as_deref().is_none_or(|its| its == meeting);
     // Also where the walk has a gap: while many sessions end, every walk has one.
     let alone = round.walk.is_some_and(|walk| {
-        walk.get(&pinned.id).is_some_and(|row| row.live) && others(walk, target, Some(&pinned.id)).is_empty()
+        walk.get(&pinned.id).is_some_and(|row| row.live)
+            && !walk.hides_a_meeting(Some(&pinned.id))
+            && others(walk, target, Some(&pinned.id)).is_empty()
     });
     if at_home && alone {
         return Ok(round.live(pinned, heard));
@@ -194,7 +201,10 @@ fn over(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Q
     Ok(match running(target, round, heard)? {
         // The two answers contradict each other; whoever says alive is believed.
         Running::One(session) if target.instance.as_ref() == Some(&session.id) => round.live(&session, heard),
-        Running::One(next) => Sighting::Over { next: Some(next.instance(false, heard.skew)) },
+        Running::One(next) => {
+            let next = Instance { listed: false, ..round.instance(&next, heard) };
+            Sighting::Over { next: Some(next) }
+        }
         Running::Nothing(_) => Sighting::Over { next: None },
         Running::Unclear(Sighting::Doubtful(why)) => {
             Sighting::Doubtful(format!("it has ended, but whether another session lives is not known: {why}"))
@@ -205,8 +215,13 @@ fn over(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Q
 
 impl Round<'_> {
     fn live(&self, session: &Session, heard: &Heard) -> Sighting {
-        let listed = self.walk.is_some_and(|walk| walk.get(&session.id).is_some());
-        Sighting::Live(session.instance(listed, heard.skew))
+        Sighting::Live(self.instance(session, heard))
+    }
+
+    fn instance(&self, session: &Session, heard: &Heard) -> Instance {
+        let listing = self.walk.filter(|walk| walk.get(&session.id).is_some());
+        let shown_at = listing.and_then(|walk| walk.shown_at).or(heard.shown_at);
+        Instance { shown_at, ..session.instance(listing.is_some(), heard.skew) }
     }
 }
 

@@ -79,7 +79,7 @@ async fn one_meeting_is_asked_for_by_itself() {
         participants: Some(3),
         listed: false,
         node: None,
-        shown_at: None,
+        shown_at: Some(app.state().now),
     };
     assert_eq!(seen, expected);
     assert_eq!(app.calls(), ["active-session"]);
@@ -202,6 +202,21 @@ async fn a_listing_without_a_total_shows_but_does_not_prove() {
     let seen = app.platform().look(&many(Purpose::Confirm, 3)).await.sightings;
     assert!(matches!(seen[0], Sighting::Live(_)), "{seen:?}");
     assert!(seen[1..].iter().all(|seen| matches!(seen, Sighting::Doubtful(_))), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_no_other() {
+    let app = App::new().await;
+    (0..2).for_each(|n| app.live(&format!("m-{n}"), &format!("s-{n}")));
+    let row = app.state().rows[0].json(BootMs(0));
+    let mut page = success(json!({ "sessions": [row, { "id": "x", "status": "WAITING" }] }));
+    page["paging"] = json!({ "total_count": 2 });
+    app.says("sessions", ok(page));
+    let platform = app.platform();
+    let seen = platform.look(&many(Purpose::Confirm, 3)).await.sightings;
+    assert!(seen[..2].iter().all(|seen| matches!(seen, Sighting::Live(_))), "{seen:?}");
+    assert!(matches!(seen[2], Sighting::Doubtful(_)), "no absence: {seen:?}");
+    assert_eq!(platform.meetings().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 //!
 //! The listing is paged by offset while it changes: when a session ends, the rows behind it move up and one slips between
 //! two pages. So a walk is complete only if every page names the same total and so many different sessions were seen.
-//! A row that is shown is believed in any case.
+//! A row that is shown is believed in any case. One that cannot be read, or does not say in which meeting it is, might be
+//! about any meeting.
 
 use std::collections::HashMap;
 
 use super::answer::{Page, Problem, Session};
-use crate::job::InstanceId;
+use crate::job::{InstanceId, Now};
 
 /// Rows that are asked for in one page. The API names no maximum; whatever a server makes of it, its pages are walked at
 /// the size that the first one has.
@@ -26,12 +27,18 @@ pub(super) struct Walk {
     total: Option<usize>,
     pub(super) pages: usize,
     moved: bool,
+    /// Rows that nothing can be concluded from.
+    unread: usize,
+    /// Live, but in which meeting they do not say.
+    homeless: Vec<InstanceId>,
+    /// When its last answer came.
+    pub(super) shown_at: Option<Now>,
 }
 
 impl Walk {
     /// From the first page on; the others are [`Walk::add`]ed in any order.
     pub(super) fn begin(first: Page) -> Walk {
-        let size = first.rows.len().max(1);
+        let size = (first.rows.len() + first.unread).max(1);
         let total = first.total;
         let pages = total.map_or(1, |total| total.div_ceil(size).max(1));
         let mut walk = Walk { total, pages, ..Walk::default() };
@@ -43,6 +50,7 @@ impl Walk {
         match page {
             Ok(page) => {
                 self.moved |= page.total != self.total;
+                self.unread += page.unread;
                 page.rows.into_iter().for_each(|row| self.row(row));
             }
             Err(problem) => self.gap = Some(problem),
@@ -50,10 +58,14 @@ impl Walk {
     }
 
     /// After the last page.
-    pub(super) fn finish(mut self, server: &str) -> Walk {
+    pub(super) fn finish(mut self, server: &str, now: Now) -> Walk {
+        self.shown_at = Some(now);
         let seen = self.sessions.len();
         let gap = match self.total {
             _ if self.gap.is_some() => return self,
+            _ if self.unread > 0 => {
+                Some(format!("{server}: {} rows of the listing of live sessions cannot be read", self.unread))
+            }
             None => Some(format!("{server}: the listing of live sessions does not say how many there are")),
             Some(total) if self.moved || total != seen => Some(format!(
                 "{server}: the listing of live sessions changed while it was read ({seen} of {total} seen)"
@@ -70,7 +82,17 @@ impl Walk {
 
     /// The rows moved between two pages: another walk may be complete.
     pub(super) fn is_worth_repeating(&self) -> bool {
-        self.total.is_some() && matches!(self.gap, Some(Problem::Refused(_)))
+        self.total.is_some() && self.unread == 0 && matches!(self.gap, Some(Problem::Refused(_)))
+    }
+
+    /// Another walk would show the same rows, of which some cannot be read.
+    pub(super) fn is_partly_unread(&self) -> bool {
+        self.unread > 0 && matches!(self.gap, Some(Problem::Refused(_)))
+    }
+
+    /// Does a live session not say in which meeting it is?
+    pub(super) fn hides_a_meeting(&self, besides: Option<&InstanceId>) -> bool {
+        self.homeless.iter().any(|id| besides != Some(id))
     }
 
     pub(super) fn get(&self, id: &InstanceId) -> Option<&Session> {
@@ -91,11 +113,14 @@ impl Walk {
     }
 
     fn row(&mut self, row: Session) {
-        let (id, meeting) = (row.id.clone(), row.meeting.clone());
-        if self.sessions.insert(id.clone(), row).is_none()
-            && let Some(meeting) = meeting
-        {
-            self.of_meeting.entry(meeting).or_default().push(id);
+        let (id, meeting, live) = (row.id.clone(), row.meeting.clone(), row.live);
+        if self.sessions.insert(id.clone(), row).is_some() {
+            return;
+        }
+        match meeting {
+            Some(meeting) => self.of_meeting.entry(meeting).or_default().push(id),
+            None if live => self.homeless.push(id),
+            None => {}
         }
     }
 }
@@ -113,7 +138,7 @@ mod tests {
             started_at: None,
             participants: None,
         };
-        Page { rows: rows.iter().map(session).collect(), total }
+        Page { rows: rows.iter().map(session).collect(), unread: 0, total }
     }
 
     #[track_caller]
@@ -121,7 +146,7 @@ mod tests {
         let mut all = pages.iter().map(|(rows, total)| page(rows, *total));
         let mut walk = Walk::begin(all.next().unwrap());
         all.for_each(|page| walk.add(Ok(page)));
-        let walk = walk.finish("events");
+        let walk = walk.finish("events", Now::default());
         assert_eq!((walk.is_complete(), walk.is_worth_repeating()), (complete, repeat), "{:?}", walk.gap);
     }
 
@@ -138,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_cannot_be_read_hides_no_other_and_allows_no_absence() {
+        let walk = Walk::begin(Page { unread: 1, ..page(&["a"], Some(2)) }).finish("events", Now::default());
+        assert!(!walk.is_complete() && !walk.is_worth_repeating() && walk.is_partly_unread());
+        assert!(walk.get(&"a".into()).is_some());
+    }
+
+    #[test]
+    fn a_row_without_a_meeting_may_be_about_any() {
+        let mut rows = page(&["a"], Some(1));
+        rows.rows[0].meeting = None;
+        let walk = Walk::begin(rows).finish("events", Now::default());
+        assert!(walk.is_complete() && walk.hides_a_meeting(None) && walk.hides_a_meeting(Some(&"b".into())));
+        assert!(!walk.hides_a_meeting(Some(&"a".into())));
+    }
+
+    #[test]
     fn pages_are_counted_at_the_size_that_the_server_gives() {
         assert_eq!(Walk::begin(page(&["a", "b"], Some(5))).pages, 3);
         assert_eq!(Walk::begin(page(&[], Some(0))).pages, 1);
@@ -148,7 +189,7 @@ mod tests {
     fn a_page_that_did_not_come_leaves_a_gap_that_another_walk_does_not_close() {
         let mut walk = Walk::begin(page(&["a"], Some(2)));
         walk.add(Err(Problem::Lost("HTTP 502".to_owned())));
-        let walk = walk.finish("events");
+        let walk = walk.finish("events", Now::default());
         assert_eq!(walk.gap, Some(Problem::Lost("HTTP 502".to_owned())));
         assert!(!walk.is_worth_repeating() && walk.get(&"a".into()).is_some());
     }

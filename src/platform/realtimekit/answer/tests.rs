@@ -187,12 +187,15 @@ fn what_a_record_lacks_is_not_made_up() {
 }
 
 #[test]
-fn a_page_is_read_whole_or_not_at_all() {
+fn rows_of_a_page_that_cannot_be_read_are_counted() {
     let row = json!({ "id": "s", "status": "LIVE" });
     let whole = json!({ "data": { "sessions": [row] }, "paging": { "total_count": 1 } });
     let read = page(&whole).unwrap();
-    assert_eq!((read.rows.len(), read.total), (1, Some(1)));
+    assert_eq!((read.rows.len(), read.unread, read.total), (1, 0, Some(1)));
     assert_eq!(page(&json!({ "data": { "sessions": [] } })).unwrap().total, None);
-    assert_eq!(page(&json!({ "data": { "sessions": [row, {}] }, "paging": { "total_count": 2 } })), None);
+    let strange = json!({ "id": "t", "status": "WAITING" });
+    let mixed =
+        page(&json!({ "data": { "sessions": [{}, row, strange] }, "paging": { "total_count": 3 } })).unwrap();
+    assert_eq!((mixed.rows.len(), mixed.unread, mixed.total), (1, 2, Some(3)));
     assert_eq!(page(&json!({ "data": [] })), None);
 }

@@ -17,7 +17,7 @@ fn session(id: &str, meeting: &str, live: bool) -> Session {
 fn walk(rows: &[(&str, &str)], complete: bool) -> Walk {
     let rows: Vec<Session> = rows.iter().map(|(id, meeting)| session(id, meeting, true)).collect();
     let total = Some(rows.len() + usize::from(!complete));
-    Walk::begin(Page { rows, total }).finish("events")
+    Walk::begin(Page { rows, unread: 0, total }).finish("events", Now::default())
 }
 
 fn target(purpose: Purpose, pinned: Option<&str>) -> Target {
@@ -154,8 +154,8 @@ fn a_pinned_session_in_a_walk() {
 #[test]
 fn of_several_that_follow_the_earliest_is_next_and_only_if_it_is_active() {
     let at = |id, started| Session { started_at: Some(crate::job::UtcMs(started)), ..session(id, "m", true) };
-    let walk = Walk::begin(Page { rows: vec![at("u", 2_000), at("t", 1_000)], total: Some(2) });
-    let walk = walk.finish("events");
+    let walk = Walk::begin(Page { unread: 0, rows: vec![at("u", 2_000), at("t", 1_000)], total: Some(2) });
+    let walk = walk.finish("events", Now::default());
     let says = |active| Says { active: Some(active), record: Some(false), exists: true };
     for purpose in [Purpose::BeforeEnd, Purpose::Confirm] {
         let pinned = target(purpose, Some("s"));
@@ -176,6 +176,60 @@ fn a_session_of_another_meeting_is_not_ended_through_this_one() {
     check(&before, Some(&strange), &says(Some("t")), "Active -> doubtful");
     // Meetings have more than one name; the active session decides.
     check(&before, Some(&strange), &says(Some("s")), "Active -> live s");
+}
+
+#[test]
+fn a_live_session_without_a_meeting_forbids_to_say_that_nothing_is_listed() {
+    use Purpose::{BeforeEnd, Confirm};
+    let walk = |ids: &[&str]| {
+        let row = |id: &&str| Session { meeting: None, ..session(id, "m", true) };
+        let rows: Vec<Session> = ids.iter().map(row).collect();
+        Walk::begin(Page { unread: 0, total: Some(rows.len()), rows }).finish("events", Now::default())
+    };
+    let (one, two) = (walk(&["s"]), walk(&["s", "t"]));
+    let says = |active, record| Says { active, record, exists: true };
+    check(&target(BeforeEnd, None), Some(&one), &says(Some("s"), None), "Active -> live s");
+    check(&target(BeforeEnd, None), Some(&one), &says(None, None), "Active Meeting -> not there");
+    check(&target(Confirm, Some("x")), Some(&one), &says(None, None), "Record -> doubtful");
+    check_round(
+        &target(Confirm, Some("x")),
+        Some(&one),
+        true,
+        &says(None, Some(false)),
+        "Record Active -> over",
+    );
+    check(
+        &target(Confirm, Some("x")),
+        Some(&one),
+        &says(Some("s"), Some(false)),
+        "Record Active -> over, next s",
+    );
+    check(&target(Confirm, Some("s")), Some(&one), &NOBODY, "-> live s");
+    check(&target(Confirm, Some("s")), Some(&two), &says(Some("t"), None), "Active -> doubtful");
+}
+
+#[test]
+fn what_is_shown_is_as_old_as_the_answer_that_showed_it() {
+    let at = |boot| Now { boot: crate::job::BootMs(boot), ..Now::default() };
+    let mut listing = walk(&[("s", "m")], true);
+    listing.shown_at = Some(at(1));
+    let heard = Heard {
+        active: Some(Ok(session("t", "m", true))),
+        record: Some(Ok(session("s", "m", false))),
+        shown_at: Some(at(2)),
+        ..Heard::default()
+    };
+    let shown = |pinned, walk| match sight(
+        &target(Purpose::Confirm, pinned),
+        &Round { walk, many_missing: false },
+        &heard,
+    ) {
+        Ok(Sighting::Live(instance) | Sighting::Over { next: Some(instance) }) => instance.shown_at,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown(Some("s"), Some(&listing)), Some(at(1)));
+    assert_eq!(shown(Some("s"), None), Some(at(2)));
+    assert_eq!(shown(None, None), Some(at(2)));
 }
 
 #[test]
