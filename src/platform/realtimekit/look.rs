@@ -1,7 +1,8 @@
 //! One round of looks: a complete walk of everything live, or, for few targets, the meetings themselves.
 //!
 //! What a walk leaves open is asked one by one, so many in a round at most and a few at a time: an end call's meeting with
-//! two sessions, the record of a session that is missing, whether a meeting exists at all.
+//! two sessions, the record of a session that is missing, whether a meeting exists at all. Targets take turns. The same
+//! questions are what is left where the listing fails.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +16,14 @@ use super::budget::Kind;
 use super::requests::Api;
 use super::sight::{self, Heard, Question, only_watches, precedes_end};
 use super::walk::Walk;
-use crate::job::{MeetingId, Sighting};
+use crate::job::{JobId, MeetingId, Sighting};
 use crate::platform::{Round, Target};
 
 /// Single questions in one round, at most.
 const SINGLES: usize = 32;
-/// Of those at the same time.
+/// So many of them may go without an answer before no more are asked.
+const LOST: usize = 4;
+/// Single questions at the same time.
 const PARALLEL: usize = 8;
 /// The records of so many missing sessions are asked for, because one record proves at once what a second walk would.
 const FEW_MISSING: usize = 8;
@@ -46,12 +49,15 @@ pub(super) async fn look(rtk: &RealtimeKit, targets: &[Target]) -> Round {
         true => None,
         false => Some(rtk.api.walk(kind, |walk| shows_all(walk, targets)).await),
     };
-    let walk = match walk.transpose() {
-        Ok(walk) => walk,
-        Err(problem) => return Round { received: rtk.api.rest.now(), ..failed(none, &problem, targets) },
+    let (walk, failure) = match walk.transpose() {
+        Ok(walk) => (walk, None),
+        Err(problem) if concerns_all(&problem) => {
+            return Round { received: rtk.api.rest.now(), ..failed(none, &problem, targets) };
+        }
+        Err(problem) => (None, Some(problem)),
     };
-    let answers = ask_singles(rtk, kind, walk.as_ref(), targets).await;
-    let trouble = trouble(walk.as_ref(), &answers);
+    let answers = ask_singles(rtk, kind, walk.as_ref(), failure.as_ref(), targets).await;
+    let trouble = trouble(walk.as_ref(), failure.as_ref(), &answers);
     let sightings = answers.into_iter().map(|answer| answer.sighting).collect();
     Round { received: rtk.api.rest.now(), sightings, trouble, ..none }
 }
@@ -70,6 +76,11 @@ fn shows_all(walk: &Walk, targets: &[Target]) -> bool {
     })
 }
 
+/// Would every other question hear the same?
+fn concerns_all(problem: &Problem) -> bool {
+    !matches!(problem, Problem::Lost(_) | Problem::Missing(_) | Problem::Refused(_))
+}
+
 fn failed(none: Round, problem: &Problem, targets: &[Target]) -> Round {
     let trouble = problem.is_outage().then(|| (String::new(), problem.why().to_owned()));
     let sightings = vec![problem.sighting(); targets.len()];
@@ -81,19 +92,74 @@ struct Answer {
     /// The server answered something usable.
     usable: bool,
     outage: Option<String>,
+    /// One of its questions was not asked.
+    refused: bool,
 }
 
-async fn ask_singles(rtk: &RealtimeKit, kind: Kind, walk: Option<&Walk>, targets: &[Target]) -> Vec<Answer> {
+/// `failure`: why there is no walk, where one was tried.
+async fn ask_singles(
+    rtk: &RealtimeKit,
+    kind: Kind,
+    walk: Option<&Walk>,
+    failure: Option<&Problem>,
+    targets: &[Target],
+) -> Vec<Answer> {
     let missing = |walk: &&Walk| {
         let pinned = targets.iter().filter_map(|target| target.instance.as_ref());
         pinned.filter(|id| walk.get(id).is_none()).count() > FEW_MISSING
     };
     let many_missing = walk.as_ref().is_some_and(missing);
-    let left = AtomicUsize::new(SINGLES);
+    let share = Share {
+        left: AtomicUsize::new(SINGLES),
+        lost: AtomicUsize::new(0),
+        refusal: failure.cloned().unwrap_or_else(|| too_many(&rtk.api)),
+    };
     let round = sight::Round { walk, many_missing };
-    let asked = targets.iter().map(|target| ask_about(rtk, kind, target, &round, &left));
+    let order = rtk.in_turn(targets);
+    let asked = order.iter().map(|at| ask_about(rtk, kind, &targets[*at], &round, &share));
     let asked: Vec<_> = asked.collect();
-    stream::iter(asked).buffered(PARALLEL).collect().await
+    let answers: Vec<Answer> = stream::iter(asked).buffered(PARALLEL).collect().await;
+    let first_refused = answers.iter().position(|answer| answer.refused);
+    rtk.next_turn(first_refused.map(|at| turn_of(&targets[order[at]])));
+    let mut answers: Vec<(usize, Answer)> = order.into_iter().zip(answers).collect();
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// The single questions of a round.
+struct Share {
+    left: AtomicUsize,
+    /// Without an answer.
+    lost: AtomicUsize,
+    /// What those hear that are not asked for.
+    refusal: Problem,
+}
+
+impl Share {
+    /// `Some`: not to be asked.
+    fn refuse(&self) -> Option<Problem> {
+        let broken = self.lost.load(Ordering::Relaxed) >= LOST;
+        let one = |left: usize| if broken { None } else { left.checked_sub(1) };
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one);
+        taken.is_err().then(|| self.refusal.clone())
+    }
+}
+
+/// By what targets take turns.
+pub(super) type Turn = (MeetingId, JobId);
+
+fn turn_of(target: &Target) -> Turn {
+    (target.meeting.clone(), target.job)
+}
+
+/// The order in which targets are asked for: from `first` on, and then those before it.
+pub(super) fn in_turn(targets: &[Target], first: Option<&Turn>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..targets.len()).collect();
+    order.sort_by_cached_key(|at| {
+        let turn = turn_of(&targets[*at]);
+        (first.is_some_and(|first| turn < *first), turn)
+    });
+    order
 }
 
 /// Asks until the sighting is clear; every question is asked once at most.
@@ -102,27 +168,32 @@ async fn ask_about(
     kind: Kind,
     target: &Target,
     round: &sight::Round<'_>,
-    left: &AtomicUsize,
+    share: &Share,
 ) -> Answer {
     let mut heard = Heard { skew: rtk.api.rest.skew(), ..Heard::default() };
     if rtk.knows(&target.meeting) {
         heard.meeting = Some(Ok(()));
     }
-    let mut answer = Answer { sighting: Sighting::Occupied, usable: false, outage: None };
+    let mut answer = Answer { sighting: Sighting::Occupied, usable: false, outage: None, refused: false };
     loop {
         let question = match sight::sight(target, round, &heard) {
             Ok(sighting) => {
-                answer.usable |= answer.outage.is_none();
+                answer.usable |= answer.outage.is_none() && !answer.refused;
                 return Answer { sighting, ..answer };
             }
             Err(question) => question,
         };
-        let asked = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        let refusal = asked.is_err().then(|| too_many(&rtk.api));
+        let refusal = share.refuse();
+        let asked = refusal.is_none();
+        answer.refused |= !asked;
         let problem = ask(rtk, kind, target, question, refusal, &mut heard).await;
         heard.skew = rtk.api.rest.skew();
         match problem {
-            Some(problem) if problem.is_outage() => answer.outage = Some(problem.why().to_owned()),
+            Some(problem) if problem.is_outage() => {
+                share.lost.fetch_add(usize::from(asked), Ordering::Relaxed);
+                answer.outage = Some(problem.why().to_owned());
+            }
+            _ if !asked => {}
             Some(Problem::NotNow { .. }) => {}
             _ => answer.usable = true,
         }
@@ -156,7 +227,7 @@ async fn ask(
     if asked && question != Question::Meeting {
         heard.shown_at.get_or_insert_with(|| rtk.api.rest.now());
     }
-    if matches!(heard.meeting, Some(Ok(()))) {
+    if question == Question::Meeting && matches!(heard.meeting, Some(Ok(()))) {
         rtk.note_known(&target.meeting);
     }
     let problem = match question {
@@ -173,8 +244,8 @@ fn too_many(api: &Api) -> Problem {
 }
 
 /// Any usable answer shows that the server is there.
-fn trouble(walk: Option<&Walk>, answers: &[Answer]) -> BTreeMap<String, String> {
-    let gap = walk.and_then(|walk| walk.gap.as_ref()).filter(|gap| gap.is_outage());
+fn trouble(walk: Option<&Walk>, failure: Option<&Problem>, answers: &[Answer]) -> BTreeMap<String, String> {
+    let gap = walk.and_then(|walk| walk.gap.as_ref()).or(failure).filter(|gap| gap.is_outage());
     let usable = walk.is_some() || answers.iter().any(|answer| answer.usable);
     let outage = answers.iter().find_map(|answer| answer.outage.clone());
     let why = outage.or_else(|| gap.map(|gap| gap.why().to_owned())).filter(|_| !usable);

@@ -23,8 +23,9 @@ mod requests;
 mod sight;
 mod walk;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -32,6 +33,7 @@ use url::Url;
 
 use self::answer::Session;
 use self::budget::{Kind, Purse};
+use self::look::Turn;
 use self::requests::Api;
 use super::http::Timeouts;
 use super::rest::Clock;
@@ -43,6 +45,8 @@ pub const CLOUDFLARE: &str = "https://api.cloudflare.com/client/v4/";
 pub const LEGACY: &str = "https://api.dyte.io/v2/";
 /// Meetings that are known to exist, and need not be asked for again.
 const KNOWN: usize = 4_096;
+/// For so long: somebody may delete a meeting, and then its 404 proves nothing.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Whose app it is, and what proves it.
 #[derive(Clone, Debug)]
@@ -62,7 +66,10 @@ pub struct Settings {
 pub struct RealtimeKit {
     kind: &'static str,
     api: Api,
-    known: Mutex<HashSet<MeetingId>>,
+    /// And when that was answered.
+    known: Mutex<HashMap<MeetingId, BootMs>>,
+    /// Who is asked for first in the next round, where there were too many for one.
+    turn: Mutex<Option<Turn>>,
 }
 
 impl RealtimeKit {
@@ -83,23 +90,34 @@ impl RealtimeKit {
             Account::Legacy { .. } => "realtimekit-legacy",
         };
         let api = Api::new(name.to_string(), settings, timeouts, clock, purse)?;
-        Ok(RealtimeKit { kind, api, known: Mutex::default() })
+        Ok(RealtimeKit { kind, api, known: Mutex::default(), turn: Mutex::default() })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<MeetingId>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<MeetingId, BootMs>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn knows(&self, meeting: &MeetingId) -> bool {
-        self.known().contains(meeting)
+        let now = self.api.rest.now().boot;
+        self.known().get(meeting).is_some_and(|at| now.since(*at) < KNOWN_FOR)
     }
 
     fn note_known(&self, meeting: &MeetingId) {
+        let now = self.api.rest.now().boot;
         let mut known = self.known();
         if known.len() >= KNOWN {
             known.clear();
         }
-        known.insert(meeting.clone());
+        known.insert(meeting.clone(), now);
+    }
+
+    /// The order in which the targets are asked for.
+    fn in_turn(&self, targets: &[Target]) -> Vec<usize> {
+        look::in_turn(targets, self.turn.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+
+    fn next_turn(&self, first: Option<Turn>) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = first;
     }
 
     fn live_meeting(&self, session: Session) -> Option<LiveMeeting> {

@@ -4,7 +4,6 @@ pub mod app;
 pub mod contract;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -125,6 +124,10 @@ async fn a_wrong_meeting_or_app_is_not_an_absence() {
     assert_eq!(app.calls(), ["active-session", "meeting"]);
     assert_eq!(see(&platform, before("empty")).await, Sighting::NotThere(UNLISTED));
     assert_eq!(app.calls(), ["active-session"], "that it exists is known");
+    app.pass(KNOWN_FOR);
+    app.state().meetings.remove("empty");
+    assert!(matches!(see(&platform, before("empty")).await, Sighting::Doubtful(_)), "it may be deleted");
+    app.state().meetings.insert("empty".to_owned());
     let Sighting::Doubtful(why) = see(&platform, before("typo")).await else { panic!("it proves nothing") };
     assert!(why.contains("wrong meeting id or app"), "{why}");
     // The same where a walk did not show it.
@@ -389,6 +392,55 @@ async fn no_more_single_questions_than_a_round_may_ask() {
     let round = platform.look(&targets).await;
     assert!(round.sightings.iter().all(|seen| matches!(seen, Sighting::Doubtful(_))));
     assert_eq!(app.calls().len(), 33, "one page and 32 questions");
+}
+
+#[tokio::test]
+async fn with_too_many_for_one_round_each_has_its_turn() {
+    let app = App::new().await;
+    let targets: Vec<Target> = (0..80).map(|n| target(&format!("m-{n}"), Purpose::BeforeEnd, None)).collect();
+    app.state().meetings.extend(targets.iter().map(|target| target.meeting.to_string()));
+    let platform = app.platform();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let round = platform.look(&targets).await;
+        let clear = |seen: &Sighting| matches!(seen, Sighting::NotThere(_));
+        seen.extend((0..targets.len()).filter(|at| clear(&round.sightings[*at])));
+        app.pass(KNOWN_FOR);
+    }
+    assert_eq!(seen.len(), targets.len(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn where_the_listing_fails_the_meetings_are_asked_themselves() {
+    let app = crowd(40).await;
+    app.end("s-1");
+    app.says("sessions", html(502));
+    let platform = app.platform();
+    let round = platform.look(&many(Purpose::Confirm, 3)).await;
+    assert!(matches!(round.sightings[0], Sighting::Live(_)), "{round:?}");
+    assert_eq!(round.sightings[1], Sighting::Over { next: None });
+    assert!(round.trouble.is_empty(), "the server answers");
+    app.calls();
+    let round = platform.look(&many(Purpose::Confirm, 40)).await;
+    assert_eq!(app.calls().len(), 33, "one page and 32 questions");
+    let unreachable = round.sightings.iter().filter(|seen| matches!(seen, Sighting::Unreachable(_)));
+    assert!(unreachable.count() >= 20, "{round:?}");
+    // What everybody would hear is asked once.
+    app.state().scripted.clear();
+    app.says("sessions", failure(403, "no"));
+    platform.look(&many(Purpose::Confirm, 3)).await;
+    assert_eq!(app.calls(), ["sessions"]);
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nothing_is_not_asked_for_everything() {
+    let app = crowd(40).await;
+    ["sessions", "session", "active-session"].iter().for_each(|call| app.says(call, html(502)));
+    let round = app.platform().look(&many(Purpose::Confirm, 40)).await;
+    assert!(round.sightings.iter().all(|seen| matches!(seen, Sighting::Unreachable(_))), "{round:?}");
+    assert!(round.trouble.contains_key(""));
+    let calls = app.calls().len();
+    assert!(calls <= 1 + 4 + 8, "{calls}");
 }
 
 #[tokio::test]
