@@ -16,7 +16,7 @@ use super::budget::Kind;
 use super::requests::Api;
 use super::sight::{self, Heard, Question, only_watches, precedes_end};
 use super::walk::Walk;
-use crate::job::{JobId, MeetingId, Sighting};
+use crate::job::{JobId, MeetingId, Purpose, Sighting};
 use crate::platform::{Round, Target};
 
 /// Single questions in one round, at most.
@@ -50,7 +50,16 @@ pub(super) async fn look(rtk: &RealtimeKit, targets: &[Target]) -> Round {
         false => Some(rtk.api.walk(kind, |walk| shows_all(walk, targets)).await),
     };
     let (walk, failure) = match walk.transpose() {
-        Ok(walk) => (walk, None),
+        Ok(mut walk) => {
+            if let Some(walk) = &mut walk
+                && walk.pages > 1
+                && walk.is_complete()
+                && are_many_missing(walk, targets)
+            {
+                rtk.api.reread(kind, walk).await;
+            }
+            (walk, None)
+        }
         Err(problem) if concerns_all(&problem) => {
             return Round { received: rtk.api.rest.now(), ..failed(none, &problem, targets) };
         }
@@ -74,6 +83,15 @@ fn shows_all(walk: &Walk, targets: &[Target]) -> bool {
         Some(id) if !only_watches(target.purpose) => walk.get(id).is_some(),
         _ => !walk.live_in(target.meeting.as_str()).is_empty(),
     })
+}
+
+/// Too many are not shown to ask for each by itself.
+fn are_many_missing(walk: &Walk, targets: &[Target]) -> bool {
+    let missing = |target: &&Target| match &target.instance {
+        Some(id) => walk.get(id).is_none(),
+        None => target.purpose != Purpose::Arm && walk.live_in(target.meeting.as_str()).is_empty(),
+    };
+    targets.iter().filter(missing).count() > FEW_MISSING
 }
 
 /// Would every other question hear the same?
@@ -104,11 +122,7 @@ async fn ask_singles(
     failure: Option<&Problem>,
     targets: &[Target],
 ) -> Vec<Answer> {
-    let missing = |walk: &&Walk| {
-        let pinned = targets.iter().filter_map(|target| target.instance.as_ref());
-        pinned.filter(|id| walk.get(id).is_none()).count() > FEW_MISSING
-    };
-    let many_missing = walk.as_ref().is_some_and(missing);
+    let many_missing = walk.is_some_and(|walk| are_many_missing(walk, targets));
     let share = Share {
         left: AtomicUsize::new(SINGLES),
         lost: AtomicUsize::new(0),

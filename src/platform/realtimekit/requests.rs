@@ -128,6 +128,12 @@ impl Api {
         Ok(walk)
     }
 
+    /// Reads the first page again, after the last one.
+    pub(super) async fn reread(&self, kind: Kind, walk: &mut Walk) {
+        let first = self.page(kind, 1).await;
+        walk.reread(first, &self.rest.label);
+    }
+
     async fn walk_once(&self, kind: Kind) -> Result<Walk, Problem> {
         let mut walk = Walk::begin(self.page(kind, 1).await?);
         let pages = walk.pages.min(PAGES);

@@ -2,6 +2,9 @@
 //!
 //! - A session that is shown as LIVE is alive, whatever else says no. Ghosts too: kick-all clears them.
 //! - One record that says ENDED is proof; a complete walk without the session is half of one.
+//! - A session that ends and one that begins between two pages can hide a third one from a walk that looks complete. From
+//!   a walk of several pages an absence is taken only with the meeting's own answer; where too many are missing to ask for,
+//!   with a first page that is the same when it is read again.
 //! - 404 is no absence: a wrong meeting or app id says the same. The meeting has to be known there.
 //! - kick-all hits the active session of the meeting. A look that may be followed by an end call (which the one that
 //!   confirms may be too: a call is repeated while the session is alive) must have seen that very session: unless it is
@@ -41,7 +44,8 @@ pub(super) struct Heard {
 /// What the round knows besides.
 pub(super) struct Round<'a> {
     pub(super) walk: Option<&'a Walk>,
-    /// So many sessions are missing that their records are not asked for where a complete walk can tell.
+    /// So many are missing that they are not asked for where a complete walk can tell. One of several pages has had its
+    /// first page read again then.
     pub(super) many_missing: bool,
 }
 
@@ -96,7 +100,7 @@ fn running(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Running,
         match live.as_slice() {
             [one] => return Ok(Running::One((*one).clone())),
             [first, ..] if only_watches(target.purpose) => return Ok(Running::One((*first).clone())),
-            [] if walk.is_complete() && !walk.hides_a_meeting(besides) => {
+            [] if walk.shows_every_meeting(besides) && round.is_trusted(walk, target) => {
                 return Ok(Running::Nothing(listed()));
             }
             _ => {}
@@ -150,8 +154,7 @@ fn known(
         }
     }
     let shown = round.walk.and_then(|walk| walk.live_in(target.meeting.as_str()).into_iter().next());
-    let absent = shown.is_none()
-        && round.walk.is_some_and(|walk| walk.is_complete() && !walk.hides_a_meeting(Some(pinned)));
+    let absent = shown.is_none() && round.walk.is_some_and(|walk| walk.shows_every_meeting(Some(pinned)));
     if absent && round.many_missing {
         return Ok(Sighting::NotThere(listed()));
     }
@@ -162,9 +165,24 @@ fn known(
         ))),
         Ok(record) if record.live => alive(target, record, round, heard),
         Ok(_) => over(target, round, heard),
-        Err(_) if absent => Ok(Sighting::NotThere(listed())),
+        Err(_) if absent && round.walk.is_some_and(|walk| walk.pages == 1) => {
+            Ok(Sighting::NotThere(listed()))
+        }
+        Err(_) if absent => without_record(target, round, heard),
         Err(problem) => Ok(shown.map_or_else(|| problem.sighting(), |other| round.live(other, heard))),
     }
+}
+
+/// A walk of several pages does not show the pinned session, and its record tells nothing: the meeting has to.
+fn without_record(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Question> {
+    Ok(match running(target, round, heard)? {
+        Running::One(session) => round.live(&session, heard),
+        Running::Unclear(sighting) => sighting,
+        Running::Nothing(_) => match heard.meeting.as_ref().ok_or(Question::Meeting)? {
+            Ok(()) => Sighting::NotThere(listed()),
+            Err(problem) => problem.sighting(),
+        },
+    })
 }
 
 /// The pinned session lives. Would an end call hit it?
@@ -214,6 +232,12 @@ fn over(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Q
 }
 
 impl Round<'_> {
+    /// Does what the walk does not show need no answer of the meeting's own?
+    fn is_trusted(&self, walk: &Walk, target: &Target) -> bool {
+        let proves_nothing = target.purpose == Purpose::Arm || only_watches(target.purpose);
+        walk.pages == 1 || self.many_missing || proves_nothing
+    }
+
     fn live(&self, session: &Session, heard: &Heard) -> Sighting {
         Sighting::Live(self.instance(session, heard))
     }

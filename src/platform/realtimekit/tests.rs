@@ -168,6 +168,17 @@ async fn a_few_that_are_missing_are_proven_by_their_records() {
 }
 
 #[tokio::test]
+async fn where_many_are_missing_the_first_page_is_read_again() {
+    let app = crowd(60).await;
+    app.state().page_size = Some(20);
+    (0..20).for_each(|n| app.end(&format!("s-{n}")));
+    let platform = app.platform();
+    let seen = platform.look(&many(Purpose::Confirm, 60)).await.sightings;
+    assert!(seen[..20].iter().all(|seen| matches!(seen, Sighting::NotThere(_))), "{:?}", &seen[..20]);
+    assert_eq!(app.calls(), ["sessions"; 3]);
+}
+
+#[tokio::test]
 async fn pages_of_any_size_are_walked() {
     for (size, pages) in [(1, 7), (3, 3), (7, 1)] {
         let app = crowd(7).await;

@@ -26,6 +26,8 @@ pub(super) struct Walk {
     /// Total of the first page, and how many pages that makes.
     total: Option<usize>,
     pub(super) pages: usize,
+    /// The rows of the first page.
+    first: Vec<InstanceId>,
     moved: bool,
     /// Rows that nothing can be concluded from.
     unread: usize,
@@ -41,7 +43,7 @@ impl Walk {
         let size = (first.rows.len() + first.unread).max(1);
         let total = first.total;
         let pages = total.map_or(1, |total| total.div_ceil(size).max(1));
-        let mut walk = Walk { total, pages, ..Walk::default() };
+        let mut walk = Walk { total, pages, first: ids(&first), ..Walk::default() };
         walk.add(Ok(first));
         walk
     }
@@ -90,6 +92,20 @@ impl Walk {
         self.unread > 0 && matches!(self.gap, Some(Problem::Refused(_)))
     }
 
+    /// Complete, and every session says in which meeting it is.
+    pub(super) fn shows_every_meeting(&self, besides: Option<&InstanceId>) -> bool {
+        self.is_complete() && !self.hides_a_meeting(besides)
+    }
+
+    /// The first page was read again after the last one: a listing that has moved proves nothing.
+    pub(super) fn reread(&mut self, first: Result<Page, Problem>, server: &str) {
+        let same = first.is_ok_and(|page| page.total == self.total && ids(&page) == self.first);
+        if !same {
+            let why = format!("{server}: the listing of live sessions changed while it was read");
+            self.gap.get_or_insert(Problem::Refused(why));
+        }
+    }
+
     /// Does a live session not say in which meeting it is?
     pub(super) fn hides_a_meeting(&self, besides: Option<&InstanceId>) -> bool {
         self.homeless.iter().any(|id| besides != Some(id))
@@ -123,6 +139,10 @@ impl Walk {
             None => {}
         }
     }
+}
+
+fn ids(page: &Page) -> Vec<InstanceId> {
+    page.rows.iter().map(|row| row.id.clone()).collect()
 }
 
 #[cfg(test)]
@@ -176,6 +196,21 @@ mod tests {
         let walk = Walk::begin(rows).finish("events", Now::default());
         assert!(walk.is_complete() && walk.hides_a_meeting(None) && walk.hides_a_meeting(Some(&"b".into())));
         assert!(!walk.hides_a_meeting(Some(&"a".into())));
+    }
+
+    #[test]
+    fn a_first_page_that_changed_meanwhile_makes_a_walk_incomplete() {
+        let reread = |first: Result<Page, Problem>| {
+            let mut walk = Walk::begin(page(&["a", "b"], Some(3)));
+            walk.add(Ok(page(&["c"], Some(3))));
+            let mut walk = walk.finish("events", Now::default());
+            walk.reread(first, "events");
+            walk.is_complete()
+        };
+        assert!(reread(Ok(page(&["a", "b"], Some(3)))));
+        assert!(!reread(Ok(page(&["b", "d"], Some(3)))));
+        assert!(!reread(Ok(page(&["a", "b"], Some(4)))));
+        assert!(!reread(Err(Problem::Lost("w".to_owned()))));
     }
 
     #[test]

@@ -179,6 +179,31 @@ fn a_session_of_another_meeting_is_not_ended_through_this_one() {
 }
 
 #[test]
+fn a_walk_of_several_pages_needs_the_meetings_own_answer() {
+    use Purpose::{Arm, BeforeEnd, Confirm, Guard};
+    let page = |id| Page { unread: 0, total: Some(2), rows: vec![session(id, id, true)] };
+    let mut walk = Walk::begin(page("x"));
+    walk.add(Ok(page("y")));
+    let walk = walk.finish("events", Now::default());
+    assert!(walk.is_complete() && walk.pages == 2);
+    let says = |active, record| Says { active, record, exists: true };
+    let nowhere = Says { exists: false, ..NOBODY };
+    let confirm = target(Confirm, Some("s"));
+    check(&target(Arm, None), Some(&walk), &NOBODY, "-> not there");
+    check(&target(Guard, Some("s")), Some(&walk), &NOBODY, "-> not there");
+    check(&target(BeforeEnd, None), Some(&walk), &NOBODY, "Active Meeting -> not there");
+    check(&target(BeforeEnd, None), Some(&walk), &says(Some("t"), None), "Active -> live t");
+    check(&confirm, Some(&walk), &says(None, Some(false)), "Record Active -> over");
+    check(&confirm, Some(&walk), &says(Some("t"), Some(false)), "Record Active -> over, next t");
+    check(&confirm, Some(&walk), &says(None, None), "Record Active Meeting -> not there");
+    check(&confirm, Some(&walk), &nowhere, "Record Active Meeting -> doubtful");
+    check(&confirm, Some(&walk), &says(Some("s"), None), "Record Active -> live s");
+    // Too many are missing for that: the first page was read again.
+    check_round(&confirm, Some(&walk), true, &NOBODY, "-> not there");
+    check_round(&target(BeforeEnd, None), Some(&walk), true, &NOBODY, "Meeting -> not there");
+}
+
+#[test]
 fn a_live_session_without_a_meeting_forbids_to_say_that_nothing_is_listed() {
     use Purpose::{BeforeEnd, Confirm};
     let walk = |ids: &[&str]| {
