@@ -51,7 +51,8 @@ impl StartError {
 
 fn is_passing(error: &io::Error) -> bool {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    full || error.raw_os_error() == Some(Errno::IO.raw_os_error())
+    let stopped = error.kind() == io::ErrorKind::Interrupted;
+    full || stopped || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// A daemon that runs.

@@ -7,7 +7,7 @@ use reqwest::Method;
 use url::Url;
 
 use super::{Finding, round_trip, skew};
-use crate::clock::{SystemClock, system_now};
+use crate::clock::{SystemClock, boot_micros, system_now};
 use crate::job::ServerName;
 use crate::platform::http::{ANSWER_LIMIT, Client, HttpError, Request, Skew, Timeouts};
 use crate::platform::{self, Fault, PlatformSettings};
@@ -70,13 +70,14 @@ async fn connect(label: &str, url: &Url) -> Vec<Finding> {
     }
     let secure = if url.scheme() == "https" { "encrypted" } else { "NOT encrypted" };
     let mut findings = vec![Finding::good(label, "connection", format!("answers; {secure}"))];
-    let began = system_now();
+    let began = boot_micros();
     if let Ok(answer) = ask().await {
+        let took = boot_micros().saturating_sub(began);
         let now = system_now();
         let mut offset = Skew::default();
         offset.note(&answer, now.wall);
         findings.extend(offset.ms().map(|ms| skew(label, ms)));
-        findings.push(round_trip(label, now.since(began)));
+        findings.push(round_trip(label, Duration::from_micros(u64::try_from(took).unwrap_or(0))));
     }
     findings
 }

@@ -23,18 +23,21 @@ pub(super) fn set_aside(state_dir: &Path, name: &str, reason: &str) -> io::Resul
     std::fs::rename(state_dir.join(name), place.join(name))?;
     sync_dir(&place)?;
     sync_dir(state_dir)?;
-    if let Err(error) = forget_oldest(&aside) {
+    if let Err(error) = forget_oldest(&aside, &place) {
         tracing::warn!(path = %aside.display(), %error, "what was set aside long ago cannot be removed");
     }
     Ok(place)
 }
 
-/// Names begin with the time, so their order is the order in which they came.
-fn forget_oldest(aside: &Path) -> io::Result<()> {
+/// Names begin with the time, so their order is the order in which they came, unless the clock was set back: `latest` is not
+/// removed, whatever its name.
+fn forget_oldest(aside: &Path, latest: &Path) -> io::Result<()> {
     let entries = aside.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
     let mut places = entries.collect::<io::Result<Vec<_>>>()?;
+    let too_many = places.len().saturating_sub(KEPT);
+    places.retain(|place| place != latest);
     places.sort();
-    for place in places.iter().take(places.len().saturating_sub(KEPT)) {
+    for place in places.iter().take(too_many) {
         std::fs::remove_dir_all(place)?;
     }
     Ok(())
@@ -43,6 +46,19 @@ fn forget_oldest(aside: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_cost_what_was_just_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..KEPT {
+            std::fs::create_dir_all(dir.path().join(DIR).join(format!("9999010{n}T000000.000Z-damaged")))
+                .unwrap();
+        }
+        std::fs::write(dir.path().join("queue"), "the only copy").unwrap();
+        let place = set_aside(dir.path(), "queue", "damaged").unwrap();
+        assert_eq!(std::fs::read_to_string(place.join("queue")).unwrap(), "the only copy");
+        assert_eq!(dir.path().join(DIR).read_dir().unwrap().count(), KEPT);
+    }
 
     #[test]
     fn the_latest_few_are_kept() {

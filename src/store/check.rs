@@ -10,6 +10,7 @@
 //! vouch for them: then it is done first.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -43,6 +44,14 @@ const WHOLE: &str = "ADJOURN_CHECK_WHOLE";
 const ASKED_BY: &str = "ADJOURN_CHECK_ASKED_BY";
 /// Five million jobs take half a minute.
 const CHILD_PATIENCE: Duration = Duration::from_secs(600);
+/// Signals that somebody sends (a terminal, a service manager, a system out of memory); a panic aborts.
+const FROM_OUTSIDE: [i32; 5] = [
+    Signal::INT.as_raw(),
+    Signal::TERM.as_raw(),
+    Signal::HUP.as_raw(),
+    Signal::QUIT.as_raw(),
+    Signal::KILL.as_raw(),
+];
 const DAMAGED: u8 = 3;
 const UNREADABLE: u8 = 4;
 const ORPHANED: u8 = 5;
@@ -204,7 +213,12 @@ fn run(command: &mut Command) -> io::Result<(Found, Option<Fault>)> {
     };
     let answer: Option<(Found, String)> =
         text.lines().last().and_then(|answer| serde_json::from_str(answer).ok());
-    Ok(match (child.wait()?.code(), answer) {
+    let status = child.wait()?;
+    if status.signal().is_some_and(|signal| FROM_OUTSIDE.contains(&signal)) {
+        let why = format!("the check of its files was stopped ({status}); start again");
+        return Ok((Found::default(), Some(Fault::Io(io::Error::new(io::ErrorKind::Interrupted, why)))));
+    }
+    Ok(match (status.code(), answer) {
         (Some(0), Some((found, _))) => (found, None),
         (Some(code), Some((found, why))) if code == i32::from(DAMAGED) => (found, Some(Fault::Damaged(why))),
         (Some(code), Some((found, why))) if code == i32::from(UNREADABLE) => {
@@ -351,6 +365,20 @@ mod tests {
     }
 
     /// As if the daemon that started it had gone, and another one had the files now.
+    /// Somebody else ended it: that says nothing about the files.
+    #[test]
+    fn a_check_that_was_stopped_from_outside_is_no_damage() {
+        let fault = |script: &str| run(Command::new("sh").args(["-c", script])).unwrap().1;
+        for signal in ["INT", "TERM", "KILL"] {
+            let stopped = fault(&format!("kill -{signal} $$"));
+            assert!(
+                matches!(&stopped, Some(Fault::Io(e)) if e.kind() == io::ErrorKind::Interrupted),
+                "{stopped:?}"
+            );
+        }
+        assert!(matches!(fault("kill -ABRT $$"), Some(Fault::Damaged(_))));
+    }
+
     #[test]
     fn a_child_of_nobody_touches_nothing() {
         let dir = tempfile::tempdir().unwrap();

@@ -428,7 +428,7 @@ pub(super) fn prepare(
     let lock = lock::take(state_dir)?;
     let (queue, journal) = (state_dir.join("queue"), state_dir.join(journal::DIR));
     let opened = recover::open(state_dir, options.checker, options.limits)?;
-    let keeper = Keeper::new(&journal, options.limits, opened.checkpoint_bytes);
+    let keeper = Keeper::new(&journal, options.limits, opened.checkpoint_bytes, opened.verified);
     let condition = Condition { repaired: opened.repaired, trouble: None };
     let work = Work {
         live: Arc::new(Live::new(opened.generation)),
@@ -438,6 +438,7 @@ pub(super) fn prepare(
         journal,
         verified: opened.verified,
         wanted: keeper.wanted(),
+        trusted: keeper.trusted(),
     };
     let begin = Begin {
         live: Arc::clone(&work.live),

@@ -98,6 +98,8 @@ pub(super) struct Work {
     pub(super) verified: bool,
     /// Set if the latest checkpoint must be replaced.
     pub(super) wanted: Arc<AtomicBool>,
+    /// Set once all records are known to be right.
+    pub(super) trusted: Arc<AtomicBool>,
 }
 
 impl Scrub {
@@ -127,6 +129,9 @@ impl Work {
     fn run(&self, stop: &AtomicBool) -> io::Result<()> {
         if !self.verified {
             self.add_up(stop)?;
+            if !self.trusted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
         }
         if let Some((path, why)) = journal::damaged_checkpoint(&self.journal, stop)? {
             tracing::error!(path = %path.display(), why, "the latest checkpoint is damaged: writing another");
@@ -144,6 +149,7 @@ impl Work {
                 None => std::thread::yield_now(),
                 Some(true) => {
                     tracing::info!(queue = %self.queue.display(), "all records fit their checksum");
+                    self.trusted.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
                 Some(false) => return self.tell(),
@@ -243,6 +249,7 @@ mod tests {
             journal: dir.join("journal"),
             verified: false,
             wanted: Arc::default(),
+            trusted: Arc::default(),
         }
     }
 
@@ -258,6 +265,7 @@ mod tests {
             work.run(&AtomicBool::new(false)).unwrap();
             let trouble = work.condition.lock().unwrap().trouble.clone();
             assert_eq!(trouble.is_none(), sound, "{trouble:?}");
+            assert_eq!(work.trusted.load(Ordering::Relaxed), sound, "a checkpoint may be taken from it");
             assert_eq!(dir.path().join("DISTRUSTED").exists(), !sound);
         }
     }

@@ -182,6 +182,9 @@ pub(in crate::store) struct Keeper {
     stop: Arc<AtomicBool>,
     /// Somebody has found that the latest one cannot be read.
     wanted: Arc<AtomicBool>,
+    /// All records were found to be those that were written. Until then no checkpoint is taken from them: a rebuild would
+    /// begin with it.
+    trusted: Arc<AtomicBool>,
     running: Option<Running>,
     /// The next one is due when the journal has grown by so much.
     due: u64,
@@ -195,9 +198,20 @@ struct Running {
 
 impl Keeper {
     /// `latest`: bytes of the latest checkpoint.
-    pub(in crate::store) fn new(dir: &Path, limits: Limits, latest: u64) -> Keeper {
+    pub(in crate::store) fn new(dir: &Path, limits: Limits, latest: u64, trusted: bool) -> Keeper {
         let due = limits.checkpoint_bytes.max(latest);
-        Keeper { dir: dir.to_owned(), stop: Arc::default(), wanted: Arc::default(), running: None, due }
+        Keeper {
+            dir: dir.to_owned(),
+            stop: Arc::default(),
+            wanted: Arc::default(),
+            trusted: Arc::new(AtomicBool::new(trusted)),
+            running: None,
+            due,
+        }
+    }
+
+    pub(in crate::store) fn trusted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.trusted)
     }
 
     pub(in crate::store) fn wanted(&self) -> Arc<AtomicBool> {
@@ -209,6 +223,7 @@ impl Keeper {
         match self.running.take_if(|running| running.thread.is_finished()) {
             Some(Running { thread, grown }) => self.take_note(journal, thread, grown),
             None if self.running.is_some() => {}
+            None if !self.trusted.load(Ordering::Relaxed) => {}
             None => {
                 if journal.grown() >= self.due || self.wanted.swap(false, Ordering::Relaxed) {
                     self.begin(journal, generation);

@@ -252,9 +252,12 @@ impl Drop for Journal {
 fn create(dir: &Path, head: Head) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = files::segment(dir, head.seq + 1);
-    let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.sync_all()?;
-    sync_dir(dir)?;
+    let file = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    if let Err(error) = file.sync_all().and_then(|()| sync_dir(dir)) {
+        // The segment before goes on: an empty one of that name would contradict it.
+        let _the_first_error_tells_more = std::fs::remove_file(&path);
+        return Err(error);
+    }
     Ok(file)
 }
 
