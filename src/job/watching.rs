@@ -162,7 +162,9 @@ impl Draft {
 
     /// Does this sighting complete the proof? Only what was asked after due, and after the last end call was answered.
     fn counts_as_proof(&mut self, needed: u8, sent: Now, received: Now) -> bool {
-        let after = self.job.calls.last_answered.or(self.job.began).map(|at| at.boot);
+        // A call that never left was answered, and the job may have been put off since.
+        let after =
+            [self.job.calls.last_answered, self.job.began].into_iter().flatten().map(|at| at.boot).max();
         let in_time = after.is_none_or(|after| sent.boot >= after) && self.job.run.calling.is_none();
         self.job.run.counted = in_time;
         in_time && self.job.run.tally.gone(sent.boot, received.boot, needed)

@@ -212,3 +212,14 @@ fn a_limit_that_ran_out_meanwhile_waits_for_a_few_looks() {
     sim.expect_outcome(Outcome::Unconfirmed);
     assert!(sim.now.since(back) >= mins(1) && sim.now.since(back) < mins(3), "{:?}", sim.now.since(back));
 }
+
+/// What could not leave the machine was not sent: found late after a restart it is missed, if late is too late.
+#[test]
+fn a_call_that_never_left_does_not_keep_a_late_job_from_being_missed() {
+    for (left, missed) in [(false, true), (true, false)] {
+        let mut sim = Sim::calling_with(|order| order.limits.late_limit = std::time::Duration::ZERO);
+        sim.end_says(no_answer(left));
+        sim.crash(mins(1));
+        assert_eq!(sim.job.outcome == Some(Outcome::Missed), missed, "left: {left}");
+    }
+}
