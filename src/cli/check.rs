@@ -54,7 +54,7 @@ fn conclusion(loaded: &config::Loaded) -> String {
         Some(settings) => format!(
             "good: {}, {}; {}",
             count(settings.servers.len(), "server"),
-            count(settings.entries.len(), "deadline"),
+            count(settings.schedule.entries.len(), "deadline"),
             loaded.diagnostics.summary(),
         ),
         None => loaded.diagnostics.summary(),

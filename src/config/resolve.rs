@@ -14,9 +14,10 @@ use super::merged::Merged;
 use super::names::{self, NameError};
 use super::secret::Environment;
 use super::servers::Builder;
-use super::settings::{EntrySettings, PlatformSettings, ServerSettings, Settings};
+use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after};
 use crate::job::{Limits, LimitsPatch, ServerName, UtcMs};
+use crate::schedule::{Entry, Schedule};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -52,7 +53,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         socket_mode: mode(control.mode.as_ref(), found),
         socket_group: group(control.group.as_ref(), found),
         servers,
-        entries,
+        schedule: Schedule { entries, ..Schedule::default() },
     }
 }
 
@@ -165,7 +166,7 @@ struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    fn all(mut self) -> Vec<EntrySettings> {
+    fn all(mut self) -> Vec<Entry> {
         let mut seen: BTreeMap<String, Place> = BTreeMap::new();
         let mut entries = Vec::new();
         for end in &self.merged.ends {
@@ -181,7 +182,7 @@ impl Entries<'_> {
         entries
     }
 
-    fn duplicate(&mut self, end: &End, entry: &EntrySettings, place: Place, first: Place) {
+    fn duplicate(&mut self, end: &End, entry: &Entry, place: Place, first: Place) {
         let first = self.found.at(first);
         match &end.name {
             Some(name) => {
@@ -198,7 +199,7 @@ impl Entries<'_> {
     }
 
     /// `None` only if something was reported.
-    fn entry(&mut self, end: &End) -> Option<EntrySettings> {
+    fn entry(&mut self, end: &End) -> Option<Entry> {
         let name = end.name.as_ref().map(|name| self.named(name, names::entry_name));
         let server = end.server.as_ref().and_then(|given| self.server(given));
         let meeting = end.meeting.as_ref().and_then(|given| self.named(given, names::meeting_id));
@@ -230,7 +231,7 @@ impl Entries<'_> {
             Some(instance) => Some(instance?),
             None => None,
         };
-        Some(EntrySettings { identity, server, meeting, instance, at, limits })
+        Some(Entry { identity, of: None, server, meeting, instance, at, limits })
     }
 
     fn named<T>(&mut self, given: &Located<String>, parse: fn(&str) -> Result<T, NameError>) -> Option<T> {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::job::{InstanceId, Limits, MeetingId, ServerName, UtcMs};
+use crate::job::{Limits, ServerName};
 pub use crate::platform::PlatformSettings;
+use crate::schedule::Schedule;
 
 /// Everything that the daemon runs with.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct Settings {
     /// Group of the socket, if not the daemon's own.
     pub socket_group: Option<String>,
     pub servers: BTreeMap<ServerName, ServerSettings>,
-    pub entries: Vec<EntrySettings>,
+    pub schedule: Schedule,
 }
 
 #[derive(Clone, Debug)]
@@ -29,16 +30,4 @@ pub struct ServerSettings {
     pub limits: Limits,
     /// End calls in flight at once.
     pub max_concurrent: usize,
-}
-
-/// One `[[end]]` with `at`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct EntrySettings {
-    /// Its `name`, or server, meeting and time: what identifies it across restarts and edits.
-    pub identity: String,
-    pub server: ServerName,
-    pub meeting: MeetingId,
-    pub instance: Option<InstanceId>,
-    pub at: UtcMs,
-    pub limits: Limits,
 }

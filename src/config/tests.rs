@@ -109,7 +109,7 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(read.retention, Duration::from_secs(90 * 86_400));
     assert_eq!(read.socket, Path::new("/run/adjourn/control.sock"));
     assert_eq!((read.socket_mode, &read.socket_group), (0o660, &None));
-    assert_eq!(read.entries, []);
+    assert_eq!(read.schedule.entries, []);
     let server = &read.servers[&ServerName::from("campus")];
     assert_eq!((server.max_concurrent, &server.limits), (16, &Limits::default()));
     let campus = campus(&read);
@@ -172,7 +172,7 @@ fn everything_given() {
     let first = ("127.0.0.1:8091", "/a/api/", Algorithm::Sha512);
     assert_eq!(nodes, [first, ("127.0.0.1:8091/b/api/", "/b/api/", Algorithm::Sha1)]);
     assert_eq!(campus.nodes[0].secret.expose_secret(), "hunter3");
-    let [entry] = &read.entries[..] else { panic!("{:?}", read.entries) };
+    let [entry] = &read.schedule.entries[..] else { panic!("{:?}", read.schedule.entries) };
     assert_eq!(
         (entry.identity.as_str(), entry.at.to_string().as_str()),
         ("math", "2026-12-01T17:00:00.000Z")
@@ -186,8 +186,8 @@ fn everything_given() {
 fn an_entry_without_a_name_is_known_by_what_it_says() {
     let end = "[[end]]\nserver = \"campus\"\nmeeting = \"a b\"\nat = 2026-12-01T18:00:00\ntimezone = \"Europe/Berlin\"";
     let read = settings(&format!("{CAMPUS}{end}"));
-    assert_eq!(read.entries[0].identity, "campus/a b@2026-12-01T17:00:00.000Z");
-    assert_eq!(read.entries[0].meeting, MeetingId::from("a b"));
+    assert_eq!(read.schedule.entries[0].identity, "campus/a b@2026-12-01T17:00:00.000Z");
+    assert_eq!(read.schedule.entries[0].meeting, MeetingId::from("a b"));
 }
 
 #[test]

@@ -137,6 +137,9 @@ impl Submit {
             keep_closed: span(self.keep_closed),
             expect: self.expect,
             lock: self.lock,
+            warn: None,
+            warn_text: None,
+            max_extension: None,
         }
     }
 }

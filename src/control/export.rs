@@ -149,6 +149,7 @@ mod tests {
             keep_closed: Duration::from_secs(600),
             expect: Expect::Live,
             lock: Lock::Reversible,
+            ..Limits::default()
         };
         full
     }

@@ -1,5 +1,6 @@
 //! A daemon without an engine: for the tests of the routes and of the command line.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -186,6 +187,9 @@ impl Service for FakeService {
                 job.record(NOW, Fact::Released { by: Some(by) });
             }
             Change::Fire => job.record(NOW, Fact::Moved { to: NOW.wall, by }),
+            Change::Miss { reason } => {
+                job.record(NOW, Fact::Concluded { outcome: Outcome::Missed, reason });
+            }
             Change::Cancel => {
                 let reason = "cancelled by hand".to_owned();
                 job.record(NOW, Fact::Concluded { outcome: Outcome::Cancelled, reason });
@@ -238,6 +242,8 @@ impl Service for FakeService {
             name: "Mathematics\u{202e} 101\n".into(),
             started_at: Some(NOW.wall - Duration::from_secs(600)),
             participants: Some(23),
+            meta: BTreeMap::new(),
+            breakout_of: None,
         }])
     }
 

@@ -119,7 +119,7 @@ pub struct Meeting {
 
 impl Meeting {
     pub(super) fn new(live: LiveMeeting, jobs: &[Job]) -> Meeting {
-        let LiveMeeting { meeting, instance, name, started_at, participants } = live;
+        let LiveMeeting { meeting, instance, name, started_at, participants, .. } = live;
         let deadlines = jobs.iter().map(Deadline::of).collect();
         Meeting { meeting, instance, name, started_at, participants, deadlines }
     }

@@ -28,6 +28,7 @@ use crate::job::{
 };
 use crate::metrics::Metrics;
 use crate::platform::{self, Fault, Platform, Probe, Round, Target};
+use crate::schedule::Feeds;
 use crate::store::{Change, Store, StoreError};
 
 /// Jobs due within this are in memory, so that they fire on time even if the disk fails.
@@ -118,6 +119,8 @@ pub(super) struct Core {
     pub submitting: BTreeMap<JobId, Submitting>,
     /// What the schedule file said last, and when to compare it again because an entry could not be written.
     pub settings: Option<Settings>,
+    /// The last good copy of every calendar that the schedule refers to.
+    pub feeds: Arc<Feeds>,
     pub plan_again: Option<BootMs>,
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
@@ -184,6 +187,7 @@ impl Core {
             next_load: Some(UtcMs(0)),
             submitting: BTreeMap::new(),
             settings: None,
+            feeds: Arc::default(),
             plan_again: None,
             unwritten: BTreeSet::new(),
             write_again: None,

@@ -13,10 +13,10 @@ use super::api::{Receipt, Refusal, RefusalKind, Submission, When};
 use super::core::{Core, Inner};
 use super::requests::refusal;
 use super::server::Server;
-use crate::config::settings::{EntrySettings, Settings};
+use crate::config::settings::Settings;
 use crate::job::{By, Change, Event, InstanceId, Job, JobId, LimitsPatch, Origin, ServerName};
 use crate::platform::Platform;
-use crate::schedule::{self, Action};
+use crate::schedule::{self, Action, Entry};
 use crate::store::StoreError;
 
 /// Idempotency keys that begin so belong to the schedule file; nobody else may use them.
@@ -151,7 +151,9 @@ impl Core {
     fn plan(&self, settings: &Settings) -> Result<Vec<Action>, Refusal> {
         let known = self.schedule_jobs(settings)?;
         let open: Vec<Job> = known.values().filter(|job| !job.is_done()).cloned().collect();
-        Ok(schedule::plan(&settings.entries, |name| known.get(name), &open, self.now().wall))
+        let now = self.now().wall;
+        let expansion = schedule::expand(&settings.schedule, &self.feeds, now);
+        Ok(schedule::plan(&expansion, |name| known.get(name), &open, now))
     }
 
     /// The latest job of every entry that ever was (within the retention), by the entry's identity.
@@ -182,6 +184,7 @@ impl Core {
             }
             Action::Move { job, name, to } => (job, Change::Move { to }, name),
             Action::Cancel { job, name } => (job, Change::Cancel, name),
+            Action::Miss { job, name, reason } => (job, Change::Miss { reason }, name),
             Action::Skip { .. } | Action::Refuse { .. } => return,
         };
         let reply = logged(name, self.inbox.clone());
@@ -189,7 +192,7 @@ impl Core {
     }
 }
 
-fn submission(entry: &EntrySettings) -> Submission {
+fn submission(entry: &Entry) -> Submission {
     let limits = entry.limits.clone();
     Submission {
         server: entry.server.clone(),
@@ -199,13 +202,13 @@ fn submission(entry: &EntrySettings) -> Submission {
         limits: LimitsPatch::from(limits),
         key: Some(key(entry)),
         hold: None,
-        origin: Origin::Schedule { name: entry.identity.clone(), planned: entry.at },
+        origin: Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at },
         by: By::Schedule,
     }
 }
 
 /// One key for one planned job: a name may serve another meeting, instance or time once its first job is done.
-fn key(entry: &EntrySettings) -> String {
+fn key(entry: &Entry) -> String {
     let instance = entry.instance.as_ref().map_or("", InstanceId::as_str);
     format!("{SCHEDULE_KEYS}{}\u{1f}{}\u{1f}{instance}\u{1f}{}", entry.identity, entry.meeting, entry.at.0)
 }
@@ -236,6 +239,7 @@ fn tell(action: &Action) -> String {
         }
         Action::Move { name, to, .. } => format!("{name}: moved to {to}"),
         Action::Cancel { name, .. } => format!("{name}: its entry is gone, cancelled"),
+        Action::Miss { name, reason, .. } => format!("{name}: missed, {reason}"),
         Action::Skip { name, reason } => format!("{name}: nothing done, {reason}"),
         Action::Refuse { name, reason } => format!("{name}: REFUSED, {reason}"),
     }

@@ -29,6 +29,10 @@ pub enum Change {
     /// Due is now.
     Fire,
     Cancel,
+    /// Found late, and a later deadline of the same entry stands for it.
+    Miss {
+        reason: String,
+    },
 }
 
 /// Why a change was refused. The job is as it was.
@@ -62,6 +66,7 @@ impl Job {
             Change::Hold { until } => job.hold(*until, by, now)?,
             Change::Release { due } => job.release(*due, by, now)?,
             Change::Fire => job.fire(by, now)?,
+            Change::Miss { reason } => job.miss(reason, now)?,
         }
         Ok(job)
     }
@@ -156,6 +161,14 @@ impl Job {
             }
         }
         self.record(now, Fact::Moved { to: now.wall, by });
+        self.start_over();
+        Ok(())
+    }
+
+    fn miss(&mut self, reason: &str, now: Now) -> Result<(), Conflict> {
+        self.require_unsent("given up as missed")?;
+        let outcome = Outcome::Missed;
+        self.record(now, Fact::Concluded { outcome, reason: reason.to_owned() });
         self.start_over();
         Ok(())
     }

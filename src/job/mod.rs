@@ -20,7 +20,7 @@ pub use model::{
     By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, Limits, LimitsPatch, MeetingId, Order, Origin,
     Outcome, Pin, ServerName, State,
 };
-pub use sighting::{Aim, EndAnswer, Evidence, Instance, Lock, Sighting, Verdict};
+pub use sighting::{Aim, EndAnswer, Evidence, Instance, LiveMeeting, Lock, Sighting, Verdict};
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, step};
 pub use time::{BootMs, Now, UtcMs};
 pub use view::{HistoryLine, JobView};

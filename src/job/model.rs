@@ -174,10 +174,15 @@ pub enum Origin {
     /// from an extension by hand.
     Schedule {
         name: String,
+        /// The standing entry that this is an occurrence of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
         planned: UtcMs,
     },
+    /// `planned`: the time that the rule gave, so that a change of the rule can be told from an extension by hand.
     Rule {
         name: String,
+        planned: UtcMs,
     },
 }
 
@@ -186,8 +191,8 @@ impl fmt::Display for Origin {
         match self {
             Origin::Cli => f.write_str("cli"),
             Origin::Api => f.write_str("api"),
-            Origin::Schedule { name, .. } => write!(f, "schedule:{name}"),
-            Origin::Rule { name } => write!(f, "rule:{name}"),
+            Origin::Schedule { name, of, .. } => write!(f, "schedule:{}", of.as_ref().unwrap_or(name)),
+            Origin::Rule { name, .. } => write!(f, "rule:{name}"),
         }
     }
 }
@@ -241,6 +246,15 @@ pub struct Limits {
     /// Also close the room, right before the end call.
     #[serde(default)]
     pub lock: Lock,
+    /// So long before due the people inside are told; longest first.
+    #[serde(default, with = "durations_ms", skip_serializing_if = "Vec::is_empty")]
+    pub warn: Vec<Duration>,
+    /// What they are told; `None`: the text that adjourn has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_text: Option<String>,
+    /// In total; `None`: without a limit.
+    #[serde(default, with = "option_duration_ms", skip_serializing_if = "Option::is_none")]
+    pub max_extension: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -254,6 +268,9 @@ impl Default for Limits {
             keep_closed: Duration::ZERO,
             expect: Expect::Any,
             lock: Lock::No,
+            warn: Vec::new(),
+            warn_text: None,
+            max_extension: None,
         }
     }
 }
@@ -269,6 +286,12 @@ pub struct LimitsPatch {
     pub keep_closed: Option<Duration>,
     pub expect: Option<Expect>,
     pub lock: Option<Lock>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<Vec<Duration>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_extension: Option<Duration>,
 }
 
 impl From<Limits> for LimitsPatch {
@@ -282,6 +305,9 @@ impl From<Limits> for LimitsPatch {
             keep_closed,
             expect,
             lock,
+            warn,
+            warn_text,
+            max_extension,
         } = limits;
         LimitsPatch {
             late_limit: Some(late_limit),
@@ -292,6 +318,9 @@ impl From<Limits> for LimitsPatch {
             keep_closed: Some(keep_closed),
             expect: Some(expect),
             lock: Some(lock),
+            warn: Some(warn),
+            warn_text,
+            max_extension,
         }
     }
 }
@@ -307,6 +336,9 @@ impl LimitsPatch {
             keep_closed: self.keep_closed.unwrap_or(base.keep_closed),
             expect: self.expect.unwrap_or(base.expect),
             lock: self.lock.unwrap_or(base.lock),
+            warn: self.warn.clone().unwrap_or_else(|| base.warn.clone()),
+            warn_text: self.warn_text.clone().or_else(|| base.warn_text.clone()),
+            max_extension: self.max_extension.or(base.max_extension),
         }
     }
 }
@@ -484,5 +516,35 @@ pub(crate) mod duration_ms {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
         u64::deserialize(d).map(Duration::from_millis)
+    }
+}
+
+/// The same for one that may be absent.
+mod option_duration_ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        d.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(Duration::from_millis))
+    }
+}
+
+/// The same for several.
+mod durations_ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(all: &[Duration], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(all.iter().map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Duration>, D::Error> {
+        Ok(Vec::<u64>::deserialize(d)?.into_iter().map(Duration::from_millis).collect())
     }
 }

@@ -3,12 +3,13 @@
 //! Three separate things, in this order: the platform returns a raw [`Sighting`]; its pure `judge` weighs it against
 //! what it remembers of the server and says a [`Verdict`]; [`step`](super::step()) compares the verdict with the pin.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, Now, UtcMs};
+use super::{InstanceId, MeetingId, Now, UtcMs};
 
 /// One run of a meeting, as an answer showed it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,6 +30,24 @@ pub struct Instance {
     /// so much time only, and other questions of the same round may take long.
     #[serde(skip)]
     pub shown_at: Option<Now>,
+}
+
+/// A live meeting as a listing tells it, for people and for rules.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LiveMeeting {
+    pub meeting: MeetingId,
+    pub instance: InstanceId,
+    /// From strangers: sanitise before showing.
+    pub name: String,
+    pub started_at: Option<UtcMs>,
+    pub participants: Option<u32>,
+    /// What whoever created it has noted, where the platform has such a thing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// A breakout room: the instance (or the meeting) that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakout_of: Option<String>,
 }
 
 /// A raw sighting of one meeting: what the answer said, not yet what it is worth.

@@ -22,9 +22,10 @@ use self::janus::Janus;
 use self::realtimekit::RealtimeKit;
 use self::videosdk::VideoSdk;
 use crate::clock::Clock;
+pub use crate::job::LiveMeeting;
 use crate::job::{
     Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting,
-    UtcMs, Verdict,
+    Verdict,
 };
 
 /// A server's settings, by its platform.
@@ -201,18 +202,6 @@ pub struct EndCall {
     pub attempt: u32,
     /// An earlier call to this instance was accepted, or may have been.
     pub resend: bool,
-}
-
-/// A live meeting, for people: `adjourn meetings`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct LiveMeeting {
-    pub meeting: MeetingId,
-    pub instance: InstanceId,
-    /// From strangers: sanitise before showing.
-    pub name: String,
-    pub started_at: Option<UtcMs>,
-    pub participants: Option<u32>,
 }
 
 /// What a probe found out.

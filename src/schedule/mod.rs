@@ -4,15 +4,27 @@
 //! file gave (`Origin::Schedule.planned`). Comparing the two tells an edit of the file, which moves the job, from an
 //! extension by hand, which the file must not undo at the next start. What is done stays done.
 
+mod calendar;
+mod expand;
+mod feed;
+mod model;
+mod recurrence;
+pub mod rule;
+
 use std::collections::BTreeSet;
 
-use crate::config::settings::EntrySettings;
+pub use self::calendar::{Calendar, Calendars, Days};
+pub use self::expand::{Expansion, Window, expand};
+pub use self::feed::{Feeds, Source};
+pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
+pub use self::recurrence::Recurrence;
+
 use crate::job::{Job, JobId, Origin, State, UtcMs};
 
 /// What to do about one entry, or about a job whose entry is gone. What is in order needs no action.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
-    Submit(EntrySettings),
+    Submit(Entry),
     /// The file gives another time than when the job was submitted or last moved by it.
     Move {
         job: JobId,
@@ -23,6 +35,12 @@ pub enum Action {
     Cancel {
         job: JobId,
         name: String,
+    },
+    /// An occurrence that was found late, of an entry that has a later one: only that one catches up.
+    Miss {
+        job: JobId,
+        name: String,
+        reason: String,
     },
     /// Nothing happens, and somebody may wonder why.
     Skip {
@@ -42,11 +60,12 @@ pub enum Action {
 /// come from the schedule file are left alone. Submits and moves come first, in the order of the entries, so that a
 /// meeting whose entry was renamed is never without a deadline.
 pub fn plan<'a>(
-    entries: &[EntrySettings],
+    expansion: &Expansion,
     known: impl Fn(&str) -> Option<&'a Job>,
     open: &[Job],
     now: UtcMs,
 ) -> Vec<Action> {
+    let entries = &expansion.entries;
     let mut actions: Vec<Action> =
         entries.iter().filter_map(|entry| for_entry(entry, known(&entry.identity), now)).collect();
     let wanted: BTreeSet<&str> = entries.iter().map(|entry| entry.identity.as_str()).collect();
@@ -54,7 +73,7 @@ pub fn plan<'a>(
     actions
 }
 
-fn for_entry(entry: &EntrySettings, job: Option<&Job>, now: UtcMs) -> Option<Action> {
+fn for_entry(entry: &Entry, job: Option<&Job>, now: UtcMs) -> Option<Action> {
     let Some(job) = job else { return Some(for_new(entry, now)) };
     let changed = changed(entry, job);
     match (job.is_done(), changed) {
@@ -73,14 +92,14 @@ fn for_entry(entry: &EntrySettings, job: Option<&Job>, now: UtcMs) -> Option<Act
     }
 }
 
-fn for_new(entry: &EntrySettings, now: UtcMs) -> Action {
+fn for_new(entry: &Entry, now: UtcMs) -> Action {
     if is_too_late(entry, now) {
         return skip(entry, format!("{} has passed by more than late-limit", entry.at));
     }
     Action::Submit(entry.clone())
 }
 
-fn for_done(entry: &EntrySettings, job: &Job) -> Option<Action> {
+fn for_done(entry: &Entry, job: &Job) -> Option<Action> {
     if planned(job) == entry.at {
         return None;
     }
@@ -90,7 +109,7 @@ fn for_done(entry: &EntrySettings, job: &Job) -> Option<Action> {
     Some(skip(entry, reason))
 }
 
-fn for_open(entry: &EntrySettings, job: &Job, now: UtcMs) -> Option<Action> {
+fn for_open(entry: &Entry, job: &Job, now: UtcMs) -> Option<Action> {
     if planned(job) == entry.at {
         let reason = || "its limits changed; they count for new jobs only".to_owned();
         return (entry.limits != job.limits).then(|| skip(entry, reason()));
@@ -117,7 +136,7 @@ fn for_orphan(job: &Job, wanted: &BTreeSet<&str>) -> Option<Action> {
 }
 
 /// What an entry and its job disagree on that cannot be changed in a job.
-fn changed(entry: &EntrySettings, job: &Job) -> Option<&'static str> {
+fn changed(entry: &Entry, job: &Job) -> Option<&'static str> {
     if entry.server != job.server {
         return Some("server");
     }
@@ -135,11 +154,11 @@ fn planned(job: &Job) -> UtcMs {
     }
 }
 
-fn is_too_late(entry: &EntrySettings, now: UtcMs) -> bool {
+fn is_too_late(entry: &Entry, now: UtcMs) -> bool {
     entry.at + entry.limits.late_limit < now
 }
 
-fn skip(entry: &EntrySettings, reason: String) -> Action {
+fn skip(entry: &Entry, reason: String) -> Action {
     Action::Skip { name: entry.identity.clone(), reason }
 }
 
@@ -156,9 +175,10 @@ mod tests {
     const NOW: UtcMs = UtcMs(1_793_491_200_000);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn entry(name: &str, at: UtcMs) -> EntrySettings {
-        EntrySettings {
+    fn entry(name: &str, at: UtcMs) -> Entry {
+        Entry {
             identity: name.to_owned(),
+            of: None,
             server: ServerName::from("campus"),
             meeting: MeetingId::from("math"),
             instance: None,
@@ -172,8 +192,9 @@ mod tests {
     }
 
     /// The job that `entry` was submitted as.
-    fn job(entry: &EntrySettings) -> Job {
-        let origin = Origin::Schedule { name: entry.identity.clone(), planned: entry.at };
+    fn job(entry: &Entry) -> Job {
+        let origin =
+            Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at };
         let order = Order {
             id: JobId(Uuid::nil()),
             server: entry.server.clone(),
@@ -188,7 +209,7 @@ mod tests {
         Job::submit(order, at(NOW))
     }
 
-    fn done(entry: &EntrySettings) -> Job {
+    fn done(entry: &Entry) -> Job {
         let mut job = job(entry);
         job.record(at(NOW), Fact::Concluded { outcome: Outcome::Ended, reason: String::new() });
         job
@@ -200,6 +221,7 @@ mod tests {
             Action::Submit(entry) => format!("submit {} at {}", entry.identity, entry.at),
             Action::Move { name, to, .. } => format!("move {name} to {to}"),
             Action::Cancel { name, .. } => format!("cancel {name}"),
+            Action::Miss { name, reason, .. } => format!("miss {name}: {reason}"),
             Action::Skip { name, reason } => format!("skip {name}: {reason}"),
             Action::Refuse { name, reason } => format!("refuse {name}: {reason}"),
         };
@@ -207,12 +229,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(entries: &[EntrySettings], jobs: &[Job], expected: &[&str]) {
+    fn check(entries: &[Entry], jobs: &[Job], expected: &[&str]) {
         let is =
             |job: &&Job, name: &str| matches!(&job.origin, Origin::Schedule { name: n, .. } if n == name);
         let known = |name: &str| jobs.iter().find(|job| is(job, name));
         let open: Vec<Job> = jobs.iter().filter(|job| !job.is_done()).cloned().collect();
-        assert_eq!(told(&plan(entries, known, &open, NOW)), expected);
+        let expansion = Expansion { entries: entries.to_vec(), ..Expansion::default() };
+        assert_eq!(told(&plan(&expansion, known, &open, NOW)), expected);
     }
 
     #[test]
@@ -318,9 +341,9 @@ mod tests {
     #[test]
     fn another_meeting_under_the_same_name() {
         let first = entry("a", NOW + HOUR);
-        let other_meeting = EntrySettings { meeting: MeetingId::from("physics"), ..first.clone() };
-        let other_server = EntrySettings { server: ServerName::from("events"), ..first.clone() };
-        let other_instance = EntrySettings { instance: Some(InstanceId::from("i-1")), ..first.clone() };
+        let other_meeting = Entry { meeting: MeetingId::from("physics"), ..first.clone() };
+        let other_server = Entry { server: ServerName::from("events"), ..first.clone() };
+        let other_instance = Entry { instance: Some(InstanceId::from("i-1")), ..first.clone() };
         for (changed, what) in
             [(other_meeting, "meeting"), (other_server, "server"), (other_instance, "instance")]
         {

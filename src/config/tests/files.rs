@@ -53,7 +53,7 @@ fn files_of_a_directory_in_name_order() {
     ];
     for paths in [&["."][..], &["schedule.toml"], &[".", "schedule.toml", "schedule.d/10.toml"]] {
         let read = check_files(&files, paths, &[]).unwrap();
-        let names: Vec<&str> = read.entries.iter().map(|entry| entry.identity.as_str()).collect();
+        let names: Vec<&str> = read.schedule.entries.iter().map(|entry| entry.identity.as_str()).collect();
         assert_eq!(names, ["a", "b"], "{paths:?}");
     }
     // Any other file stands for itself.
@@ -86,7 +86,7 @@ fn the_example_is_valid() {
     let env = Environment::fixed([("CAMPUS_SECRET", "x")]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [""; 0]);
-    assert_eq!(loaded.settings.map(|settings| settings.entries.len()), Some(2));
+    assert_eq!(loaded.settings.map(|settings| settings.schedule.entries.len()), Some(2));
 }
 
 /// What stands in its comments is valid too, every key is there, and the defaults that it names are the defaults.
@@ -117,7 +117,7 @@ fn the_example_is_complete() {
     let read = loaded.settings.unwrap();
     assert_eq!(campus(&read).nodes.len(), 1);
     assert_eq!(
-        read.entries[0].limits,
+        read.schedule.entries[0].limits,
         Limits { prove_within: Duration::from_secs(1800), ..Limits::default() }
     );
     assert_eq!((read.retention, read.socket_mode), (DEFAULT_RETENTION, DEFAULT_SOCKET_MODE));

@@ -18,11 +18,12 @@ use super::platform::SimPlatform;
 use super::sim::{Quirk, Sim};
 use super::store::{self, SimStore};
 use super::world::Flavour;
-use crate::config::settings::{EntrySettings, PlatformSettings, ServerSettings, Settings};
+use crate::config::settings::{PlatformSettings, ServerSettings, Settings};
 use crate::engine::core::{Core, Makers, Parts};
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
 use crate::platform::{Platform, bigbluebutton};
+use crate::schedule::{Entry, Schedule};
 
 /// When nothing goes wrong any more, everything that is due is done after this, whatever stands there ...
 const REST: Ms = 85 * 60_000;
@@ -200,8 +201,9 @@ pub fn settings(sim: &Sim, entries: &[(usize, usize, usize, Ms)]) -> Settings {
         limits: Limits::default(),
         max_concurrent: site.max_concurrent,
     };
-    let entry = |(name, site, room, at): &(usize, usize, usize, Ms)| EntrySettings {
+    let entry = |(name, site, room, at): &(usize, usize, usize, Ms)| Entry {
         identity: format!("entry-{name}"),
+        of: None,
         server: server(*site),
         meeting: super::world::meeting_id(*site, *room),
         instance: None,
@@ -215,7 +217,7 @@ pub fn settings(sim: &Sim, entries: &[(usize, usize, usize, Ms)]) -> Settings {
         socket_mode: 0o660,
         socket_group: None,
         servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(site))).collect(),
-        entries: entries.iter().map(entry).collect(),
+        schedule: Schedule { entries: entries.iter().map(entry).collect(), ..Schedule::default() },
     }
 }
 

@@ -249,13 +249,13 @@ fn a_job_at_work_cannot_be_fired_again() {
 #[test]
 fn an_edit_of_the_file_moves_the_planned_time_too_and_a_hand_does_not() {
     let planned = START.wall + mins(5);
-    let origin = Origin::Schedule { name: "math-101".to_owned(), planned };
+    let origin = Origin::Schedule { name: "math-101".to_owned(), of: None, planned };
     let mut sim = Sim::submit_with(mins(5), |order| order.origin = origin.clone());
     sim.change(Change::Extend { by: mins(5) });
     assert_eq!(sim.job.origin, origin);
     let to = START.wall + mins(30);
     sim.job = sim.job.change(&Change::Move { to }, By::Schedule, sim.now).expect("allowed");
-    assert_eq!(sim.job.origin, Origin::Schedule { name: "math-101".to_owned(), planned: to });
+    assert_eq!(sim.job.origin, Origin::Schedule { name: "math-101".to_owned(), of: None, planned: to });
 }
 
 #[test]

@@ -267,6 +267,8 @@ fn live_meeting(entry: answer::Entry) -> Option<LiveMeeting> {
         name: entry.name.unwrap_or_default(),
         started_at: entry.started_at,
         participants: entry.participants,
+        meta: BTreeMap::new(),
+        breakout_of: None,
     })
 }
 

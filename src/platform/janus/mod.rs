@@ -262,6 +262,8 @@ fn live_meeting(room: Room, seen: &mut Seen, now: Now) -> LiveMeeting {
         // First seen is not started.
         started_at: None,
         participants: room.participants,
+        meta: BTreeMap::new(),
+        breakout_of: None,
     }
 }
 

@@ -23,7 +23,7 @@ mod requests;
 mod sight;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -127,6 +127,8 @@ impl RealtimeKit {
             name: session.title,
             started_at: session.started_at.map(|at| self.api.rest.correct(at)),
             participants: session.participants,
+            meta: BTreeMap::new(),
+            breakout_of: None,
         })
     }
 

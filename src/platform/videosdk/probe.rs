@@ -6,6 +6,7 @@ use super::requests::{Api, Which};
 use super::{Version, VideoSdk};
 use crate::job::MeetingId;
 use crate::platform::{Fault, LiveMeeting, Probe};
+use std::collections::BTreeMap;
 
 pub(super) async fn probe(sdk: &VideoSdk) -> Result<Probe, Fault> {
     let page = sdk.api.page(Which::All, 1, "1").await.map_err(super::answer::Problem::fault)?;
@@ -40,5 +41,7 @@ fn live_meeting(api: &Api, session: Session) -> Option<LiveMeeting> {
         name: session.custom_room.unwrap_or_default(),
         started_at: instance.started_at,
         participants: instance.participants,
+        meta: BTreeMap::new(),
+        breakout_of: None,
     })
 }

@@ -1,5 +1,6 @@
 //! End calls, tokens, and what is for people.
 
+use std::collections::BTreeMap;
 use wiremock::matchers::header;
 
 use super::*;
@@ -182,6 +183,8 @@ async fn people_see_what_is_live() {
             name: String::new(),
             started_at: Some(UtcMs(WALL - 60_000)),
             participants: Some(0),
+            meta: BTreeMap::new(),
+            breakout_of: None,
         };
         assert_eq!(live, [expected]);
     }

@@ -1,0 +1,118 @@
+//! What the schedule file asks for, in domain types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+use super::calendar::{Calendars, Days};
+use super::feed::Source;
+use super::recurrence::Recurrence;
+use crate::job::{InstanceId, Limits, MeetingId, ServerName, UtcMs};
+
+/// Everything in the schedule file that makes jobs.
+#[derive(Clone, Default, Debug)]
+pub struct Schedule {
+    /// `[[end]]` with `at`.
+    pub entries: Vec<Entry>,
+    /// `[[end]]` with `cron`.
+    pub recurring: Vec<Recurring>,
+    /// `[[calendar-end]]`
+    pub calendar_ends: Vec<CalendarEnd>,
+    /// `[[rule]]`, and `[[end]]` with `max-duration`.
+    pub rules: Vec<Rule>,
+    /// `[[exempt]]`
+    pub exempt: Vec<Exempt>,
+    /// `[calendars.*]`
+    pub calendars: Calendars,
+    /// How long before its time an occurrence becomes a job.
+    pub ahead: Duration,
+}
+
+/// One deadline that the schedule wants: an `[[end]]` with `at`, one occurrence of a recurring one, or one event of a
+/// calendar.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// Identifies it across restarts and edits: its `name` (or server, meeting and time); for an occurrence, the name of
+    /// the standing entry and which one it is.
+    pub identity: String,
+    /// The name of the standing entry (recurring, calendar) that this is an occurrence of.
+    pub of: Option<String>,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    pub instance: Option<InstanceId>,
+    pub at: UtcMs,
+    pub limits: Limits,
+}
+
+/// One `[[end]]` with `cron`.
+#[derive(Clone, Debug)]
+pub struct Recurring {
+    /// Its `name`, or server, meeting and expression.
+    pub name: String,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    pub recurrence: Recurrence,
+    pub days: Days,
+    pub limits: Limits,
+}
+
+/// One `[[calendar-end]]`: the events of a feed end meetings.
+#[derive(Clone, Debug)]
+pub struct CalendarEnd {
+    pub name: String,
+    pub server: ServerName,
+    pub source: Source,
+    /// Where in an event the meeting id stands: `LOCATION`, `URL`, `SUMMARY`, `DESCRIPTION`, `UID` or an `X-` property.
+    pub property: String,
+    /// A regular expression whose group `meeting` (or first group, or whole match) is the meeting id.
+    pub pattern: String,
+    /// For floating times, and for the days of `days`.
+    pub timezone: TimeZone,
+    pub days: Days,
+    pub limits: Limits,
+}
+
+/// One `[[rule]]`: a standing limit on whatever runs on a server.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub name: String,
+    pub server: ServerName,
+    /// Exactly this meeting: an `[[end]]` with `max-duration`, whose jobs are the schedule's.
+    pub meeting: Option<MeetingId>,
+    pub select: Select,
+    pub max_duration: Option<Duration>,
+    /// Local time of day, on `days_of_week`.
+    pub close_at: Option<Time>,
+    pub empty_for: Option<Duration>,
+    pub alone_for: Option<Duration>,
+    pub max_participant_minutes: Option<u64>,
+    /// From, to; the second may be the smaller one (over midnight).
+    pub closed: Option<(Time, Time)>,
+    pub timezone: TimeZone,
+    pub days: Days,
+    /// Reports only.
+    pub dry_run: bool,
+    pub first_hit_delay: Duration,
+    pub every: Duration,
+    pub limits: Limits,
+}
+
+/// Which meetings are meant. Globs: `*` and `?`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Select {
+    pub matches: Vec<String>,
+    pub except: Vec<String>,
+    pub names: Vec<String>,
+    /// Metadata as the platform tells it: key and glob.
+    pub meta: BTreeMap<String, String>,
+}
+
+/// One `[[exempt]]`: no rule hits these meetings.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Exempt {
+    /// `None`: every server.
+    pub server: Option<ServerName>,
+    pub select: Select,
+}
