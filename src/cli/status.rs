@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::Tone;
 use super::table::table;
 use super::text::clean;
-use crate::control::parse_instant;
+use crate::config::time::parse_at;
 use crate::engine::api::{ServerStatus, Status, StoreStatus};
 use crate::exit::ExitCode;
 
@@ -56,7 +56,7 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
 }
 
 fn instant(text: &str, cx: &Context) -> String {
-    parse_instant(text).map_or_else(|_| clean(text), |at| cx.moment(at))
+    parse_at(text, None).map_or_else(|_| clean(text), |at| cx.moment(at))
 }
 
 fn jobs(status: &Status) -> String {

@@ -157,7 +157,7 @@ fn wrong_usage_is_two_and_refusals_are_told_with_their_hint() {
         (&["end", "campus", "m", "--at", "2027-03-28 02:30"], "does not exist in Europe/Berlin"),
         (&["end", "campus", "m", "--now", "--timezone", "Mars/Olympus"], "no such time zone"),
         (&["extend", "00000001"], "either a duration or --until"),
-        (&["list", "--since", "whenever"], "is no time"),
+        (&["list", "--since", "whenever"], "is not a time"),
     ] {
         let ran = daemon.run(args);
         assert_eq!(ran.0, 2, "{args:?}");

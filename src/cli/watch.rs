@@ -6,7 +6,7 @@ use super::follow::{Events, Heard, Patience};
 use super::output::Tone;
 use super::say;
 use super::text::clean;
-use crate::control::parse_instant;
+use crate::config::time::parse_at;
 use crate::engine::api::Notice;
 use crate::exit::ExitCode;
 
@@ -65,7 +65,7 @@ async fn follow(events: &mut Events, cx: &mut Context, json: bool) -> Result<(),
 
 /// `18:00:00.002  campus/math-101  1a2b3c4d  end-sent  the end call left`.
 fn line(notice: &Notice, cx: &Context) -> String {
-    let at = parse_instant(&notice.at).map_or_else(|_| clean(&notice.at), |at| say::clock(at, &cx.zone));
+    let at = parse_at(&notice.at, None).map_or_else(|_| clean(&notice.at), |at| say::clock(at, &cx.zone));
     let (what, id) = match &notice.job {
         Some(job) => (say::meeting(job), job.id.short()),
         None => (clean(notice.server.as_str()), "-".to_owned()),

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::failure::Failure;
 use super::say;
-use crate::control::{InstantError, parse_instant, resolve_local};
+use crate::config::time::{TimeError, parse_at, parse_local};
 use crate::job::{Now, UtcMs};
 
 /// Why a text is no time for this purpose.
@@ -77,11 +77,7 @@ fn instant(text: &str, zone: &TimeZone, now: Now) -> Result<UtcMs, WhenError> {
         let today = now.wall.timestamp().to_zoned(zone.clone()).date();
         return local(today.to_datetime(time), zone);
     }
-    match parse_instant(text) {
-        Ok(at) => Ok(at),
-        Err(InstantError::NoZone { local: at, .. }) => local(at, zone),
-        Err(error) => Err(explained(&error)),
-    }
+    parse_at(text, Some(zone)).map_err(|error| explained(&error))
 }
 
 /// Only what looks like a clock face: the parser would also read `1800` as a time.
@@ -92,13 +88,15 @@ fn time_of_day(text: &str) -> Option<Time> {
 }
 
 fn local(at: DateTime, zone: &TimeZone) -> Result<UtcMs, WhenError> {
-    resolve_local(at, zone).map_err(|error| explained(&error))
+    parse_local(at, zone).map_err(|error| explained(&error))
 }
 
-fn explained(error: &InstantError) -> WhenError {
+fn explained(error: &TimeError) -> WhenError {
     let hint = match error {
-        InstantError::Gap { .. } | InstantError::Fold { .. } => "write it with the offset that you mean",
-        InstantError::NoTime { .. } => "add the time of day: \"2026-12-01 18:00\"",
+        TimeError::Gap { .. } | TimeError::Fold { .. } => {
+            return WhenError { what: error.to_string(), hint: error.hint() };
+        }
+        TimeError::DateOnly(_) => "add the time of day: \"2026-12-01 18:00\"",
         _ => {
             "a time is 18:00 (today), \"2026-12-01 18:00\", or 2026-12-01T18:00:00+01:00; a duration goes with --in"
         }
@@ -133,7 +131,7 @@ mod tests {
     }
 
     fn on(text: &str) -> Now {
-        Now { wall: parse_instant(text).unwrap(), ..NOW }
+        Now { wall: parse_at(text, None).unwrap(), ..NOW }
     }
 
     #[test]
@@ -165,21 +163,31 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error() {
-        for text in ["", "soon", "1800", "25:00", "18", "18:00 Uhr", "2026-13-01 18:00", "45m", "12:00:00:00"]
-        {
-            check(text, Err("is no time"));
+        for text in ["", "soon", "1800", "25:00", "18", "18:00 Uhr", "2026-13-01 18:00", "12:00:00:00"] {
+            check(text, Err("is not a time"));
         }
-        check("2026-12-02", Err("no time of day"));
+        check("45m", Err("is a relative time"));
+        check("2026-12-02", Err("without a time of day"));
     }
 
     #[test]
     fn a_time_that_the_clocks_skip_or_repeat_is_an_error_with_the_choices() {
         let spring = on("2026-03-29T00:00:00Z");
-        check_at("02:30", spring, Err("choose 2026-03-29T01:30:00+01:00 or 2026-03-29T03:30:00+02:00"));
+        check_at(
+            "02:30",
+            spring,
+            Err(
+                "does not exist in Europe/Berlin: the clocks go forward and the gap ends at 2026-03-29T03:00:00+02:00",
+            ),
+        );
         check_at("2026-03-29 01:59:59", spring, Ok("2026-03-29T00:59:59.000Z"));
         check_at("2026-03-29 03:00", spring, Ok("2026-03-29T01:00:00.000Z"));
         let autumn = on("2026-10-24T22:00:00Z");
-        check_at("02:30", autumn, Err("choose 2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"));
+        check_at(
+            "02:30",
+            autumn,
+            Err("exists twice in Europe/Berlin: 2026-10-25T02:30:00+02:00 and 2026-10-25T02:30:00+01:00"),
+        );
         check_at("2026-10-25T02:30+02:00", autumn, Ok("2026-10-25T00:30:00.000Z"));
         check_at("2026-10-25 03:00", autumn, Ok("2026-10-25T02:00:00.000Z"));
     }

@@ -82,9 +82,9 @@ pub fn parse_at(text: &str, default_zone: Option<&TimeZone>) -> Result<UtcMs, Ti
             offset.to_numeric_offset().to_timestamp(local).map_err(|_| TimeError::Range(own()))
         }
         (Some(offset), Some(zone)) => checked(text, local, offset, &zone),
-        (None, Some(zone)) => resolve(text, local, &zone),
+        (None, Some(zone)) => at_offset(text, local, &zone),
         (None, None) => match default_zone {
-            Some(zone) => resolve(text, local, zone),
+            Some(zone) => at_offset(text, local, zone),
             None => Err(TimeError::NoZone(own())),
         },
     }
@@ -136,7 +136,12 @@ fn checked(
     })
 }
 
-fn resolve(text: &str, local: DateTime, zone: &TimeZone) -> Result<Timestamp, TimeError> {
+/// The instant of a local time in a zone; an error that names the choices where there is none, or there are two.
+pub fn parse_local(local: DateTime, zone: &TimeZone) -> Result<UtcMs, TimeError> {
+    at_offset(&local.to_string(), local, zone).map(ceiling)
+}
+
+fn at_offset(text: &str, local: DateTime, zone: &TimeZone) -> Result<Timestamp, TimeError> {
     let out_of_range = |_| TimeError::Range(text.to_owned());
     let instant = |offset: Offset| offset.to_timestamp(local).map_err(out_of_range);
     match zone.to_ambiguous_timestamp(local).offset() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::extract::checked_key;
-use super::parse_instant;
 use super::problem::Problem;
 use crate::config::names::{self, MAX_MEETING_ID};
+use crate::config::time::parse_at;
 use crate::engine::api::{self, Submission, When};
 use crate::job::{
     By, Change, Expect, InstanceId, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
@@ -19,7 +19,10 @@ pub(super) struct Instant(pub UtcMs);
 
 impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Instant, D::Error> {
-        parse_instant(&String::deserialize(d)?).map(Instant).map_err(D::Error::custom)
+        let text = String::deserialize(d)?;
+        parse_at(&text, None)
+            .map(Instant)
+            .map_err(|error| D::Error::custom(format!("{error}; {}", error.hint())))
     }
 }
 

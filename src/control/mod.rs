@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `listen` | the socket file: stale, live, somebody else's |
 //! | `peer` | connections: how many, how idle, whose |
-//! | `extract`, `body`, `lines`, `instant` | what comes in, checked |
+//! | `extract`, `body`, `lines` | what comes in, checked |
 //! | `jobs`, `import`, `export`, `servers`, `events`, `metrics` | the routes |
 //! | `wire` | what goes out; the command line reads it with the same types |
 //! | `problem` | every refusal, as RFC 9457 documents with a hint |
@@ -22,7 +22,6 @@ mod events;
 mod export;
 mod extract;
 mod import;
-mod instant;
 mod jobs;
 mod lines;
 mod listen;
@@ -56,7 +55,6 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 pub use import::{Checked, check_line};
-pub use instant::{InstantError, parse_instant, resolve_local};
 pub use lines::MAX_LINE_BYTES;
 pub use listen::{ListenError, group_name, listen};
 

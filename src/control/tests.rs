@@ -130,7 +130,7 @@ async fn a_wrong_submit_changes_nothing_and_names_the_field() {
         (json!({ "server": "campus", "in": "1m" }), "missing field `meeting`"),
         (
             json!({ "server": "campus", "meeting": "m", "at": "2026-12-01T18:00" }),
-            "at: \"2026-12-01T18:00\" has no time zone",
+            "at: \"2026-12-01T18:00\" has neither an offset nor a time zone",
         ),
         (
             json!({ "server": "campus", "meeting": "m", "at": "2026-03-29T02:30[Europe/Berlin]" }),

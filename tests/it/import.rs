@@ -132,7 +132,7 @@ fn a_dry_run_needs_no_daemon_and_submits_nothing() {
     let (code, said) = bed.says(&["import", "--dry-run", file.to_str().unwrap()]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("2 lines are good, 1 are not"), "{said}");
-    assert!(said.contains("line 3:") && said.contains("has no time zone"), "{said}");
+    assert!(said.contains("line 3:") && said.contains("has neither an offset nor a time zone"), "{said}");
     assert!(said.contains("1 lines have no key"), "{said}");
     assert_eq!(bed.says(&["import", file.to_str().unwrap()]).0, 69);
     assert_eq!(bed.says(&["import", "no-such-file"]).0, 2);
