@@ -37,6 +37,8 @@ const NO_CURRENT: &str = "CURRENT, which names the directory in use, is not ther
 const LOAD_BYTES: usize = 4 << 20;
 /// A queue that was found wrong while it was in use says so in this file, until it is rebuilt.
 const DISTRUSTED: &str = "DISTRUSTED";
+/// Where a queue is rebuilt, beside the one that it replaces: until it is whole, that one stays in its place.
+const REBUILT: &str = "queue-rebuilt";
 
 /// A store that is in order.
 pub(super) struct Opened {
@@ -206,6 +208,7 @@ struct Place {
 impl Place {
     fn new(state_dir: &Path, checker: Checker, limits: Limits) -> Result<Place, OpenError> {
         let (queue, journal) = (state_dir.join("queue"), state_dir.join(journal::DIR));
+        end_rebuild(state_dir, &queue).map_err(failed("cannot end the rebuild of", &queue))?;
         create_dir(&queue).map_err(failed("cannot create", &queue))?;
         Ok(Place { state_dir: state_dir.to_owned(), queue, journal, checker, limits })
     }
@@ -328,23 +331,21 @@ impl Place {
         if let Err(fault) = journal::can_replay(&self.journal).map_err(&failed)? {
             return Err(damaged_both(&self.state_dir, &format!("{why}; and so is its journal: {fault}")));
         }
-        let old = match sled {
-            Sled::New if current::list(&self.queue).map_err(&failed)?.is_empty() => None,
-            _ => Some(set_aside(&self.state_dir, "queue", "queue-damaged").map_err(&failed)?),
-        };
-        tracing::error!(%queue, why, set_aside = ?old, "the queue cannot be trusted: rebuilding it from the journal");
-        create_dir(&self.queue).map_err(&failed)?;
-        let generation = self.open_generation(FIRST_GENERATION)?;
-        let origin = write_format(&generation, Sum::default(), Head::ORIGIN).map_err(&failed)?;
-        let mut load = Load::new(&generation, &self.queue, Totals::default(), origin);
-        let replayed = journal::replay(&self.journal, None, &mut |head, change| load.take(head, change));
-        let end = match replayed.map_err(&failed)? {
-            Ok(end) => end,
+        tracing::error!(%queue, why, "the queue cannot be trusted: rebuilding it from the journal");
+        let beside = self.state_dir.join(REBUILT);
+        let (totals, mark, lines) = match self.replay_into(&beside).map_err(&failed)? {
+            Ok(rebuilt) => rebuilt,
             Err(why) => return Err(damaged_both(&self.state_dir, &why)),
         };
-        load.finish(end).map_err(&failed)?;
-        let Load { totals, mark, lines, .. } = load;
-        current::write(&self.queue, FIRST_GENERATION).map_err(&failed)?;
+        let old = match sled {
+            Sled::New if current::list(&self.queue).map_err(&failed)?.is_empty() => {
+                std::fs::remove_dir_all(&self.queue).map(|()| None)
+            }
+            _ => set_aside(&self.state_dir, "queue", "queue-damaged").map(Some),
+        };
+        let old = old.map_err(&failed)?;
+        end_rebuild(&self.state_dir, &self.queue).map_err(&failed)?;
+        let generation = self.open_generation(FIRST_GENERATION)?;
         let Survey::Sound(sound) = journal::survey(&self.journal, None).map_err(&failed)? else {
             return Err(damaged_both(&self.state_dir, "its journal has changed meanwhile"));
         };
@@ -362,6 +363,25 @@ impl Place {
             verified: true,
             repaired: Some(repaired),
         })
+    }
+
+    /// A whole queue directory out of the journal, durable when it has its CURRENT. Fails with what is wrong with the journal.
+    fn replay_into(&self, beside: &Path) -> io::Result<Result<(Totals, Mark, u64), String>> {
+        let dir = current::dir_of(beside, FIRST_GENERATION);
+        create_dir(beside)?;
+        create_dir(&dir)?;
+        let generation = Generation::open(&dir).map_err(plain)?;
+        let origin = write_format(&generation, Sum::default(), Head::ORIGIN)?;
+        let mut load = Load::new(&generation, &self.queue, Totals::default(), origin);
+        let end = match journal::replay(&self.journal, None, &mut |head, change| load.take(head, change))? {
+            Ok(end) => end,
+            Err(why) => return Ok(Err(why)),
+        };
+        load.finish(end)?;
+        let Load { totals, mark, lines, .. } = load;
+        drop(generation);
+        current::write(beside, FIRST_GENERATION)?;
+        Ok(Ok((totals, mark, lines)))
     }
 
     /// The journal anew, beginning with what sled holds, once that is proven sound.
@@ -437,6 +457,20 @@ impl Place {
     fn sweep(&self, number: u64) -> Result<(), OpenError> {
         current::sweep(&self.queue, number).map_err(failed("cannot remove old generations in", &self.queue))
     }
+}
+
+/// Puts a queue that was rebuilt in its place, once the old one is gone from there; one that did not come to its end is
+/// removed, and rebuilt again.
+fn end_rebuild(state_dir: &Path, queue: &Path) -> io::Result<()> {
+    let beside = state_dir.join(REBUILT);
+    if !beside.exists() {
+        return Ok(());
+    }
+    if !queue.exists() && current::read(&beside)?.is_some() {
+        std::fs::rename(&beside, queue)?;
+        return super::lock::sync_dir(state_dir);
+    }
+    std::fs::remove_dir_all(&beside)
 }
 
 /// Writes the format and the mark, durably. `sum`: of what there is.
@@ -524,68 +558,4 @@ impl<'a> Load<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::journal::{Tail, Walk};
-    use super::*;
-
-    fn head(seq: u64) -> Head {
-        Head { seq, ..Head::ORIGIN }
-    }
-
-    fn log(end: u64, sled: Found) -> Survey {
-        let walk = Walk { head: head(end), end: 9, bytes: 9, tail: Tail::Clean };
-        let checkpoint_bytes = u64::from(end > 0);
-        Survey::Sound(Sound { walk, last_segment: None, sled, checkpoint_bytes })
-    }
-
-    /// Up to line 7, and half of a line behind it.
-    fn torn() -> Survey {
-        let walk = Walk { head: head(7), end: 9, bytes: 9, tail: Tail::Torn(5) };
-        let last_segment = Some("/s/journal/1.ndjson".into());
-        Survey::Sound(Sound { walk, last_segment, sled: Found::No, checkpoint_bytes: 1 })
-    }
-
-    fn broken_log(reaches: u64) -> Survey {
-        Survey::Damaged(Broken { why: "a line is edited".to_owned(), reaches })
-    }
-
-    #[test]
-    fn what_can_prove_itself_wins_and_where_nothing_can_nothing_opens() {
-        let at = |seq| Sled::At { number: 1, head: head(seq), whole: true };
-        let broken = |head| Sled::Broken { why: "torn pages".to_owned(), head };
-        let without = Sled::WithoutJournal(1);
-        let new_log = || log(0, Found::No);
-        let cases = [
-            (Sled::New, Survey::Absent, "Begin"),
-            (Sled::New, new_log(), "Begin"),
-            (Sled::New, log(7, Found::No), "Rebuild"),
-            (Sled::New, torn(), "Refuse"),
-            (Sled::New, broken_log(7), "Refuse"),
-            (without.clone(), Survey::Absent, "Adopt"),
-            (without.clone(), new_log(), "Adopt"),
-            (without.clone(), log(7, Found::No), "Rebuild"),
-            (without, broken_log(7), "Refuse"),
-            (at(5), Survey::Absent, "Renew"),
-            (at(5), log(7, Found::Held), "TakeIn"),
-            (at(5), log(5, Found::Held), "TakeIn"),
-            (at(5), log(7, Found::Refused), "Rebuild"),
-            (at(5), log(7, Found::Older), "Rebuild"),
-            (at(5), log(4, Found::No), "Renew"),
-            (at(5), log(5, Found::No), "Renew"),
-            (at(5), log(7, Found::No), "Refuse"),
-            (at(5), broken_log(5), "Renew"),
-            (at(5), broken_log(6), "Refuse"),
-            (broken(None), log(7, Found::No), "Rebuild"),
-            (broken(Some(head(7))), log(7, Found::Held), "Rebuild"),
-            (broken(Some(head(8))), log(7, Found::No), "Refuse"),
-            (broken(None), torn(), "Refuse"),
-            (broken(Some(head(7))), torn(), "Rebuild"),
-            (broken(None), Survey::Absent, "Refuse"),
-            (broken(None), broken_log(7), "Refuse"),
-        ];
-        for (sled, survey, expected) in cases {
-            let plan = format!("{:?}", decide(&sled, &survey));
-            assert!(plan.starts_with(expected), "{sled:?}: {plan}, not {expected}");
-        }
-    }
-}
+mod tests;

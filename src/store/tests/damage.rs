@@ -215,3 +215,41 @@ fn files_that_sled_takes_for_new_ones_are_rebuilt() {
     let copy = damaged_copy(dir.path(), |bytes| bytes.fill(0x5a));
     assert!(check(copy.path(), "nothing but noise", &[job(1, 5)]));
 }
+
+/// A copy whose queue is known to be wrong.
+fn distrusted_copy(original: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(original, copy.path());
+    super::super::recover::distrust(&copy.path().join("queue"), "it was found wrong").unwrap();
+    copy
+}
+
+/// As a power cut may leave it: the old queue is set aside, the new one is not in its place yet.
+#[test]
+fn a_rebuild_that_was_cut_short_at_its_end_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = filled(dir.path());
+    let copy = distrusted_copy(dir.path());
+    let beside = copy.path().join("queue-rebuilt");
+    assert!(check(copy.path(), "distrusted", &expected), "it was not rebuilt");
+    let rebuilt = open(copy.path()).page(&Filter::default(), None, usize::MAX).unwrap();
+
+    fs::rename(copy.path().join("queue"), &beside).unwrap();
+    let queue = Queue::open(copy.path(), Checker::TestChild).unwrap();
+    assert_eq!(queue.page(&Filter::default(), None, usize::MAX).unwrap(), rebuilt);
+    assert_eq!(queue.health().repaired, None);
+    assert!(!beside.exists());
+}
+
+/// What has been rebuilt so far is worth nothing, and must not push the original out of what is set aside.
+#[test]
+fn a_rebuild_that_was_cut_short_before_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = filled(dir.path());
+    let copy = distrusted_copy(dir.path());
+    let beside = copy.path().join("queue-rebuilt");
+    copy_dir(&copy.path().join("queue/000001"), &beside.join("000001"));
+    fs::write(beside.join("000001/db"), "half of it").unwrap();
+    assert!(check(copy.path(), "cut short", &expected), "it was not rebuilt");
+    assert!(!beside.exists());
+}
