@@ -83,14 +83,23 @@ pub(super) fn child(generation: &Path) -> u8 {
         return ORPHANED;
     }
     let (mut found, whole) = (Found::default(), std::env::var_os(WHOLE).is_some());
-    let (code, why) = match inspect(generation, whole, &mut found) {
-        Ok(()) => (0, String::new()),
-        Err(Fault::Damaged(why)) => (DAMAGED, why),
-        Err(Fault::Io(e)) => (UNREADABLE, e.to_string()),
+    let (code, why, errno) = match inspect(generation, whole, &mut found) {
+        Ok(()) => (0, String::new(), None),
+        Err(Fault::Damaged(why)) => (DAMAGED, why, None),
+        Err(Fault::Io(e)) => (UNREADABLE, e.to_string(), e.raw_os_error()),
     };
-    let answer = serde_json::to_string(&(found, why)).expect("it is JSON");
+    let answer = serde_json::to_string(&Answer { found, why, errno }).expect("it is JSON");
     let _who_does_not_listen_sees_the_code = writeln!(io::stdout(), "\n{answer}");
     code
+}
+
+/// What the child says to its parent.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    found: Found,
+    why: String,
+    /// Of a fault of the disk: one that is full is no reason to give up.
+    errno: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -211,18 +220,20 @@ fn run(command: &mut Command) -> io::Result<(Found, Option<Fault>)> {
         let why = "reading its files back does not come to an end".to_owned();
         return Ok((Found::default(), Some(Fault::Damaged(why))));
     };
-    let answer: Option<(Found, String)> =
-        text.lines().last().and_then(|answer| serde_json::from_str(answer).ok());
+    let answer: Option<Answer> = text.lines().last().and_then(|answer| serde_json::from_str(answer).ok());
     let status = child.wait()?;
     if status.signal().is_some_and(|signal| FROM_OUTSIDE.contains(&signal)) {
         let why = format!("the check of its files was stopped ({status}); start again");
         return Ok((Found::default(), Some(Fault::Io(io::Error::new(io::ErrorKind::Interrupted, why)))));
     }
     Ok(match (status.code(), answer) {
-        (Some(0), Some((found, _))) => (found, None),
-        (Some(code), Some((found, why))) if code == i32::from(DAMAGED) => (found, Some(Fault::Damaged(why))),
-        (Some(code), Some((found, why))) if code == i32::from(UNREADABLE) => {
-            (found, Some(Fault::Io(io::Error::other(why))))
+        (Some(0), Some(Answer { found, .. })) => (found, None),
+        (Some(code), Some(Answer { found, why, .. })) if code == i32::from(DAMAGED) => {
+            (found, Some(Fault::Damaged(why)))
+        }
+        (Some(code), Some(Answer { found, why, errno })) if code == i32::from(UNREADABLE) => {
+            let error = errno.map_or_else(|| io::Error::other(why), io::Error::from_raw_os_error);
+            (found, Some(Fault::Io(error)))
         }
         _ => (Found::default(), Some(crashed())),
     })
