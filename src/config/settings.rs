@@ -23,7 +23,7 @@ pub struct Settings {
     pub schedule: Schedule,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ServerSettings {
     pub platform: PlatformSettings,
     /// `[defaults]`, then the server's own.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -28,8 +29,8 @@ use crate::job::{
     Verdict,
 };
 
-/// A server's settings, by its platform.
-#[derive(Clone, Debug)]
+/// A server's settings, by its platform. Equal ones (secrets included) need no other platform object.
+#[derive(Clone, PartialEq, Debug)]
 pub enum PlatformSettings {
     BigBlueButton(bigbluebutton::Settings),
     Janus(janus::Settings),
@@ -65,6 +66,11 @@ impl PlatformSettings {
             PlatformSettings::RealtimeKit(_) => Lock::Reversible,
         }
     }
+}
+
+/// For settings that are compared whole.
+fn same_secret(a: &SecretString, b: &SecretString) -> bool {
+    a.expose_secret() == b.expose_secret()
 }
 
 /// The registry: one line a platform.

@@ -39,7 +39,7 @@ use url::Url;
 pub(crate) use self::judge::judge as weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, same_secret};
 use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, ServerName};
 
 /// How the server hashes checksums. The default of servers since 2.5 is sha256.
@@ -73,6 +73,13 @@ pub struct NodeSettings {
     pub checksum: Algorithm,
 }
 
+impl PartialEq for NodeSettings {
+    fn eq(&self, other: &NodeSettings) -> bool {
+        let NodeSettings { name, url, secret, checksum } = other;
+        (&self.name, &self.url, &self.checksum) == (name, url, checksum) && same_secret(&self.secret, secret)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The API base, ending in `/api/`.
@@ -83,6 +90,15 @@ pub struct Settings {
     /// `instance-ids`: may end calls name the instance? `None`: where the probe says that they surely may.
     pub instance_ids: Option<bool>,
     pub nodes: Vec<NodeSettings>,
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Settings) -> bool {
+        let Settings { url, secret, checksum, front, instance_ids, nodes } = other;
+        (&self.url, &self.checksum, &self.front, &self.instance_ids, &self.nodes)
+            == (url, checksum, front, instance_ids, nodes)
+            && same_secret(&self.secret, secret)
+    }
 }
 
 type Clock = Arc<dyn Fn() -> Now + Send + Sync>;

@@ -33,7 +33,7 @@ use self::seen::Seen;
 use self::single::Turns;
 use super::http::Timeouts;
 use super::rest::{Ask, Clock, NoReply, Rest};
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, same_secret};
 use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, Purpose, ServerName, Sighting, Verdict};
 
 const PLUGIN: &str = "janus.plugin.videoroom";
@@ -49,6 +49,19 @@ pub struct Settings {
     pub room_secret: Option<SecretString>,
     /// Rooms are named by strings (`string_ids` of the plugin), not by numbers.
     pub string_ids: bool,
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Settings) -> bool {
+        let Settings { url, admin_secret, room_secret, string_ids } = other;
+        let same_room_secret = match (&self.room_secret, room_secret) {
+            (Some(mine), Some(theirs)) => same_secret(mine, theirs),
+            (mine, theirs) => mine.is_none() && theirs.is_none(),
+        };
+        (&self.url, &self.string_ids) == (url, string_ids)
+            && same_secret(&self.admin_secret, admin_secret)
+            && same_room_secret
+    }
 }
 
 /// One configured server, with what was seen of its rooms since the start.

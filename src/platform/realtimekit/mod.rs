@@ -37,7 +37,9 @@ use self::look::Turn;
 use self::requests::Api;
 use super::http::Timeouts;
 use super::rest::Clock;
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work};
+use super::{
+    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, same_secret,
+};
 use crate::job::{Aim, BootMs, EndAnswer, MeetingId, Pin, ServerName};
 
 /// Where Cloudflare's API begins, and the legacy one.
@@ -55,7 +57,23 @@ pub enum Account {
     Legacy { organization_id: String, secret: SecretString },
 }
 
-#[derive(Clone, Debug)]
+impl PartialEq for Account {
+    fn eq(&self, other: &Account) -> bool {
+        match (self, other) {
+            (
+                Account::Cloudflare { account_id, app_id, token },
+                Account::Cloudflare { account_id: other_account, app_id: other_app, token: other },
+            ) => (account_id, app_id) == (other_account, other_app) && same_secret(token, other),
+            (
+                Account::Legacy { organization_id, secret },
+                Account::Legacy { organization_id: other_organization, secret: other },
+            ) => organization_id == other_organization && same_secret(secret, other),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// What comes before `accounts/` (Cloudflare) or `meetings/` (legacy); ends in a slash.
     pub url: Url,

@@ -59,7 +59,7 @@ impl Version {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     pub version: Version,
     /// Ends in a slash; the version's own path follows.

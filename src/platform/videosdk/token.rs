@@ -20,6 +20,7 @@ use sha2::Sha256;
 use super::Version;
 use crate::job::{BootMs, UtcMs};
 use crate::platform::http::authorization;
+use crate::platform::same_secret;
 
 /// How long a minted token is good for ...
 const LIFE: Duration = Duration::from_secs(600);
@@ -38,6 +39,19 @@ pub enum Credentials {
     },
     /// `token`: ready-made.
     Token(SecretString),
+}
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Credentials) -> bool {
+        match (self, other) {
+            (
+                Credentials::Key { api_key, secret },
+                Credentials::Key { api_key: other_key, secret: other_secret },
+            ) => same_secret(api_key, other_key) && same_secret(secret, other_secret),
+            (Credentials::Token(token), Credentials::Token(other)) => same_secret(token, other),
+            _ => false,
+        }
+    }
 }
 
 /// Has no `Debug`: it holds tokens.
