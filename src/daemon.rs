@@ -90,6 +90,7 @@ impl Daemon {
             state_dir: settings.state_dir.clone(),
             socket: settings.socket.clone(),
             reread,
+            feeds: Arc::default(),
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;

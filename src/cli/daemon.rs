@@ -104,13 +104,11 @@ async fn reload_on(mut hangup: Signal, handle: crate::engine::Handle) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
         match handle.reload().await {
-            Ok(lines) => tracing::info!(changes = lines.len(), "the schedule was read again"),
-            Err(refusal) => {
-                tracing::error!(
-                    "the schedule was NOT read again, the old one goes on: {refusal} ({})",
-                    refusal.hint
-                );
+            Ok(reloaded) => {
+                tracing::info!(changes = reloaded.changes.len(), "the schedule was read again");
             }
+            // It has been logged.
+            Err(_) => {}
         }
         systemd::ready();
     }

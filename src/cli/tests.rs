@@ -250,7 +250,13 @@ fn listings() {
     campus  bigbluebutton  yes      0 sent, 0 in flight, 0 queued  0 sent, 0 queued  BigBlueButton 3.0
     ");
     assert!(daemon.run(&["list", "--state", "dead"]).2.contains("\"dead\" is no state"));
-    daemon.check(&["reload"], 0, "math-101: moved to 18:00");
+    let moved = "move    exam: math-101 on campus moved from 18:00:00 CET (in 45m) to 19:00:00 CET (in 1h 45m), the file \
+                 gives another time";
+    daemon.check(&["reload"], 0, moved);
+    let rehearsed = daemon.run(&["reload", "--dry-run"]).1;
+    let rule = "rule    four hours: would end all-day (All ␛[31mday) on campus at 17:25:00 CET (in 10m), it has run for 5h (it only \
+                reports, until dry-run = false)\nthe rules on events could not be tried: no answer within 10 s\n";
+    assert_eq!(rehearsed, format!("{moved}\n{rule}"));
 }
 
 #[test]

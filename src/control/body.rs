@@ -233,7 +233,14 @@ impl Release {
     }
 }
 
-/// `fire` and `reload` take no arguments.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Reload {
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `fire` and `unlock` take no arguments.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::engine::api::{
-    Notice, Receipt, Refusal, RefusalKind, ServerStatus, Service, Status, StoreStatus, Submission, When,
+    Notice, PlannedAction, PlannedChange, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, ServerStatus,
+    Service, Status, StoreStatus, Submission, Unseen, When,
 };
 use crate::job::{
     BootMs, By, Change, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order, Origin,
@@ -43,6 +44,21 @@ pub(crate) struct FakeService {
     pub(crate) hang: Mutex<bool>,
     pub(crate) unlocked: Mutex<Vec<MeetingId>>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// One entry is moved by an hour.
+fn reloaded() -> Reloaded {
+    let change = PlannedChange {
+        action: PlannedAction::Move,
+        name: "exam".to_owned(),
+        server: "campus".into(),
+        meeting: "math-101".into(),
+        from: Some(NOW.wall + Duration::from_secs(2_700)),
+        to: Some(NOW.wall + Duration::from_secs(6_300)),
+        reason: "the file gives another time".to_owned(),
+        job: Some(id(1)),
+    };
+    Reloaded { changes: vec![change], ..Reloaded::default() }
 }
 
 /// Ids in order of `n`, the last eight characters telling them apart.
@@ -247,9 +263,25 @@ impl Service for FakeService {
         }])
     }
 
-    async fn reload(&self) -> Result<Vec<String>, Refusal> {
+    async fn reload(&self) -> Result<Reloaded, Refusal> {
         self.refused()?;
-        Ok(vec!["math-101: moved to 18:00".into()])
+        Ok(Reloaded { applied: true, ..reloaded() })
+    }
+
+    async fn would_reload(&self) -> Result<Reloaded, Refusal> {
+        self.refused()?;
+        let hit = RuleHit {
+            rule: "four hours".to_owned(),
+            dry_run: true,
+            server: "campus".into(),
+            meeting: "all-day".into(),
+            instance: "i-1".into(),
+            name: "All \u{1b}[31mday".to_owned(),
+            due: self.now().wall + Duration::from_secs(600),
+            reason: "it has run for 5h".to_owned(),
+        };
+        let unseen = Unseen { server: "events".into(), why: "no answer within 10 s".to_owned() };
+        Ok(Reloaded { rules: vec![hit], unseen: vec![unseen], ..reloaded() })
     }
 
     fn metrics(&self) -> Arc<Metrics> {

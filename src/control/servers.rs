@@ -6,11 +6,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
-use super::body::{Extend, Nothing};
+use super::body::{Extend, Nothing, Reload};
 use super::extract::{Body, Segments, no_if_match};
 use super::peer::Peer;
 use super::problem::Problem;
-use super::wire::{Extended, Meeting, Meetings, Refused, Reloaded, Unlocked};
+use super::wire::{Extended, Meeting, Meetings, Refused, Unlocked};
 use crate::job::{By, Change, JobView, MeetingId, ServerName};
 
 type Answer = Result<Response, Problem>;
@@ -20,10 +20,11 @@ pub(super) async fn status(State(app): State<App>) -> Answer {
     Ok(Json(app.service.status().await?).into_response())
 }
 
-/// `POST /v1/reload`.
-pub(super) async fn reload(State(app): State<App>, Body(Nothing {}): Body<Nothing>) -> Answer {
-    let changes = app.service.reload().await?;
-    Ok(Json(Reloaded { changes }).into_response())
+/// `POST /v1/reload`; with `"dry-run": true` only what it would do.
+pub(super) async fn reload(State(app): State<App>, Body(body): Body<Reload>) -> Answer {
+    let reloaded =
+        if body.dry_run { app.service.would_reload().await? } else { app.service.reload().await? };
+    Ok(Json(reloaded).into_response())
 }
 
 /// `GET /v1/servers/{name}/meetings`: what is live there, with its open deadlines.

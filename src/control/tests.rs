@@ -418,7 +418,11 @@ async fn status_and_reload() {
     let (_, status) = daemon.get("/v1/status").await;
     assert_eq!((&status["jobs"]["waiting"], &status["pid"]), (&json!(2), &json!(4711)));
     let (_, reloaded) = daemon.send(Method::POST, "/v1/reload", None).await;
-    assert_eq!(reloaded["changes"], json!(["math-101: moved to 18:00"]));
+    assert_eq!((&reloaded["applied"], &reloaded["changes"][0]["action"]), (&json!(true), &json!("move")));
+    let (_, rehearsed) = daemon.send(Method::POST, "/v1/reload", Some(json!({"dry-run": true}))).await;
+    assert_eq!((&rehearsed["applied"], &rehearsed["changes"]), (&json!(false), &reloaded["changes"]));
+    let (status, _) = daemon.send(Method::POST, "/v1/reload", Some(json!({"dry": true}))).await;
+    assert_eq!(status, 422);
 }
 
 /// Reads the stream until the text has come.

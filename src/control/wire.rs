@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::api::Receipt;
+pub use crate::engine::api::{
+    PlannedAction, PlannedChange, Reloaded, RuleHit, ServerAction, ServerChange, Unseen,
+};
 use crate::job::{HistoryLine, InstanceId, Job, JobId, JobView, MeetingId, Now, ServerName, State, UtcMs};
 use crate::platform::LiveMeeting;
 
@@ -144,12 +147,6 @@ pub struct Refused {
 pub struct Unlocked {
     pub server: ServerName,
     pub meeting: MeetingId,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// One line a change.
-    pub changes: Vec<String>,
 }
 
 /// A refusal, as the command line reads it.

@@ -38,6 +38,8 @@ pub(super) enum Writing {
     Behind(Box<Job>),
     /// What a person asked for: becomes the job if, and only if, it is durable.
     Request { candidate: Box<Job>, reply: Reply },
+    /// The same for what a plan of the schedule asks for, together with all its other changes.
+    Plan(Box<Job>),
 }
 
 #[derive(Debug)]
@@ -72,9 +74,9 @@ impl Active {
         }
     }
 
-    /// A person's change is on its way to disk.
+    /// A change by a person or by the schedule is on its way to disk.
     pub fn is_locked(&self) -> bool {
-        matches!(self.writing, Some(Writing::Request { .. }))
+        matches!(self.writing, Some(Writing::Request { .. } | Writing::Plan(_)))
     }
 
     /// Something has happened that is not on disk.

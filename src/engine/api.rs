@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::job::{
-    By, Change, InstanceId, Job, JobId, JobView, LimitsPatch, MeetingId, Now, Origin, ServerName,
+    By, Change, InstanceId, Job, JobId, JobView, LimitsPatch, MeetingId, Now, Origin, ServerName, UtcMs,
 };
 use crate::metrics::Metrics;
 use crate::platform::LiveMeeting;
@@ -19,7 +19,7 @@ use crate::store::{Counts, Store};
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    At(crate::job::UtcMs),
+    At(UtcMs),
     In(Duration),
     Now,
 }
@@ -46,7 +46,7 @@ pub struct Submission {
 /// A hold that comes with the submit; `until`: back by itself.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Hold {
-    pub until: Option<crate::job::UtcMs>,
+    pub until: Option<UtcMs>,
 }
 
 /// The answer to a submit or a change, durable when it is given.
@@ -166,6 +166,135 @@ pub struct ServerStatus {
     pub looks_sent: u64,
 }
 
+/// What a reload did, or would do.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// False: nothing was changed, this is what a reload would do.
+    pub applied: bool,
+    pub servers: Vec<ServerChange>,
+    pub changes: Vec<PlannedChange>,
+    /// What the rules apply to among the meetings that are live now; only looked for where nothing is applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleHit>,
+    /// Servers that could not say what is live there, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Unseen>,
+}
+
+impl Reloaded {
+    /// Does it change anything?
+    pub fn is_nothing(&self) -> bool {
+        self.servers.is_empty() && self.changes.iter().all(|change| change.action == PlannedAction::Keep)
+    }
+}
+
+/// What becomes of an entry of the schedule, or of the job of one that is gone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PlannedChange {
+    pub action: PlannedAction,
+    pub name: String,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    /// Its time so far.
+    #[serde(with = "crate::job::rfc3339_option")]
+    pub from: Option<UtcMs>,
+    /// Its time from now on.
+    #[serde(with = "crate::job::rfc3339_option")]
+    pub to: Option<UtcMs>,
+    /// One clause; may be empty.
+    pub reason: String,
+    pub job: Option<JobId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlannedAction {
+    /// A new job.
+    Add,
+    /// The file gives another time.
+    Move,
+    /// Cancelled: the entry is gone.
+    Remove,
+    /// Too late, and a later occurrence stands for it.
+    Miss,
+    /// The job keeps the time that somebody gave it by hand.
+    Keep,
+    /// Nothing happens, and somebody may wonder why.
+    Skip,
+    /// It cannot be done.
+    Refuse,
+}
+
+impl PlannedChange {
+    /// `exam: math-101 on campus moved from 18:00 to 19:00, the file gives another time`
+    pub fn sentence(&self, time: impl Fn(UtcMs) -> String) -> String {
+        let PlannedChange { name, server, meeting, reason, .. } = self;
+        let time = |at: Option<UtcMs>| at.map_or_else(|| "an unknown time".to_owned(), &time);
+        let what = match self.action {
+            PlannedAction::Add => format!("ends at {}", time(self.to)),
+            PlannedAction::Move => format!("moved from {} to {}", time(self.from), time(self.to)),
+            PlannedAction::Remove => format!("not ended at {} any more", time(self.from)),
+            PlannedAction::Miss => "missed".to_owned(),
+            PlannedAction::Keep => format!("stays at {}", time(self.to)),
+            PlannedAction::Skip => "nothing done".to_owned(),
+            PlannedAction::Refuse => "REFUSED".to_owned(),
+        };
+        let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
+        format!("{name}: {meeting} on {server} {what}{reason}")
+    }
+}
+
+/// What becomes of a server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ServerChange {
+    pub server: ServerName,
+    pub action: ServerAction,
+    pub platform: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerAction {
+    Added,
+    Removed,
+    Changed,
+}
+
+impl std::fmt::Display for ServerChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ServerChange { server, action, platform } = self;
+        match action {
+            ServerAction::Added => write!(f, "server {server} added ({platform})"),
+            ServerAction::Removed => write!(f, "server {server} removed"),
+            ServerAction::Changed => write!(f, "server {server} changed"),
+        }
+    }
+}
+
+/// A rule, and a live meeting that it applies to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RuleHit {
+    pub rule: String,
+    /// The rule only reports.
+    pub dry_run: bool,
+    pub server: ServerName,
+    pub meeting: MeetingId,
+    pub instance: InstanceId,
+    /// From strangers: sanitise before showing.
+    pub name: String,
+    #[serde(with = "crate::job::rfc3339")]
+    pub due: UtcMs,
+    /// One clause.
+    pub reason: String,
+}
+
+/// A server that could not say what is live there.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Unseen {
+    pub server: ServerName,
+    pub why: String,
+}
+
 /// What the control socket needs of the daemon.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
@@ -186,8 +315,10 @@ pub trait Service: Send + Sync + 'static {
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal>;
     /// Undoes a reversible lock.
     async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal>;
-    /// Re-reads the schedule file; says in lines what changed.
-    async fn reload(&self) -> Result<Vec<String>, Refusal>;
+    /// Reads the schedule file again and applies it, durably and as a whole; says what changed.
+    async fn reload(&self) -> Result<Reloaded, Refusal>;
+    /// What [`Service::reload`] would do; changes nothing.
+    async fn would_reload(&self) -> Result<Reloaded, Refusal>;
     fn events(&self) -> broadcast::Receiver<Arc<Notice>>;
     /// What is counted; `status` has the rest.
     fn metrics(&self) -> Arc<Metrics>;

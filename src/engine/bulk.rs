@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::active::{notices, tell};
 use super::api::{Receipt, Refusal, RefusalKind, Submission};
-use super::core::{Core, Inner, Submitting};
+use super::core::{Core, Inner};
 use super::requests::{answer, job_of_key, key_of, key_reused, refusal};
 use crate::job::{Job, Key, ServerName};
 use crate::store::{Change as Write, Store, StoreError};
@@ -90,7 +90,7 @@ impl Core {
     fn write_many(&mut self, places: Vec<Place>, reply: BulkReply) {
         let mut batch = Vec::new();
         for job in new_jobs(&places) {
-            self.submitting.insert(job.id, Submitting { server: job.server.clone(), from_schedule: false });
+            self.submitting.insert(job.id, job.server.clone());
             batch.push(Write::Put { job: Box::new(job.clone()), expected: None });
         }
         if batch.is_empty() {

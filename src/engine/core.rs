@@ -4,7 +4,7 @@
 //! Nothing polls: the loop sleeps until the earliest wake-up of a job, a lane or the store's next page of jobs, on an alarm
 //! that also hears the clock being set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Deferred, Writing, announce};
-use super::api::Notice;
+use super::api::{Notice, Refusal};
 use super::bulk::{BulkReply, Place};
+use super::plan::Plan;
+use super::reload::{Ask, Planning};
 use super::requests::Request;
 use super::server::Server;
 use super::wakes::Wakes;
@@ -37,8 +39,6 @@ const HORIZON: Duration = Duration::from_secs(600);
 const PAGE: usize = 1_000;
 /// After a failed write the job is written again this much later.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
-/// After a failed write of a schedule entry, the schedule is compared with the jobs again this much later.
-const PLAN_RETRY: Duration = Duration::from_secs(30);
 /// Messages handled before the wake-ups are looked at again.
 const BATCH: usize = 256;
 /// A clock step of more than this holds firing back ...
@@ -90,8 +90,9 @@ pub(super) enum Inner {
         epoch: u32,
         result: Result<Probe, Fault>,
     },
-    /// An entry of the schedule file could not be written.
-    ScheduleFailed(String),
+    /// What a plan has come to, and what became of its commit.
+    Planned(Result<Box<Plan>, Refusal>),
+    PlanWritten(Result<(), StoreError>),
 }
 
 pub(super) struct Core {
@@ -116,12 +117,21 @@ pub(super) struct Core {
     /// When the next page of jobs has to be read.
     next_load: Option<UtcMs>,
     /// New jobs on their way to disk: durable any moment, but not acknowledged.
-    pub submitting: BTreeMap<JobId, Submitting>,
-    /// What the schedule file said last, and when to compare it again because an entry could not be written.
-    pub settings: Option<Settings>,
+    pub submitting: BTreeMap<JobId, ServerName>,
+    /// What the schedule file said last.
+    pub settings: Option<Arc<Settings>>,
     /// The last good copy of every calendar that the schedule refers to.
     pub feeds: Arc<Feeds>,
+    /// The schedule being compared with the jobs, or applied; and what waits behind that.
+    pub planning: Option<Planning>,
+    pub asked: VecDeque<Ask>,
+    /// When to go on with it.
+    pub plan_step: Option<BootMs>,
+    /// Why the schedule could not be compared or applied by itself, and when that is tried again.
+    pub plan_error: Option<String>,
     pub plan_again: Option<BootMs>,
+    /// Servers that a plan on its way to disk takes away.
+    pub leaving: BTreeSet<ServerName>,
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
@@ -130,26 +140,19 @@ pub(super) struct Core {
     held_back: Option<BootMs>,
 }
 
-/// A new job on its way to disk.
-#[derive(Clone, Debug)]
-pub(super) struct Submitting {
-    pub server: ServerName,
-    pub from_schedule: bool,
-}
-
-type NewId = dyn Fn(Now) -> JobId + Send;
-type Build =
-    dyn Fn(&ServerName, &PlatformSettings, Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Platform>> + Send;
+pub(super) type NewId = dyn Fn(Now) -> JobId + Send + Sync;
+pub(super) type Build =
+    dyn Fn(&ServerName, &PlatformSettings, Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Platform>> + Send + Sync;
 
 /// Where new ids and platforms come from: chance and the network, unless a simulation puts something else here.
 pub(super) struct Makers {
-    pub new_id: Box<NewId>,
-    pub build: Box<Build>,
+    pub new_id: Arc<NewId>,
+    pub build: Arc<Build>,
 }
 
 impl Default for Makers {
     fn default() -> Makers {
-        Makers { new_id: Box::new(super::requests::new_id), build: Box::new(platform::build) }
+        Makers { new_id: Arc::new(super::requests::new_id), build: Arc::new(platform::build) }
     }
 }
 
@@ -188,7 +191,12 @@ impl Core {
             submitting: BTreeMap::new(),
             settings: None,
             feeds: Arc::default(),
+            planning: None,
+            asked: VecDeque::new(),
+            plan_step: None,
+            plan_error: None,
             plan_again: None,
+            leaving: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             write_again: None,
             offset: now.wall.0 - now.boot.0,
@@ -247,7 +255,11 @@ impl Core {
             self.write_unwritten();
         }
         if self.plan_again.is_some_and(|at| now.boot >= at) {
-            self.plan_once_more();
+            self.plan_again = None;
+            self.ask_plan(Ask::expand(None));
+        }
+        if self.plan_step.is_some_and(|at| now.boot >= at) {
+            self.apply_plan();
         }
         self.pump();
     }
@@ -263,7 +275,7 @@ impl Core {
         let now = self.now();
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
         let first = self.wakes.first();
-        let boot = [first.boot, self.write_again, self.plan_again, self.held_back];
+        let boot = [first.boot, self.write_again, self.plan_again, self.plan_step, self.held_back];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [first.wall, self.next_load].into_iter().flatten().min();
         match self.held_back {
@@ -457,10 +469,8 @@ impl Core {
             }
             Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
-            Inner::ScheduleFailed(why) => {
-                self.schedule_error = Some(why);
-                self.plan_again.get_or_insert(self.now().boot + PLAN_RETRY);
-            }
+            Inner::Planned(plan) => self.planned(plan),
+            Inner::PlanWritten(result) => self.plan_written(result),
         }
     }
 
@@ -495,6 +505,8 @@ impl Core {
             (Some(Writing::Request { candidate, reply }), result) => {
                 self.request_committed(id, *candidate, reply, result);
             }
+            // A plan's write is answered for all its jobs at once.
+            (writing @ Some(Writing::Plan(_)), _) => active.writing = writing,
             (None, _) => {}
         }
         self.unlock(id);
@@ -517,7 +529,7 @@ impl Core {
     }
 
     /// Hands on what has waited for a write; stops when that starts another one that locks.
-    fn unlock(&mut self, id: JobId) {
+    pub fn unlock(&mut self, id: JobId) {
         if let Some(active) = self.active.get_mut(&id)
             && std::mem::take(&mut active.missed_slot)
             && active.job.run.queued

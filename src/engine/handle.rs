@@ -2,20 +2,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::active::Reply;
-use super::api::{Notice, Receipt, Refusal, RefusalKind, Service, Status, StoreStatus, Submission};
+use super::api::{
+    Notice, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, Service, Status, StoreStatus, Submission,
+    Unseen,
+};
 use super::bulk::prepare;
+use super::plan::Platforms;
+use super::reload::Outcome;
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
 use crate::metrics::Metrics;
 use crate::platform::{Fault, LiveMeeting, Platform};
+use crate::schedule::rule::{self, Hit, Watch};
+use crate::schedule::{Feeds, Rule};
 use crate::store::Store;
+
+/// A server has so long to say what is live there.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the schedule files anew; the error is what `check` would print.
 pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;
@@ -45,8 +57,86 @@ impl Handle {
     }
 
     /// Applies settings that have been read already.
-    pub async fn apply(&self, settings: Settings) -> Result<Vec<String>, Refusal> {
-        self.ask(|reply| Request::Reload(Box::new(settings), reply)).await?
+    pub async fn apply(&self, settings: Settings) -> Result<Reloaded, Refusal> {
+        let settings = Arc::new(settings);
+        let planned = self.ask(|reply| Request::Reload { settings, apply: true, reply }).await?;
+        Ok(planned?.reloaded)
+    }
+
+    /// What [`Handle::apply`] would do.
+    pub async fn rehearse(&self, settings: Settings) -> Result<Reloaded, Refusal> {
+        let settings = Arc::new(settings);
+        let asked = settings.clone();
+        let planned = self.ask(|reply| Request::Reload { settings: asked, apply: false, reply }).await?;
+        let Outcome { mut reloaded, platforms } = planned?;
+        (reloaded.rules, reloaded.unseen) = self.would_hit(&settings, &platforms).await;
+        Ok(reloaded)
+    }
+
+    /// Compares the schedule with the jobs once more: time has passed, so there may be new occurrences.
+    pub async fn expand(&self) -> Result<Reloaded, Refusal> {
+        let planned = self.ask(Request::Expand).await?;
+        Ok(planned?.reloaded)
+    }
+
+    /// From now on the calendars say this.
+    pub async fn set_feeds(&self, feeds: Feeds) -> Result<(), Refusal> {
+        self.requests.send(Request::Feeds(Arc::new(feeds))).await.map_err(|_| stopping())
+    }
+
+    /// The settings that count now, and the time with the wall clock that the engine believes.
+    pub async fn current(&self) -> Result<(Arc<Settings>, Now), Refusal> {
+        let current = self.ask(Request::Current).await?.ok_or_else(stopping)?;
+        Ok((current.settings, current.now))
+    }
+
+    /// The rules, applied once to what is live now, without any effect. Rules that wait for something to last have just
+    /// begun to wait.
+    async fn would_hit(&self, settings: &Settings, platforms: &Platforms) -> (Vec<RuleHit>, Vec<Unseen>) {
+        let schedule = &settings.schedule;
+        let with_rules = platforms.iter().filter_map(|(server, platform)| {
+            let rules = schedule.rules.iter().filter(|rule| rule.server == *server);
+            let rules: Vec<Rule> = rules.cloned().collect();
+            (!rules.is_empty()).then_some((server, platform, rules))
+        });
+        let sweeps = with_rules.map(async |(server, platform, rules)| {
+            let live = tokio::select! {
+                live = platform.meetings() => live.map_err(|fault| fault.to_string()),
+                () = self.clock.sleep(LISTING_TIMEOUT) => {
+                    Err(format!("no answer within {} s", LISTING_TIMEOUT.as_secs()))
+                }
+            };
+            let now = self.clock.now();
+            let sweep =
+                |live: Vec<LiveMeeting>| rule::sweep(&rules, &schedule.exempt, &Watch::default(), &live, now);
+            (server, live.map(sweep))
+        });
+        let (mut hits, mut unseen) = (Vec::new(), Vec::new());
+        for (server, swept) in join_all(sweeps).await {
+            match swept {
+                Ok(sweep) => hits.extend(sweep.hits.into_iter().map(|hit| rule_hit(server, hit))),
+                Err(why) => unseen.push(Unseen { server: server.clone(), why }),
+            }
+        }
+        (hits, unseen)
+    }
+
+    /// What the files say now, if the running daemon can take that.
+    async fn read_again(&self) -> Result<Settings, Refusal> {
+        let reread = self.reread.clone();
+        let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|_| stopping())?;
+        let settings = read.map_err(|why| {
+            let hint = "nothing was changed; correct the file (adjourn check FILE), then reload again";
+            refusal(RefusalKind::Invalid, why, hint)
+        })?;
+        if settings.state_dir != self.state_dir || settings.socket != self.socket {
+            return Err(refusal(
+                RefusalKind::Invalid,
+                "state-dir and socket cannot change while the daemon runs",
+                "restart the daemon for that: systemctl restart adjourn",
+            ));
+        }
+        Ok(settings)
     }
 
     /// What the engine itself knows; nothing of it is read from a disk.
@@ -58,10 +148,9 @@ impl Handle {
         self.ask(|reply| Request::Platform(server.clone(), PlatformReply(reply))).await?
     }
 
-    async fn refuse_schedule(&self, why: String, hint: &str) -> Refusal {
+    async fn refuse_schedule(&self, why: String) {
         // If the engine is gone, the refusal is all that is left to say.
-        let _ = self.requests.send(Request::ScheduleRefused(why.clone())).await;
-        refusal(RefusalKind::Invalid, why, hint)
+        let _ = self.requests.send(Request::ScheduleRefused(why)).await;
     }
 }
 
@@ -71,6 +160,12 @@ fn platform_failed(server: &ServerName, fault: &Fault) -> Refusal {
         Fault::Misconfigured(_) => "correct the server's block in the schedule file, then: adjourn reload",
     };
     refusal(RefusalKind::Platform, format!("{server}: {fault}"), hint)
+}
+
+fn rule_hit(server: &ServerName, hit: Hit) -> RuleHit {
+    let Hit { rule, dry_run, live, due, reason, .. } = hit;
+    let LiveMeeting { meeting, instance, name, .. } = live;
+    RuleHit { rule, dry_run, server: server.clone(), meeting, instance, name, due, reason }
 }
 
 fn stopping() -> Refusal {
@@ -144,21 +239,25 @@ impl Service for Handle {
         platform.open_room(meeting).await.map_err(|fault| platform_failed(server, &fault))
     }
 
-    async fn reload(&self) -> Result<Vec<String>, Refusal> {
-        let reread = self.reread.clone();
-        let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|_| stopping())?;
-        let hint = "nothing was changed; correct the file (adjourn check FILE), then reload again";
-        let settings = match read {
-            Ok(settings) => settings,
-            Err(why) => return Err(self.refuse_schedule(why, hint).await),
+    async fn reload(&self) -> Result<Reloaded, Refusal> {
+        let reloaded = match self.read_again().await {
+            Ok(settings) => self.apply(settings).await,
+            Err(refusal) => {
+                self.refuse_schedule(refusal.detail.clone()).await;
+                Err(refusal)
+            }
         };
-        if settings.state_dir != self.state_dir || settings.socket != self.socket {
-            let why = "state-dir and socket cannot change while the daemon runs".to_owned();
-            return Err(self
-                .refuse_schedule(why, "restart the daemon for that: systemctl restart adjourn")
-                .await);
+        if let Err(refusal) = &reloaded {
+            tracing::error!(
+                "the schedule was NOT applied, the old one goes on: {refusal} ({})",
+                refusal.hint
+            );
         }
-        self.apply(settings).await
+        reloaded
+    }
+
+    async fn would_reload(&self) -> Result<Reloaded, Refusal> {
+        self.rehearse(self.read_again().await?).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Notice>> {

@@ -5,7 +5,7 @@
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
-//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for.
+//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop.
 //! * `api`, `handle`: the engine from outside.
 //!
 //! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
@@ -16,6 +16,7 @@ mod bulk;
 mod core;
 mod handle;
 mod lane;
+mod plan;
 mod reload;
 mod requests;
 mod server;
@@ -36,10 +37,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::core::{Core, Parts};
 pub use self::handle::{Handle, Reread};
-pub use self::reload::SCHEDULE_KEYS;
+pub use self::plan::SCHEDULE_KEYS;
 pub(crate) use self::requests::due;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
+use crate::schedule::Feeds;
 use crate::store::Store;
 
 /// Requests that wait for the engine; more wait in their clients.
@@ -54,6 +56,8 @@ pub struct Setup {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub reread: Arc<Reread>,
+    /// The last good copies of the calendars that the schedule refers to.
+    pub feeds: Arc<Feeds>,
 }
 
 /// Starts the engine with these settings. It recovers what is in the store, then submits what the schedule has new.
@@ -63,7 +67,7 @@ pub fn start(
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(Handle, JoinHandle<io::Result<()>>), api::Refusal> {
-    let Setup { clock, store, state_dir, socket, reread } = setup;
+    let Setup { clock, store, state_dir, socket, reread, feeds } = setup;
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS);
@@ -77,7 +81,8 @@ pub fn start(
     };
     let mut core = Core::new(parts);
     let metrics = core.metrics.clone();
-    core.reload(&settings)?;
+    core.feeds = feeds;
+    core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     Ok((Handle { requests, events, store, clock, metrics, reread, state_dir, socket }, engine))
 }

@@ -1,250 +1,566 @@
-//! Applying settings: at the start, and whenever the schedule file is read again.
+//! Settings and schedule, applied: at the start, whenever the schedule file is read again, and as time goes on.
 //!
-//! All or nothing as far as can be known beforehand: what is refused changes nothing. A server that still has open jobs
-//! cannot be taken away.
+//! ```text
+//! ask -> read (plan, beside the loop) -> lock the jobs -> one commit -> the new settings are true -> answer
+//! ```
+//!
+//! All or nothing: what the plan submits, moves and cancels is one durable batch, and only when that is on disk do the new
+//! settings count. Whatever is refused changes nothing, and the old schedule goes on.
+//!
+//! The loop goes on all the time. A job that the plan touches is locked from its commit to the answer, like one that a
+//! person changes. If it was changed since it was read, the plan is made anew; if a write of its own is on its way, the
+//! plan waits for that; neither for long. One plan at a time; the others wait.
+//!
+//! A server that still has open jobs cannot be taken away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
+use tokio::sync::oneshot;
 
-use super::active::{ChangeRequest, Reply};
-use super::api::{Receipt, Refusal, RefusalKind, Submission, When};
+use super::active::{Active, Writing, announce, notices, tell};
+use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Reloaded, ServerAction, ServerChange};
 use super::core::{Core, Inner};
-use super::requests::refusal;
+use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
+use super::requests::{answer, refusal};
 use super::server::Server;
 use crate::config::settings::Settings;
-use crate::job::{By, Change, Event, InstanceId, Job, JobId, LimitsPatch, Origin, ServerName};
-use crate::platform::Platform;
-use crate::schedule::{self, Action, Entry};
-use crate::store::StoreError;
+use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName};
+use crate::store::{Change as Write, StoreError};
 
-/// Idempotency keys that begin so belong to the schedule file; nobody else may use them.
-pub const SCHEDULE_KEYS: &str = "schedule:";
+/// A plan that could not be applied by itself is made again this much later.
+const PLAN_RETRY: Duration = Duration::from_secs(30);
+/// So long a plan waits for jobs that are being written, or is made anew because they were changed.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Changes that are told one by one in the log; of more, only how many.
+const LOGGED: usize = 200;
+
+pub(super) type Planned = Result<Outcome, Refusal>;
+
+/// What a plan has come to.
+pub(super) struct Outcome {
+    pub reloaded: Reloaded,
+    /// The servers of its settings.
+    pub platforms: Platforms,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reloaded.fmt(f)
+    }
+}
+
+/// What the engine works with at this moment.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub settings: Arc<Settings>,
+    /// With the wall clock that the engine believes.
+    pub now: Now,
+}
+
+/// That the schedule be compared with the jobs.
+pub(super) struct Ask {
+    purpose: Purpose,
+    reply: Option<oneshot::Sender<Planned>>,
+}
+
+enum Purpose {
+    /// The first one of a process: its settings count already.
+    Start,
+    Reload(Arc<Settings>),
+    /// Only to be told.
+    Rehearse(Arc<Settings>),
+    /// Time has passed, or a calendar has changed.
+    Expand,
+}
+
+impl Ask {
+    pub fn reload(settings: Arc<Settings>, apply: bool, reply: oneshot::Sender<Planned>) -> Ask {
+        let purpose = if apply { Purpose::Reload(settings) } else { Purpose::Rehearse(settings) };
+        Ask { purpose, reply: Some(reply) }
+    }
+
+    pub fn expand(reply: Option<oneshot::Sender<Planned>>) -> Ask {
+        Ask { purpose: Purpose::Expand, reply }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.reply.is_none()
+    }
+
+    fn answer(self, planned: Planned) {
+        if let Some(reply) = self.reply {
+            answer(reply, planned);
+        }
+    }
+}
+
+/// The one plan that is under way.
+pub(super) struct Planning {
+    ask: Ask,
+    settings: Arc<Settings>,
+    /// It is given up then.
+    until: BootMs,
+    stage: Stage,
+}
+
+enum Stage {
+    Reading,
+    Ready(Box<Plan>),
+    Writing(Writes),
+}
+
+/// What is on its way to disk.
+#[derive(Default)]
+struct Writes {
+    platforms: Platforms,
+    told: Vec<PlannedChange>,
+    new: Vec<Box<Job>>,
+    /// In memory, and locked.
+    changed: Vec<JobId>,
+}
+
+/// Why a plan cannot be applied now.
+enum Hindrance {
+    /// A write of this job is on its way.
+    Busy(JobId),
+    /// It is not what was read any more.
+    Changed(JobId),
+}
 
 impl Core {
-    /// Says in lines what changed.
-    pub(super) fn reload(&mut self, settings: &Settings) -> Result<Vec<String>, Refusal> {
-        self.refuse_while_writing()?;
-        self.refuse_orphans(settings)?;
-        let platforms = self.build_platforms(settings)?;
-        let actions = self.plan(settings)?;
-        let mut lines = self.replace_servers(settings, platforms);
-        let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
-        in_memory.sort_unstable();
-        in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
-        for action in actions {
-            lines.push(tell(&action));
-            self.act(action);
+    /// The settings of a new process count at once; what its schedule wants follows as soon as it is durable.
+    pub(super) fn start_with(&mut self, settings: &Settings) -> Result<(), Refusal> {
+        let settings = Arc::new(settings.clone());
+        let plan = prepare(&self.plan_input(&settings))?;
+        for change in self.server_changes(&settings, &plan.platforms) {
+            tracing::info!("schedule: {change}");
         }
-        self.settings = Some(settings.clone());
-        self.plan_again = None;
-        if lines.is_empty() {
-            lines.push("nothing has changed".to_owned());
-        }
-        lines.iter().for_each(|line| tracing::info!("schedule: {line}"));
-        Ok(lines)
-    }
-
-    /// Entries that could not be written are planned again: a full disk must not cost a deadline.
-    pub(super) fn plan_once_more(&mut self) {
-        self.plan_again = None;
-        let Some(settings) = self.settings.clone() else { return };
-        self.schedule_error = None;
-        match self.plan(&settings) {
-            Ok(actions) => actions.into_iter().for_each(|action| self.act(action)),
-            Err(refusal) => {
-                let why = refusal.detail;
-                self.schedule_error = Some(why.clone());
-                // The engine hears this like any other failure of the schedule, and tries again.
-                let _ = self.inbox.send(Inner::ScheduleFailed(why));
-            }
-        }
-    }
-
-    /// What an earlier reload submitted has to be known before it can be compared with.
-    fn refuse_while_writing(&self) -> Result<(), Refusal> {
-        if !self.submitting.values().any(|job| job.from_schedule) {
-            return Ok(());
-        }
-        Err(refusal(
-            RefusalKind::Conflict,
-            "the entries of the last reload are still being written",
-            "reload again in a moment",
-        ))
-    }
-
-    /// Open jobs need their server.
-    fn refuse_orphans(&self, settings: &Settings) -> Result<(), Refusal> {
-        let mut open = self.store.open_servers().map_err(unreadable)?;
-        open.extend(self.submitting.values().map(|job| job.server.clone()));
-        let orphaned: Vec<&str> = open
-            .iter()
-            .filter(|name| !settings.servers.contains_key(*name))
-            .map(ServerName::as_str)
-            .collect();
-        if orphaned.is_empty() {
-            return Ok(());
-        }
-        let names = orphaned.join(", ");
-        Err(refusal(
-            RefusalKind::Conflict,
-            format!("there are open jobs on {names}, which the schedule file does not configure any more"),
-            format!(
-                "put [servers.{}] back; see the jobs with: adjourn list --server {0}, and cancel them first",
-                orphaned[0]
-            ),
-        ))
-    }
-
-    fn build_platforms(
-        &self,
-        settings: &Settings,
-    ) -> Result<BTreeMap<ServerName, Arc<dyn Platform>>, Refusal> {
-        let build = |name: &ServerName, server| {
-            (self.makers.build)(name, server, self.clock.clone()).map_err(|error| {
-                refusal(
-                    RefusalKind::Invalid,
-                    format!("server {name}: {error:#}"),
-                    "correct its block in the schedule file",
-                )
-            })
-        };
-        settings
-            .servers
-            .iter()
-            .map(|(name, server)| Ok((name.clone(), build(name, &server.platform)?)))
-            .collect()
-    }
-
-    fn replace_servers(
-        &mut self,
-        settings: &Settings,
-        platforms: BTreeMap<ServerName, Arc<dyn Platform>>,
-    ) -> Vec<String> {
-        let now = self.now();
-        let mut lines = Vec::new();
-        self.servers.retain(|name, _| {
-            let stays = settings.servers.contains_key(name);
-            if !stays {
-                lines.push(format!("server {name} removed"));
-            }
-            stays
+        self.configure(&settings, plan.platforms.clone());
+        self.planning = Some(Planning {
+            ask: Ask { purpose: Purpose::Start, reply: None },
+            settings,
+            until: self.now().boot + PATIENCE,
+            stage: Stage::Ready(Box::new(plan)),
         });
+        self.apply_plan();
+        Ok(())
+    }
+
+    pub(super) fn ask_plan(&mut self, ask: Ask) {
+        // One that nobody waits for, and that has not begun, sees all that this one would see.
+        if ask.is_silent() && self.asked.iter().any(Ask::is_silent) {
+            return;
+        }
+        self.asked.push_back(ask);
+        self.next_plan();
+    }
+
+    fn next_plan(&mut self) {
+        if self.planning.is_some() || self.stopping {
+            return;
+        }
+        let Some(ask) = self.asked.pop_front() else { return };
+        let settings = match &ask.purpose {
+            Purpose::Reload(settings) | Purpose::Rehearse(settings) => Some(settings.clone()),
+            Purpose::Start | Purpose::Expand => self.settings.clone(),
+        };
+        let Some(settings) = settings else {
+            return ask.answer(Err(refusal(
+                RefusalKind::Conflict,
+                "there is no schedule yet",
+                "reload the schedule first: adjourn reload",
+            )));
+        };
+        let until = self.now().boot + PATIENCE;
+        self.planning = Some(Planning { ask, settings: settings.clone(), until, stage: Stage::Reading });
+        self.read_plan(&settings);
+    }
+
+    /// Has the plan made beside the loop.
+    fn read_plan(&self, settings: &Arc<Settings>) {
+        let (input, inbox) = (self.plan_input(settings), self.inbox.clone());
+        self.tasks.spawn(async move {
+            let plan = match Runtime::current().runtime_flavor() {
+                // There is no other thread that would not upset a simulation.
+                RuntimeFlavor::CurrentThread => Ok(prepare(&input)),
+                _ => tokio::task::spawn_blocking(move || prepare(&input)).await,
+            };
+            let plan = plan.unwrap_or_else(|_| {
+                Err(refusal(RefusalKind::StoreFailed, "the schedule could not be compared", "see the log"))
+            });
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::Planned(plan.map(Box::new)));
+        });
+    }
+
+    fn plan_input(&self, settings: &Arc<Settings>) -> Input {
+        let configured = self.settings.iter().flat_map(|settings| &settings.servers);
+        let running = configured.filter_map(|(name, server)| {
+            let platform = self.servers.get(name)?.platform.clone();
+            Some((name.clone(), (server.platform.clone(), platform)))
+        });
+        let ahead = self
+            .active
+            .values()
+            .filter(|active| active.is_dirty() && matches!(active.job.origin, Origin::Schedule { .. }));
+        Input {
+            settings: settings.clone(),
+            feeds: self.feeds.clone(),
+            now: self.now(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            build: self.makers.build.clone(),
+            new_id: self.makers.new_id.clone(),
+            running: running.collect(),
+            ahead: ahead.map(|active| (active.job.id, active.job.clone())).collect::<HashMap<_, _>>(),
+        }
+    }
+
+    pub(super) fn planned(&mut self, plan: Result<Box<Plan>, Refusal>) {
+        let Some(mut planning) = self.planning.take() else { return };
+        match plan {
+            Err(refusal) => self.plan_refused(planning, refusal),
+            Ok(plan) if matches!(planning.ask.purpose, Purpose::Rehearse(_)) => {
+                let told = self.rehearse(plan.steps);
+                let servers = self.server_changes(&planning.settings, &plan.platforms);
+                let reloaded = Reloaded { applied: false, servers, changes: told, ..Reloaded::default() };
+                planning.ask.answer(Ok(Outcome { reloaded, platforms: plan.platforms }));
+                self.next_plan();
+            }
+            Ok(plan) => {
+                planning.stage = Stage::Ready(plan);
+                self.planning = Some(planning);
+                self.apply_plan();
+            }
+        }
+    }
+
+    /// What would come of these steps now.
+    fn rehearse(&self, steps: Vec<Step>) -> Vec<PlannedChange> {
+        let now = self.now();
+        let outcome = |Step { told, work }: Step| {
+            let Work::Change(read, change) = work else { return told };
+            let job = self.active.get(&read.id).map_or(&*read, |active| &active.job);
+            match job.change(&change, By::Schedule, now) {
+                Ok(_) => told,
+                Err(conflict) => refused(told, conflict.what),
+            }
+        };
+        steps.into_iter().map(outcome).collect()
+    }
+
+    /// Goes on with a plan that has been made, if nothing stands against it now.
+    pub(super) fn apply_plan(&mut self) {
+        self.plan_step = None;
+        if self.stopping {
+            return;
+        }
+        let Some(planning) = self.planning.take() else { return };
+        let Planning { ask, settings, until, stage } = planning;
+        let Stage::Ready(plan) = stage else {
+            self.planning = Some(Planning { ask, settings, until, stage });
+            return;
+        };
+        if let Err(refusal) = self.refuse_new_orphans(&settings) {
+            let planning = Planning { ask, settings, until, stage: Stage::Reading };
+            return self.plan_refused(planning, refusal);
+        }
+        let now = self.now().boot;
+        let (job, stage) = match self.hindrance(&plan) {
+            None => {
+                let writes = Writes { platforms: plan.platforms, ..Writes::default() };
+                let planning = Planning { ask, settings, until, stage: Stage::Reading };
+                return self.write_plan(planning, writes, plan.steps);
+            }
+            Some(Hindrance::Busy(job)) => (job, Stage::Ready(plan)),
+            Some(Hindrance::Changed(job)) => (job, Stage::Reading),
+        };
+        let planning = Planning { ask, settings, until, stage };
+        if now >= until {
+            return self.plan_refused(planning, contended(&format!("job {} is being changed", job.short())));
+        }
+        match planning.stage {
+            Stage::Reading => self.read_plan(&planning.settings),
+            _ => self.plan_step = Some(now + LOOK_AGAIN),
+        }
+        self.planning = Some(planning);
+    }
+
+    /// Jobs may have come since the plan was made.
+    fn refuse_new_orphans(&self, settings: &Settings) -> Result<(), Refusal> {
+        let leaving = self.servers.keys().filter(|name| !settings.servers.contains_key(*name));
+        let leaving: BTreeSet<&ServerName> = leaving.collect();
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        if let Some(server) = self.submitting.values().find(|server| leaving.contains(server)) {
+            return Err(contended(&format!("a job for {server} is being submitted")));
+        }
+        refuse_orphans(&*self.store, settings)
+    }
+
+    fn hindrance(&mut self, plan: &Plan) -> Option<Hindrance> {
+        for step in &plan.steps {
+            let Work::Change(read, _) = &step.work else { continue };
+            let id = read.id;
+            if !self.active.contains_key(&id) && read.index_wake().is_some_and(|wake| self.is_near(wake)) {
+                // It was about to be read: what a crash left behind is known before anything is changed.
+                match self.store.get(id) {
+                    Ok(Some(job)) if !job.is_done() => self.adopt(job),
+                    _ => return Some(Hindrance::Changed(id)),
+                }
+            }
+            match self.active.get(&id) {
+                Some(active) if active.writing.is_some() => return Some(Hindrance::Busy(id)),
+                Some(active) if active.job.revision != read.revision => {
+                    return Some(Hindrance::Changed(id));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn write_plan(&mut self, mut planning: Planning, mut writes: Writes, steps: Vec<Step>) {
+        let now = self.now();
+        let mut batch = Vec::new();
+        for Step { mut told, work } in steps {
+            match work {
+                Work::Nothing => {}
+                Work::Submit(job) => {
+                    self.submitting.insert(job.id, job.server.clone());
+                    batch.push(Write::Put { job: job.clone(), expected: None });
+                    writes.new.push(job);
+                }
+                Work::Change(read, change) => {
+                    let id = read.id;
+                    let active = self.active.entry(id).or_insert_with(|| Active::new(*read));
+                    match active.job.change(&change, By::Schedule, now) {
+                        Ok(candidate) => {
+                            let candidate = Box::new(candidate);
+                            batch.push(Write::Put { job: candidate.clone(), expected: Some(active.stored) });
+                            active.writing = Some(Writing::Plan(candidate));
+                            writes.changed.push(id);
+                        }
+                        Err(conflict) => told = refused(told, conflict.what),
+                    }
+                    self.settle(id);
+                }
+            }
+            writes.told.push(told);
+        }
+        if batch.is_empty() {
+            return self.plan_applied(planning, writes);
+        }
+        self.leaving = self
+            .servers
+            .keys()
+            .filter(|name| !planning.settings.servers.contains_key(*name))
+            .cloned()
+            .collect();
+        planning.stage = Stage::Writing(writes);
+        self.planning = Some(planning);
+        let (inbox, write) = (self.inbox.clone(), self.metrics.write());
+        let done = move |result| {
+            write.done();
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::PlanWritten(result));
+        };
+        self.store.commit(batch, Box::new(done));
+    }
+
+    pub(super) fn plan_written(&mut self, result: Result<(), StoreError>) {
+        let Some(mut planning) = self.planning.take() else { return };
+        let Stage::Writing(writes) = planning.stage else { return self.planning = Some(planning) };
+        planning.stage = Stage::Reading;
+        self.leaving.clear();
+        for job in &writes.new {
+            self.submitting.remove(&job.id);
+        }
+        match result {
+            Ok(()) => {
+                self.store_error = None;
+                self.plan_applied(planning, writes);
+            }
+            Err(error) => {
+                for id in writes.changed {
+                    if let Some(active) = self.active.get_mut(&id) {
+                        active.writing = None;
+                    }
+                    self.unlock(id);
+                }
+                let raced = matches!(error, StoreError::Revision { .. } | StoreError::KeyTaken { .. });
+                if raced && self.now().boot < planning.until && !self.stopping {
+                    self.read_plan(&planning.settings);
+                    self.planning = Some(planning);
+                    return;
+                }
+                let refusal = if raced { contended(&error.to_string()) } else { self.cannot_write(error) };
+                self.plan_refused(planning, refusal);
+            }
+        }
+    }
+
+    /// It is durable: now it is true.
+    fn plan_applied(&mut self, planning: Planning, writes: Writes) {
+        let Planning { ask, settings, .. } = planning;
+        let Writes { platforms, told, new, changed } = writes;
+        let now = self.now();
+        let mut told_to_all = Vec::new();
+        for id in &changed {
+            let Some(active) = self.active.get_mut(id) else { continue };
+            if let Some(Writing::Plan(candidate)) = active.writing.take() {
+                active.stored = candidate.revision;
+                active.job = *candidate;
+                told_to_all.extend(active.publish(active.job.history.total(), now));
+            }
+        }
+        self.count_outcomes(&told_to_all);
+        if told_to_all.len() > LOGGED {
+            tell(&self.events, told_to_all);
+        } else {
+            announce(&self.events, told_to_all);
+        }
+        let mut servers = Vec::new();
+        if let Purpose::Reload(_) = ask.purpose {
+            servers = self.server_changes(&settings, &platforms);
+            self.configure(&settings, platforms.clone());
+            self.schedule_error = None;
+        }
+        self.plan_error = None;
+        self.plan_again = None;
+        self.take_up_planned(new, now);
+        for id in changed {
+            self.step(id, Event::Tick);
+            self.unlock(id);
+        }
+        let reloaded = Reloaded { applied: true, servers, changes: told, ..Reloaded::default() };
+        log(&ask.purpose, &reloaded);
+        ask.answer(Ok(Outcome { reloaded, platforms }));
+        self.next_plan();
+    }
+
+    /// What is due soon into memory; the events of many, made beside the loop, do not go to the log one by one.
+    fn take_up_planned(&mut self, new: Vec<Box<Job>>, now: Now) {
+        for job in &new {
+            self.take_up(job);
+        }
+        if new.len() <= LOGGED {
+            return new
+                .iter()
+                .for_each(|job| announce(&self.events, notices(job, 0, job.history.total(), now)));
+        }
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            for job in &new {
+                tell(&events, notices(job, 0, job.history.total(), now));
+            }
+        });
+    }
+
+    /// Nothing has changed.
+    fn plan_refused(&mut self, planning: Planning, refusal: Refusal) {
+        match planning.ask.purpose {
+            Purpose::Rehearse(_) => {}
+            Purpose::Reload(_) => self.schedule_error = Some(refusal.detail.clone()),
+            Purpose::Start | Purpose::Expand => {
+                if self.plan_error.is_none() {
+                    tracing::error!(
+                        "the schedule could not be applied, and is tried again and again: {refusal} ({})",
+                        refusal.hint
+                    );
+                }
+                self.plan_error = Some(refusal.detail.clone());
+                self.plan_again.get_or_insert(self.now().boot + PLAN_RETRY);
+            }
+        }
+        planning.ask.answer(Err(refusal));
+        self.next_plan();
+    }
+
+    fn server_changes(&self, settings: &Settings, platforms: &Platforms) -> Vec<ServerChange> {
+        let change = |server: &ServerName, action, platform: &str| ServerChange {
+            server: server.clone(),
+            action,
+            platform: platform.to_owned(),
+        };
+        let gone = self.servers.iter().filter(|(name, _)| !settings.servers.contains_key(*name));
+        let gone = gone.map(|(name, server)| change(name, ServerAction::Removed, server.platform.kind()));
+        let known = self.settings.as_ref().map(|settings| &settings.servers);
+        let come = settings.servers.iter().filter_map(|(name, server)| {
+            let action = match known.and_then(|known| known.get(name)) {
+                Some(old) if old == server => return None,
+                Some(_) => ServerAction::Changed,
+                None => ServerAction::Added,
+            };
+            Some(change(name, action, platforms.get(name)?.kind()))
+        });
+        gone.chain(come).collect()
+    }
+
+    /// The new servers and limits are true from here on.
+    fn configure(&mut self, settings: &Arc<Settings>, platforms: Platforms) {
+        let now = self.now();
+        self.servers.retain(|name, _| settings.servers.contains_key(name));
         let gone = |job: &Job| job.is_done() && !settings.servers.contains_key(&job.server);
         let forgotten: Vec<JobId> =
             self.active.values().filter(|active| gone(&active.job)).map(|active| active.job.id).collect();
         forgotten.into_iter().for_each(|job| self.forget(job));
         for (name, platform) in platforms {
-            let settings = &settings.servers[&name];
-            if let Some(server) = self.servers.get_mut(&name) {
-                server.replace(platform, settings, now);
+            let server = &settings.servers[&name];
+            if let Some(known) = self.servers.get_mut(&name) {
+                known.replace(platform, server, now);
                 continue;
             }
-            lines.push(format!("server {name} added ({})", platform.kind()));
             let memory = self.store.memory(&name).ok().flatten().unwrap_or_default();
-            self.servers.insert(name, Server::new(platform, settings, memory, now));
+            self.servers.insert(name, Server::new(platform, server, memory, now));
         }
-        lines
+        self.settings = Some(settings.clone());
+        let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
+        in_memory.sort_unstable();
+        in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
     }
+}
 
-    fn plan(&self, settings: &Settings) -> Result<Vec<Action>, Refusal> {
-        let known = self.schedule_jobs(settings)?;
-        let open: Vec<Job> = known.values().filter(|job| !job.is_done()).cloned().collect();
-        let now = self.now().wall;
-        let expansion = schedule::expand(&settings.schedule, &self.feeds, now);
-        Ok(schedule::plan(&expansion, |name| known.get(name), &open, now))
+fn refused(told: PlannedChange, why: String) -> PlannedChange {
+    PlannedChange { action: PlannedAction::Refuse, reason: why, ..told }
+}
+
+fn contended(why: &str) -> Refusal {
+    refusal(
+        RefusalKind::Conflict,
+        format!("{why} at this moment, so the schedule was not applied"),
+        "nothing was changed; try again: adjourn reload",
+    )
+}
+
+/// A reload tells everything, the passing of time only what it did.
+fn log(purpose: &Purpose, reloaded: &Reloaded) {
+    let expands = matches!(purpose, Purpose::Expand);
+    if reloaded.is_nothing() && matches!(purpose, Purpose::Reload(_)) {
+        tracing::info!("schedule: nothing has changed");
     }
-
-    /// The latest job of every entry that ever was (within the retention), by the entry's identity.
-    fn schedule_jobs(&self, settings: &Settings) -> Result<BTreeMap<String, Job>, Refusal> {
-        let mut servers: BTreeSet<ServerName> = settings.servers.keys().cloned().collect();
-        servers.extend(self.servers.keys().cloned());
-        let mut latest: BTreeMap<String, Job> = BTreeMap::new();
-        for server in &servers {
-            for (_, id) in self.store.keys(server, SCHEDULE_KEYS).map_err(unreadable)? {
-                let Some(job) = self.store.get(id).map_err(unreadable)? else { continue };
-                let Origin::Schedule { name, .. } = &job.origin else { continue };
-                let newer = latest
-                    .get(name)
-                    .is_none_or(|known| (!job.is_done(), job.id) > (!known.is_done(), known.id));
-                if newer {
-                    latest.insert(name.clone(), job);
-                }
+    for change in &reloaded.servers {
+        tracing::info!("schedule: {change}");
+    }
+    let quiet = [PlannedAction::Keep, PlannedAction::Skip, PlannedAction::Refuse];
+    let told = reloaded.changes.iter().filter(|change| !expands || !quiet.contains(&change.action));
+    for (n, change) in told.enumerate() {
+        let sentence = || change.sentence(|at| at.to_string());
+        match change.action {
+            _ if n == LOGGED => {
+                tracing::info!(
+                    "schedule: {} changes in all; see them with: adjourn list",
+                    reloaded.changes.len()
+                );
+                break;
             }
+            PlannedAction::Refuse => tracing::warn!("schedule: {}", sentence()),
+            _ => tracing::info!("schedule: {}", sentence()),
         }
-        Ok(latest)
     }
-
-    fn act(&mut self, action: Action) {
-        let (job, change, name) = match action {
-            Action::Submit(entry) => {
-                let reply = logged(entry.identity.clone(), self.inbox.clone());
-                return self.submit(submission(&entry), reply);
-            }
-            Action::Move { job, name, to } => (job, Change::Move { to }, name),
-            Action::Cancel { job, name } => (job, Change::Cancel, name),
-            Action::Miss { job, name, reason } => (job, Change::Miss { reason }, name),
-            Action::Skip { .. } | Action::Refuse { .. } => return,
-        };
-        let reply = logged(name, self.inbox.clone());
-        self.change(job, ChangeRequest { if_match: None, change, by: By::Schedule, reply });
-    }
-}
-
-fn submission(entry: &Entry) -> Submission {
-    let limits = entry.limits.clone();
-    Submission {
-        server: entry.server.clone(),
-        meeting: entry.meeting.clone(),
-        when: When::At(entry.at),
-        only: entry.instance.clone(),
-        limits: LimitsPatch::from(limits),
-        key: Some(key(entry)),
-        hold: None,
-        origin: Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at },
-        by: By::Schedule,
-    }
-}
-
-/// One key for one planned job: a name may serve another meeting, instance or time once its first job is done.
-fn key(entry: &Entry) -> String {
-    let instance = entry.instance.as_ref().map_or("", InstanceId::as_str);
-    format!("{SCHEDULE_KEYS}{}\u{1f}{}\u{1f}{instance}\u{1f}{}", entry.identity, entry.meeting, entry.at.0)
-}
-
-/// A reply that nobody waits for: a refusal goes to the log, and a failed write back to the engine.
-fn logged(name: String, inbox: mpsc::UnboundedSender<Inner>) -> Reply {
-    let (reply, answer) = oneshot::channel::<Result<Receipt, Refusal>>();
-    tokio::spawn(async move {
-        if let Ok(Err(refusal)) = answer.await {
-            if refusal.kind == RefusalKind::StoreFailed {
-                // The engine is gone only when the daemon is.
-                let _ = inbox.send(Inner::ScheduleFailed(format!("{name}: {refusal}")));
-            }
-            tracing::error!(
-                entry = name,
-                "the schedule entry could not be applied: {refusal} ({})",
-                refusal.hint
-            );
-        }
-    });
-    reply
-}
-
-fn tell(action: &Action) -> String {
-    match action {
-        Action::Submit(entry) => {
-            format!("{}: {} on {} ends at {}", entry.identity, entry.meeting, entry.server, entry.at)
-        }
-        Action::Move { name, to, .. } => format!("{name}: moved to {to}"),
-        Action::Cancel { name, .. } => format!("{name}: its entry is gone, cancelled"),
-        Action::Miss { name, reason, .. } => format!("{name}: missed, {reason}"),
-        Action::Skip { name, reason } => format!("{name}: nothing done, {reason}"),
-        Action::Refuse { name, reason } => format!("{name}: REFUSED, {reason}"),
-    }
-}
-
-fn unreadable(error: StoreError) -> Refusal {
-    refusal(RefusalKind::StoreFailed, error.to_string(), "see the daemon's log")
 }

@@ -9,14 +9,14 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
 use super::api::{Hold, Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
 use super::bulk::{BulkReply, Prepared};
-use super::core::{Core, Inner, Submitting};
-use super::reload::SCHEDULE_KEYS;
+use super::core::{Core, Inner};
+use super::plan::SCHEDULE_KEYS;
+use super::reload::{Ask, Current, Planned};
 use crate::config::limits::lock_fault;
 use crate::config::settings::Settings;
-use crate::job::{
-    By, Change, Conflict, Event, Job, JobId, Key, Now, Order, Origin, ServerName, State, UtcMs,
-};
+use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
 use crate::platform::Platform;
+use crate::schedule::Feeds;
 use crate::store::{Change as Write, Store, StoreError};
 
 /// A message to the engine, with the place for its answer.
@@ -25,11 +25,27 @@ pub(super) enum Request {
     Submit(Submission, Reply),
     SubmitMany(Vec<Prepared>, BulkReply),
     Put(Submission, Reply),
-    Change { id: JobId, if_match: Option<u64>, change: Change, by: By, reply: Reply },
+    Change {
+        id: JobId,
+        if_match: Option<u64>,
+        change: Change,
+        by: By,
+        reply: Reply,
+    },
     Status(oneshot::Sender<Status>),
     Platform(ServerName, PlatformReply),
-    Reload(Box<Settings>, oneshot::Sender<Result<Vec<String>, Refusal>>),
+    /// Applies these settings, or says what that would do.
+    Reload {
+        settings: Arc<Settings>,
+        apply: bool,
+        reply: oneshot::Sender<Planned>,
+    },
     ScheduleRefused(String),
+    /// Compares the schedule with the jobs once more, as time has passed.
+    Expand(oneshot::Sender<Planned>),
+    /// New copies of the calendars.
+    Feeds(Arc<Feeds>),
+    Current(oneshot::Sender<Option<Current>>),
 }
 
 pub(super) struct PlatformReply(pub oneshot::Sender<Result<Arc<dyn Platform>, Refusal>>);
@@ -71,12 +87,20 @@ impl Core {
                 let found = self.servers.get(&name).map(|server| server.platform.clone());
                 answer(reply, found.ok_or_else(|| self.unknown_server(&name, RefusalKind::NotFound)));
             }
-            Request::Reload(settings, reply) => {
-                let result = self.reload(&settings);
-                self.schedule_error = result.as_ref().err().map(|refusal| refusal.detail.clone());
-                answer(reply, result);
+            Request::Reload { settings, apply, reply } => {
+                self.ask_plan(Ask::reload(settings, apply, reply));
             }
             Request::ScheduleRefused(why) => self.schedule_error = Some(why),
+            Request::Expand(reply) => self.ask_plan(Ask::expand(Some(reply))),
+            Request::Feeds(feeds) => {
+                self.feeds = feeds;
+                self.ask_plan(Ask::expand(None));
+            }
+            Request::Current(reply) => {
+                let now = self.now();
+                let settings = self.settings.clone();
+                answer(reply, settings.map(|settings| Current { settings, now }));
+            }
         }
     }
 
@@ -91,8 +115,7 @@ impl Core {
     pub(super) fn write_new(&mut self, job: Job, reply: Reply) {
         let (inbox, write) = (self.inbox.clone(), self.metrics.write());
         let job = Box::new(job);
-        let from_schedule = matches!(job.origin, Origin::Schedule { .. });
-        self.submitting.insert(job.id, Submitting { server: job.server.clone(), from_schedule });
+        self.submitting.insert(job.id, job.server.clone());
         let put = Write::Put { job: job.clone(), expected: None };
         let done = move |result| {
             write.done();
@@ -116,6 +139,13 @@ impl Core {
         let Submission { server, key, by, .. } = submission;
         if !self.servers.contains_key(server) {
             return Err(self.unknown_server(server, RefusalKind::Invalid));
+        }
+        if self.leaving.contains(server) {
+            return Err(refusal(
+                RefusalKind::Conflict,
+                format!("server {server} is being taken out of the schedule"),
+                "submit again in a moment, if it is still there",
+            ));
         }
         if *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(SCHEDULE_KEYS)) {
             let detail =
@@ -360,7 +390,7 @@ impl Core {
                 behind: self.active.values().filter(|active| active.is_dirty()).count(),
                 ..StoreStatus::default()
             },
-            schedule_error: self.schedule_error.clone(),
+            schedule_error: self.schedule_error.clone().or_else(|| self.plan_error.clone()),
         }
     }
 }

@@ -84,16 +84,21 @@ impl Server {
         }
     }
 
-    /// After a reload: new settings, the same queue and memory.
+    /// After a reload: new settings, the same queue and memory. A platform that has stayed is probed only where something
+    /// was wrong.
     pub fn replace(&mut self, platform: Arc<dyn Platform>, settings: &ServerSettings, now: Now) {
-        self.platform = platform;
         self.limits = settings.limits.clone();
         self.lock = settings.platform.lock();
         self.lane.set_max_concurrent(settings.max_concurrent);
+        let well = self.alarm.take().is_none() && self.reachable == Some(true);
+        if Arc::ptr_eq(&self.platform, &platform) {
+            self.probe_at = if well { self.probe_at } else { Some(now.boot) };
+            return;
+        }
+        self.platform = platform;
         self.probe_at = Some(now.boot);
         self.probing = false;
         self.epoch = self.epoch.wrapping_add(1);
-        self.alarm = None;
     }
 
     pub fn wake(&self, now: BootMs) -> Option<BootMs> {

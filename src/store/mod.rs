@@ -174,6 +174,16 @@ pub trait Store: Send + Sync + 'static {
     fn by_key(&self, server: &ServerName, key: &str) -> Result<Option<JobId>, StoreError>;
     /// The idempotency keys of a server that begin with `prefix`, and their jobs.
     fn keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError>;
+    /// Those of them whose jobs are not done.
+    fn open_keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
+        let mut open = Vec::new();
+        for (key, id) in self.keys(server, prefix)? {
+            if self.get(id)?.is_some_and(|job| !job.is_done()) {
+                open.push((key, id));
+            }
+        }
+        Ok(open)
+    }
     /// The servers that have jobs which are not done.
     fn open_servers(&self) -> Result<Vec<ServerName>, StoreError>;
     /// The jobs of a meeting that are not done, in order of due.

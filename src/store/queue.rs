@@ -297,6 +297,21 @@ impl Store for Queue {
         Ok(found)
     }
 
+    /// Of the records only the headers are read. One that cannot be read is among them: whoever asks for it will hear.
+    fn open_keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
+        let mut keys = self.keys(server, prefix)?;
+        let mut states = Vec::with_capacity(keys.len());
+        for (_, id) in &keys {
+            let record = self.read(&keys::job(*id))?;
+            let state =
+                record.map(|record| Header::read(&record).map_or(State::Waiting, |header| header.state));
+            states.push(state.is_some_and(|state| state != State::Done));
+        }
+        let mut states = states.into_iter();
+        keys.retain(|_| states.next().unwrap_or(false));
+        Ok(keys)
+    }
+
     /// One look-up a server: from each one's first open job straight to the next server's.
     fn open_servers(&self) -> Result<Vec<ServerName>, StoreError> {
         let generation = self.generation()?;

@@ -153,7 +153,7 @@ fn start(
     core.makers = makers(sim);
     let metrics = core.metrics.clone();
     let settings = settings(sim, &outside.lock().unwrap().entries);
-    if let Err(refusal) = core.reload(&settings) {
+    if let Err(refusal) = core.start_with(&settings) {
         sim.say(|| format!("engine: does not start: {refusal}"));
         return None;
     }
@@ -166,8 +166,8 @@ fn start(
 fn makers(sim: &Arc<Sim>) -> Makers {
     let (ids, sites) = (sim.clone(), sim.clone());
     Makers {
-        new_id: Box::new(move |now| new_id(&ids, now)),
-        build: Box::new(move |name, _, _| {
+        new_id: Arc::new(move |now| new_id(&ids, now)),
+        build: Arc::new(move |name, _, _| {
             let site = sites.site_of(name);
             let flavour = sites.plan.sites[site].flavour;
             Ok(Arc::new(SimPlatform { sim: sites.clone(), site, flavour }) as Arc<dyn Platform>)

@@ -1,0 +1,364 @@
+//! The schedule compared with the jobs, apart from the loop: reads the store, builds platforms, makes the new jobs.
+//!
+//! Nothing is decided for good here. The loop goes on meanwhile, so whatever this has read may have changed when the loop
+//! applies it: it checks each revision again (`reload`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Submission, When};
+use super::core::{Build, NewId};
+use super::requests::{key_of, refusal};
+use crate::clock::Clock;
+use crate::config::limits::lock_fault;
+use crate::config::settings::{PlatformSettings, Settings};
+use crate::job::{
+    By, Change, InstanceId, Job, JobId, LimitsPatch, MeetingId, Now, Order, Origin, ServerName, State,
+};
+use crate::platform::Platform;
+use crate::schedule::{self, Action, Entry, Expansion, Feeds};
+use crate::store::{Store, StoreError};
+
+/// Idempotency keys that begin so belong to the schedule file; nobody else may use them.
+pub const SCHEDULE_KEYS: &str = "schedule:";
+
+pub(super) type Platforms = BTreeMap<ServerName, Arc<dyn Platform>>;
+
+/// What a plan is made from.
+pub(super) struct Input {
+    pub settings: Arc<Settings>,
+    pub feeds: Arc<Feeds>,
+    pub now: Now,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub build: Arc<Build>,
+    pub new_id: Arc<NewId>,
+    /// The servers as they run, with the settings that they were built from.
+    pub running: BTreeMap<ServerName, (PlatformSettings, Arc<dyn Platform>)>,
+    /// Jobs that have come further in memory than on disk.
+    pub ahead: HashMap<JobId, Job>,
+}
+
+/// What should be done, and with what.
+pub(super) struct Plan {
+    /// All servers of the settings. Where the platform's settings are the same, the platform is too.
+    pub platforms: Platforms,
+    pub steps: Vec<Step>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("steps", &self.steps).finish_non_exhaustive()
+    }
+}
+
+/// One change of the schedule: how it is told, and what it takes.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub told: PlannedChange,
+    pub work: Work,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    /// It is only told.
+    Nothing,
+    Submit(Box<Job>),
+    /// The job as it was read.
+    Change(Box<Job>, Change),
+}
+
+/// Reads the store, so not for an async thread.
+pub(super) fn prepare(input: &Input) -> Result<Plan, Refusal> {
+    refuse_orphans(&*input.store, &input.settings)?;
+    let platforms = platforms(input)?;
+    let schedule = &input.settings.schedule;
+    let expansion = schedule::expand(schedule, &input.feeds, input.now.wall);
+    let jobs = Jobs::read(input, &expansion)?;
+    let known = |identity: &str| jobs.known(identity);
+    let actions = schedule::plan(&expansion, known, &jobs.open, input.now.wall);
+    let entries = expansion.entries.iter().map(|entry| (entry.identity.as_str(), entry)).collect();
+    let maker = Steps { input, jobs: &jobs, entries };
+    let mut steps: Vec<Step> = Vec::with_capacity(actions.len());
+    for action in actions {
+        steps.extend(maker.step(action)?);
+    }
+    let touched: BTreeSet<JobId> = steps.iter().filter_map(|step| step.told.job).collect();
+    let kept = expansion.entries.iter().filter_map(|entry| kept(entry, jobs.known(&entry.identity)?));
+    steps.extend(kept.filter(|step| step.told.job.is_none_or(|job| !touched.contains(&job))));
+    Ok(Plan { platforms, steps })
+}
+
+/// Open jobs need their server.
+pub(super) fn refuse_orphans(store: &dyn Store, settings: &Settings) -> Result<(), Refusal> {
+    let open = store.open_servers().map_err(unreadable)?;
+    let orphaned: Vec<&str> =
+        open.iter().filter(|name| !settings.servers.contains_key(*name)).map(ServerName::as_str).collect();
+    let Some(first) = orphaned.first() else { return Ok(()) };
+    Err(refusal(
+        RefusalKind::Conflict,
+        format!(
+            "there are open jobs on {}, which the schedule file does not configure any more",
+            orphaned.join(", ")
+        ),
+        format!(
+            "put [servers.{first}] back; see the jobs with: adjourn list --server {first}, and cancel them first"
+        ),
+    ))
+}
+
+pub(super) fn unreadable(error: StoreError) -> Refusal {
+    refusal(RefusalKind::StoreFailed, error.to_string(), "see the daemon's log")
+}
+
+/// A platform has caches, tokens and budgets: one whose settings are the same goes on.
+fn platforms(input: &Input) -> Result<Platforms, Refusal> {
+    let platform = |name: &ServerName, settings: &PlatformSettings| match input.running.get(name) {
+        Some((running, platform)) if running == settings => Ok(platform.clone()),
+        _ => (input.build)(name, settings, input.clock.clone()).map_err(|error| {
+            refusal(
+                RefusalKind::Invalid,
+                format!("server {name}: {error:#}"),
+                "correct its block in the schedule file",
+            )
+        }),
+    };
+    let servers = input.settings.servers.iter();
+    servers.map(|(name, server)| Ok((name.clone(), platform(name, &server.platform)?))).collect()
+}
+
+/// The jobs that the schedule is compared with.
+#[derive(Default)]
+struct Jobs {
+    open: Vec<Job>,
+    /// Where in `open` each is.
+    places: HashMap<JobId, usize>,
+    /// By identity: where in `open` its latest job is.
+    latest: HashMap<String, usize>,
+    /// Those whose entries have no open one: the latest that is done.
+    done: HashMap<String, Job>,
+}
+
+impl Jobs {
+    /// Open jobs, and of the others only those that an entry asks for: after a while most are done, and there are many.
+    fn read(input: &Input, expansion: &Expansion) -> Result<Jobs, Refusal> {
+        let mut jobs = Jobs::default();
+        let rules = input.settings.schedule.rules.iter().filter(|rule| rule.meeting.is_some());
+        let rules: HashSet<_> = rules.map(|rule| (&rule.server, rule.name.as_str())).collect();
+        let servers: BTreeSet<&ServerName> =
+            input.settings.servers.keys().chain(input.running.keys()).collect();
+        for server in servers {
+            for (_, id) in input.store.open_keys(server, SCHEDULE_KEYS).map_err(unreadable)? {
+                jobs.take(input, &rules, id)?;
+            }
+        }
+        for entry in &expansion.entries {
+            if jobs.latest.contains_key(&entry.identity) || jobs.done.contains_key(&entry.identity) {
+                continue;
+            }
+            let keys = input.store.keys(&entry.server, &key_prefix(&entry.identity)).map_err(unreadable)?;
+            if let Some(id) = keys.into_iter().map(|(_, id)| id).max() {
+                jobs.take(input, &rules, id)?;
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn take(
+        &mut self,
+        input: &Input,
+        rules: &HashSet<(&ServerName, &str)>,
+        id: JobId,
+    ) -> Result<(), Refusal> {
+        let job = match input.ahead.get(&id) {
+            Some(job) => Some(job.clone()),
+            None => input.store.get(id).map_err(unreadable)?,
+        };
+        let Some(job) = job else { return Ok(()) };
+        let Origin::Schedule { name, of, .. } = &job.origin else { return Ok(()) };
+        if job.is_done() {
+            if self.done.get(name).is_none_or(|known| known.id < job.id) {
+                self.done.insert(name.clone(), job);
+            }
+            return Ok(());
+        }
+        // Entries with `max-duration` are rules; their jobs come and go with the sweeps.
+        if rules.contains(&(&job.server, of.as_ref().unwrap_or(name).as_str())) {
+            return Ok(());
+        }
+        let newer = self.latest.get(name).is_none_or(|at| self.open[*at].id < job.id);
+        if newer {
+            self.latest.insert(name.clone(), self.open.len());
+        }
+        self.places.insert(id, self.open.len());
+        self.open.push(job);
+        Ok(())
+    }
+
+    fn known(&self, identity: &str) -> Option<&Job> {
+        self.latest.get(identity).map(|at| &self.open[*at]).or_else(|| self.done.get(identity))
+    }
+}
+
+/// Makes steps of actions.
+struct Steps<'a> {
+    input: &'a Input,
+    jobs: &'a Jobs,
+    entries: HashMap<&'a str, &'a Entry>,
+}
+
+impl Steps<'_> {
+    fn step(&self, action: Action) -> Result<Option<Step>, Refusal> {
+        let (id, change, planned, to, reason) = match action {
+            Action::Submit(entry) => return self.submit(&entry).map(Some),
+            Action::Skip { name, reason } => return Ok(self.tell(&name, PlannedAction::Skip, reason)),
+            Action::Refuse { name, reason } => return Ok(self.tell(&name, PlannedAction::Refuse, reason)),
+            Action::Move { job, to, .. } => {
+                (job, Change::Move { to }, PlannedAction::Move, Some(to), String::new())
+            }
+            Action::Cancel { job, .. } => {
+                (job, Change::Cancel, PlannedAction::Remove, None, "its entry is gone".to_owned())
+            }
+            Action::Miss { job, reason, .. } => {
+                (job, Change::Miss { reason: reason.clone() }, PlannedAction::Miss, None, reason)
+            }
+        };
+        let Some(job) = self.jobs.places.get(&id).map(|at| &self.jobs.open[*at]) else { return Ok(None) };
+        let reason = match by_hand(job) {
+            Some(how) if planned == PlannedAction::Move => {
+                format!("the file gives another time; it had been {how} by hand")
+            }
+            None if planned == PlannedAction::Move => "the file gives another time".to_owned(),
+            _ => reason,
+        };
+        let told = PlannedChange { to, reason, ..told(planned, job) };
+        Ok(Some(Step { told, work: Work::Change(Box::new(job.clone()), change) }))
+    }
+
+    fn tell(&self, identity: &str, action: PlannedAction, reason: String) -> Option<Step> {
+        let job = self.jobs.known(identity);
+        let told = match (self.entries.get(identity), job) {
+            (Some(entry), job) => PlannedChange {
+                to: Some(entry.at),
+                from: job.map(|job| job.due),
+                job: job.map(|job| job.id),
+                ..told_of(action, entry)
+            },
+            (None, Some(job)) => told(action, job),
+            (None, None) => return None,
+        };
+        Some(Step { told: PlannedChange { reason, ..told }, work: Work::Nothing })
+    }
+
+    fn submit(&self, entry: &Entry) -> Result<Step, Refusal> {
+        let input = self.input;
+        let refused = |reason: String| {
+            let told = told_of(PlannedAction::Refuse, entry);
+            Step { told: PlannedChange { reason, ..told }, work: Work::Nothing }
+        };
+        let Some(server) = input.settings.servers.get(&entry.server) else {
+            return Ok(refused(format!("there is no server {}", entry.server)));
+        };
+        let lock = entry.limits.lock;
+        if let Some((detail, hint)) = lock_fault(entry.server.as_str(), lock, server.platform.lock()) {
+            return Ok(refused(format!("{detail}; {hint}")));
+        }
+        let submission = submission(entry);
+        let key = key_of(&submission);
+        if let Some(key) = &key
+            && let Some(id) = input.store.by_key(&entry.server, &key.key).map_err(unreadable)?
+        {
+            // It is not the latest of its name, or this entry would be in order.
+            let told = told_of(PlannedAction::Skip, entry);
+            let reason = format!("job {} was for this very deadline; give the entry a new name", id.short());
+            let told = PlannedChange { reason, job: Some(id), ..told };
+            return Ok(Step { told, work: Work::Nothing });
+        }
+        let Submission { server, meeting, only, origin, by, .. } = submission;
+        let id = (input.new_id)(input.now);
+        let limits = entry.limits.clone();
+        let order = Order { id, server, meeting, only, key, limits, due: entry.at, origin, by };
+        let job = Job::submit(order, input.now);
+        let reason = entry.of.as_ref().map_or_else(String::new, |of| format!("by {of}"));
+        let told = PlannedChange { reason, job: Some(id), ..told_of(PlannedAction::Add, entry) };
+        Ok(Step { told, work: Work::Submit(Box::new(job)) })
+    }
+}
+
+/// The file and the job agree, but somebody has given the job another time.
+fn kept(entry: &Entry, job: &Job) -> Option<Step> {
+    let Origin::Schedule { planned, .. } = &job.origin else { return None };
+    let undecided = matches!(job.state, State::Waiting | State::Held);
+    let how = by_hand(job).filter(|_| undecided && *planned == entry.at)?;
+    let told = PlannedChange {
+        from: Some(*planned),
+        to: Some(job.due),
+        reason: format!("{how} by hand"),
+        ..told(PlannedAction::Keep, job)
+    };
+    Some(Step { told, work: Work::Nothing })
+}
+
+fn by_hand(job: &Job) -> Option<&'static str> {
+    let Origin::Schedule { planned, .. } = &job.origin else { return None };
+    match job.due.cmp(planned) {
+        std::cmp::Ordering::Less => Some("moved"),
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Greater => Some("extended"),
+    }
+}
+
+fn told(action: PlannedAction, job: &Job) -> PlannedChange {
+    let name = match &job.origin {
+        Origin::Schedule { name, .. } => name.clone(),
+        other => other.to_string(),
+    };
+    PlannedChange {
+        action,
+        name,
+        server: job.server.clone(),
+        meeting: job.meeting.clone(),
+        from: Some(job.due),
+        to: None,
+        reason: String::new(),
+        job: Some(job.id),
+    }
+}
+
+fn told_of(action: PlannedAction, entry: &Entry) -> PlannedChange {
+    PlannedChange {
+        action,
+        name: entry.identity.clone(),
+        server: entry.server.clone(),
+        meeting: entry.meeting.clone(),
+        from: None,
+        to: Some(entry.at),
+        reason: String::new(),
+        job: None,
+    }
+}
+
+fn submission(entry: &Entry) -> Submission {
+    Submission {
+        server: entry.server.clone(),
+        meeting: entry.meeting.clone(),
+        when: When::At(entry.at),
+        only: entry.instance.clone(),
+        limits: LimitsPatch::from(entry.limits.clone()),
+        key: Some(key(entry)),
+        hold: None,
+        origin: Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at },
+        by: By::Schedule,
+    }
+}
+
+/// One key for one planned job: a name may serve another meeting, instance or time once its first job is done.
+fn key(entry: &Entry) -> String {
+    let instance = entry.instance.as_ref().map_or("", InstanceId::as_str);
+    let (prefix, meeting) = (key_prefix(&entry.identity), MeetingId::as_str(&entry.meeting));
+    format!("{prefix}{meeting}\u{1f}{instance}\u{1f}{}", entry.at.0)
+}
+
+fn key_prefix(identity: &str) -> String {
+    format!("{SCHEDULE_KEYS}{identity}\u{1f}")
+}
