@@ -17,7 +17,7 @@ pub use self::calendar::{Calendar, Calendars, Days};
 pub use self::expand::{Expansion, Window, expand};
 pub use self::feed::{Feeds, Source};
 pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
-pub use self::recurrence::Recurrence;
+pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};
 
 use crate::job::{Job, JobId, Origin, State, UtcMs};
 
