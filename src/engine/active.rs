@@ -11,7 +11,7 @@ use tokio::sync::broadcast::Sender;
 use tokio::sync::oneshot;
 
 use super::api::{Notice, Receipt, Refusal};
-use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Wake};
+use crate::job::{By, Change, Event, Job, JobView, Now, Wake, Warning};
 
 pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
 
@@ -53,10 +53,13 @@ pub(super) struct Active {
     pub deferred: VecDeque<Deferred>,
     /// The lane had room while the job was locked.
     pub missed_slot: bool,
+    pub missed_warning: bool,
     /// Where the job stands in the wake queues.
     pub wake: Wake,
     /// End calls that wait for their claim to be durable.
     pub claim_waiters: Vec<oneshot::Sender<()>>,
+    /// Warnings that wait for theirs.
+    pub warning_waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Active {
@@ -69,8 +72,10 @@ impl Active {
             writing: None,
             deferred: VecDeque::new(),
             missed_slot: false,
+            missed_warning: false,
             wake: Wake::default(),
             claim_waiters: Vec::new(),
+            warning_waiters: Vec::new(),
         }
     }
 
@@ -90,7 +95,22 @@ impl Active {
 
     /// Nothing keeps it in memory but its wake-up time.
     pub fn is_quiet(&self) -> bool {
-        self.job.is_idle() && self.writing.is_none() && !self.is_dirty() && self.deferred.is_empty()
+        self.job.is_idle()
+            && self.job.run.warning == Warning::Idle
+            && self.writing.is_none()
+            && !self.is_dirty()
+            && self.deferred.is_empty()
+    }
+
+    pub fn is_warning(&self) -> bool {
+        matches!(self.job.run.warning, Warning::Sending(_))
+    }
+
+    pub fn wake_warning_waiters(&mut self) {
+        for waiter in self.warning_waiters.drain(..) {
+            // The warning may have left without waiting any longer.
+            let _ = waiter.send(());
+        }
     }
 
     /// Takes the facts that have become durable, as events.
@@ -108,12 +128,12 @@ impl Active {
     }
 }
 
-/// The facts `from..to` of a job as events; looks are too many to be events.
+/// The facts `from..to` of a job as events.
 pub(super) fn notices(job: &Job, from: usize, to: usize, now: Now) -> Vec<Notice> {
     let total = job.history.total();
     let fresh = job.history.recent.iter().rev().skip(total - to).take(to - from);
     let mut notices: Vec<Notice> = fresh
-        .filter(|entry| !matches!(entry.fact, Fact::Looked { .. }))
+        .filter(|entry| entry.fact.is_event())
         .map(|entry| Notice {
             event: entry.fact.name().to_owned(),
             text: entry.fact.to_string(),
@@ -145,7 +165,13 @@ fn log(notice: &Notice) {
     let (id, meeting) =
         job.as_ref().map_or((String::new(), ""), |job| (job.id.short(), job.meeting.as_str()));
     match event.as_str() {
-        "alarm" | "server-alarm" | "expected-live" | "overdue" | "stubborn" | "held-past-due" => {
+        "alarm"
+        | "server-alarm"
+        | "expected-live"
+        | "overdue"
+        | "stubborn"
+        | "held-past-due"
+        | "warnings-unsupported" => {
             tracing::warn!(%server, meeting, job = id, event, "{text}");
         }
         _ => tracing::info!(%server, meeting, job = id, event, "{text}"),

@@ -93,7 +93,7 @@ pub enum RefusalKind {
 /// Something happened to a job (durable when it goes out), or to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// The name of the fact: `submitted`, `end-sent`, `concluded`, ... or `server-alarm`.
+    /// The name of the fact: `submitted`, `end-sent`, `concluded`, ... or `server-alarm`, `warnings-unsupported`.
     pub event: String,
     /// One sentence.
     pub text: String,
@@ -159,6 +159,9 @@ pub struct ServerStatus {
     pub reachable: Option<bool>,
     /// A configuration fault or a lost state.
     pub alarm: Option<String>,
+    /// Why nobody can be warned there, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_warnings: Option<String>,
     pub ends_in_flight: usize,
     pub ends_queued: usize,
     pub looks_queued: usize,

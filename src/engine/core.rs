@@ -26,7 +26,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::PlatformSettings;
 use crate::job::{
-    BootMs, Effect, EndAnswer, Event, InstanceId, Job, JobId, Now, ServerName, UtcMs, Wake, step,
+    BootMs, Effect, EndAnswer, Event, InstanceId, Job, JobId, Mark, Now, ServerName, UtcMs, Wake, Warned,
+    Warning, step,
 };
 use crate::metrics::Metrics;
 use crate::platform::{self, Fault, Platform, Probe, Round, Target};
@@ -45,8 +46,9 @@ const BATCH: usize = 256;
 const SUSPICIOUS_STEP: Duration = Duration::from_secs(3600);
 /// ... for this long, unless the clock comes back.
 const HOLD_BACK: Duration = Duration::from_secs(300);
-/// At shutdown: how long answers to end calls under way, and then the last writes, are waited for.
+/// At shutdown: how long answers to end calls under way, to warnings, and then the last writes, are waited for.
 const DRAIN_CALLS: Duration = Duration::from_secs(10);
+const DRAIN_WARNINGS: Duration = Duration::from_secs(2);
 const DRAIN_WRITES: Duration = Duration::from_secs(5);
 
 /// Does something keep a drain waiting?
@@ -84,6 +86,12 @@ pub(super) enum Inner {
     Locked {
         job: JobId,
         result: Result<(), String>,
+    },
+    Warned {
+        server: ServerName,
+        job: JobId,
+        mark: Mark,
+        result: Warned,
     },
     Probed {
         server: ServerName,
@@ -415,6 +423,8 @@ impl Core {
             Effect::Look(purpose) => server.lane.queue_look(id, purpose),
             Effect::QueueEnd => server.lane.queue_end(id, first),
             Effect::Call { attempt, aim, resend, lock } => self.call(id, attempt, aim, resend, lock),
+            Effect::QueueWarning => server.lane.queue_warning(id),
+            Effect::Warn(mark) => self.warn(id, mark),
         }
         self.touched.insert(name);
     }
@@ -468,6 +478,7 @@ impl Core {
                 self.touched.insert(server);
             }
             Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
+            Inner::Warned { server, job, mark, result } => self.warned(&server, job, mark, result),
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
             Inner::Planned(plan) => self.planned(plan),
             Inner::PlanWritten(result) => self.plan_written(result),
@@ -483,6 +494,9 @@ impl Core {
                 let notices = active.publish(snapshot.history.total(), now);
                 if snapshot.claimed.is_some() {
                     active.wake_claim_waiters();
+                }
+                if snapshot.warnings.claimed.is_some() {
+                    active.wake_warning_waiters();
                 }
                 self.count_outcomes(&notices);
                 announce(&self.events, notices);
@@ -528,18 +542,30 @@ impl Core {
         self.unwritten.remove(&id);
     }
 
+    /// This server's lane may have something to do.
+    pub fn touch(&mut self, server: ServerName) {
+        self.touched.insert(server);
+    }
+
+    /// A turn in the lane that came while the job was locked is asked for again.
+    fn queue_what_was_missed(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let end = std::mem::take(&mut active.missed_slot) && active.job.run.queued;
+        let warning = std::mem::take(&mut active.missed_warning) && active.job.run.warning == Warning::Queued;
+        let (name, first) = (active.job.server.clone(), active.job.ends == 0);
+        let Some(server) = self.servers.get_mut(&name).filter(|_| end || warning) else { return };
+        if end {
+            server.lane.queue_end(id, first);
+        }
+        if warning {
+            server.lane.queue_warning(id);
+        }
+        self.touched.insert(name);
+    }
+
     /// Hands on what has waited for a write; stops when that starts another one that locks.
     pub fn unlock(&mut self, id: JobId) {
-        if let Some(active) = self.active.get_mut(&id)
-            && std::mem::take(&mut active.missed_slot)
-            && active.job.run.queued
-        {
-            let (name, first) = (active.job.server.clone(), active.job.ends == 0);
-            if let Some(server) = self.servers.get_mut(&name) {
-                server.lane.queue_end(id, first);
-            }
-            self.touched.insert(name);
-        }
+        self.queue_what_was_missed(id);
         self.settle(id);
         while let Some(active) = self.active.get_mut(&id) {
             let change_must_wait = active.writing.is_some();
@@ -569,6 +595,7 @@ impl Core {
         while let Some(name) = touched.pop_first() {
             self.pump_ends(&name);
             self.pump_looks(&name);
+            self.pump_warnings(&name);
             self.pump_probe(&name);
             touched.append(&mut self.touched);
         }
@@ -577,8 +604,9 @@ impl Core {
     /// Waits, bounded, for the answers of end calls under way, and for the last writes.
     async fn drain(mut self, mut inner: mpsc::UnboundedReceiver<Inner>) {
         self.stopping = true;
-        let busy: [(Duration, IsBusy); 2] = [
+        let busy: [(Duration, IsBusy); 3] = [
             (DRAIN_CALLS, |core| core.active.values().any(|active| active.job.run.calling.is_some())),
+            (DRAIN_WARNINGS, |core| core.active.values().any(|active| active.is_warning())),
             (DRAIN_WRITES, |core| {
                 !core.submitting.is_empty() || core.active.values().any(|active| active.writing.is_some())
             }),

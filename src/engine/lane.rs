@@ -17,6 +17,8 @@ const ROUND_REST: u32 = 2;
 const ROUNDS_AT_ONCE: usize = 2;
 /// While a server is down: the pause before the next round doubles from the gap up to this.
 const ROUND_GAP_LONGEST: Duration = Duration::from_secs(10);
+/// Warnings in flight at once: they have places of their own, so that one that hangs is in nobody's way but theirs.
+const WARNINGS_AT_ONCE: usize = 4;
 /// Targets of one round; what is left over waits for the next.
 const ROUND_TARGETS: usize = 2_000;
 
@@ -31,6 +33,8 @@ pub struct Lane {
     looks_before_end: usize,
     rounds_in_flight: usize,
     next_round: Option<BootMs>,
+    warnings: VecDeque<JobId>,
+    warnings_in_flight: usize,
     /// Rounds that came back without an answer, in a row.
     failures: u32,
 }
@@ -68,6 +72,25 @@ impl Lane {
     /// Could an end call leave now, as far as the lane is concerned?
     pub fn wants_end(&self) -> bool {
         self.ends_queued() > 0 && self.ends_in_flight < self.max_concurrent
+    }
+
+    pub fn queue_warning(&mut self, job: JobId) {
+        self.warnings.push_back(job);
+    }
+
+    /// The next job whose warning may leave now. Every job taken must be given back by [`Lane::warning_answered`].
+    pub fn next_warning(&mut self) -> Option<JobId> {
+        if self.warnings_in_flight >= WARNINGS_AT_ONCE {
+            return None;
+        }
+        let job = self.warnings.pop_front()?;
+        self.warnings_in_flight += 1;
+        Some(job)
+    }
+
+    /// A warning was answered, or the job did not want it any more.
+    pub fn warning_answered(&mut self) {
+        self.warnings_in_flight = self.warnings_in_flight.saturating_sub(1);
     }
 
     pub fn queue_look(&mut self, job: JobId, purpose: Purpose) {
@@ -162,6 +185,19 @@ mod tests {
         assert_eq!(lane.start_round(start + Duration::from_millis(400)).len(), 1);
         lane.queue_look(id(2), Purpose::Confirm);
         assert_eq!(lane.round_at(start + Duration::from_secs(9)), None, "two hang already");
+    }
+
+    #[test]
+    fn a_few_warnings_are_in_flight_and_no_end_call_waits_for_one() {
+        let mut lane = Lane::new(1);
+        (0..6).for_each(|n| lane.queue_warning(id(n)));
+        let taken: Vec<JobId> = std::iter::from_fn(|| lane.next_warning()).collect();
+        assert_eq!(taken, (0..4).map(id).collect::<Vec<_>>());
+        lane.queue_end(id(9), true);
+        assert_eq!(lane.next_end(), Some(id(9)));
+        assert_eq!(lane.next_warning(), None, "an end call's place is not theirs");
+        lane.warning_answered();
+        assert_eq!((lane.next_warning(), lane.next_warning()), (Some(id(4)), None));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
+//! * `warnings`: telling the people inside.
 //! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop.
 //! * `api`, `handle`: the engine from outside.
 //!
@@ -25,6 +26,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 mod wakes;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::io;

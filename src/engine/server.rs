@@ -51,6 +51,8 @@ pub(super) struct Server {
     summary: String,
     reachable: Option<bool>,
     alarm: Option<String>,
+    /// Why nobody can be warned there.
+    pub no_warnings: Option<String>,
     ends_sent: u64,
     looks_sent: u64,
 }
@@ -79,6 +81,7 @@ impl Server {
             summary: "not asked yet".to_owned(),
             reachable: None,
             alarm: None,
+            no_warnings: None,
             ends_sent: 0,
             looks_sent: 0,
         }
@@ -99,6 +102,7 @@ impl Server {
         self.probe_at = Some(now.boot);
         self.probing = false;
         self.epoch = self.epoch.wrapping_add(1);
+        self.no_warnings = None;
     }
 
     pub fn wake(&self, now: BootMs) -> Option<BootMs> {
@@ -125,6 +129,7 @@ impl Server {
             summary: self.summary.clone(),
             reachable: self.reachable,
             alarm: self.alarm.clone(),
+            no_warnings: self.no_warnings.clone(),
             ends_in_flight: self.lane.ends_in_flight(),
             ends_queued: self.lane.ends_queued(),
             looks_queued: self.lane.looks_queued(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{By, Fact, Job, Now, Outcome, Run, State, UtcMs};
+use super::{By, Fact, Job, Now, Outcome, State, UtcMs};
 
 /// A change that a person, or the schedule file, asks for.
 #[derive(Clone, PartialEq, Debug)]
@@ -194,8 +194,8 @@ impl Job {
         self.start_over();
     }
 
-    /// Forgets what was going on, except the look whose answer is still to come.
+    /// Forgets what was going on, except what is still to be answered.
     fn start_over(&mut self) {
-        self.run = Run { looking: self.run.looking, ..Run::default() };
+        self.run = self.run.start_over();
     }
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Calls, Guard, Pin};
-use super::{Aim, By, EndAnswer, InstanceId, Job, Now, Order, Origin, Outcome, Run, State, UtcMs, Verdict};
+use super::{
+    Aim, By, EndAnswer, InstanceId, Job, Mark, Now, Order, Origin, Outcome, Run, State, UtcMs, Verdict,
+    Warnings,
+};
 
 /// Entries that a record keeps: this many of the first ...
 pub const KEEP_FIRST: usize = 16;
@@ -66,6 +69,31 @@ pub enum Fact {
     /// Another instance was pinned though nothing proves that this one is gone.
     Unproven {
         instance: InstanceId,
+    },
+    /// The warning of this mark may go out from now on.
+    WarningClaimed(Mark),
+    /// The people inside were told that the end comes, or were not.
+    WarningDue {
+        #[serde(flatten)]
+        mark: Mark,
+        delivered: bool,
+        /// Not delivered yet: tried again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<InstanceId>,
+        /// So many breakout rooms were told too.
+        #[serde(default)]
+        also: u32,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Still not delivered; that it could not be was said before.
+    WarningPutOff {
+        #[serde(flatten)]
+        mark: Mark,
+        why: String,
     },
     /// An end call may go out from now on.
     Claimed,
@@ -195,6 +223,7 @@ impl Job {
             proven: None,
             after_look: false,
             reopened_at: None,
+            warnings: Warnings::default(),
             history: History::default(),
             run: Run::default(),
         };
@@ -238,6 +267,9 @@ impl Job {
                 }
             }
             Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
+            Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
+                self.warnings.apply(fact, self.due);
+            }
             Fact::Claimed | Fact::EndSent { .. } | Fact::EndAnswered { .. } | Fact::AnswerLost => {
                 self.apply_call(at, fact);
             }
@@ -263,6 +295,9 @@ impl Job {
     fn apply_change(&mut self, fact: &Fact) {
         match fact {
             Fact::Moved { to, by } => {
+                if self.due != *to {
+                    self.warnings = Warnings::default();
+                }
                 self.due = *to;
                 if let (Origin::Schedule { planned, .. }, By::Schedule) = (&mut self.origin, by) {
                     *planned = *to;
@@ -412,6 +447,9 @@ impl Fact {
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
                 | Fact::Unproven { .. }
+                | Fact::WarningClaimed(_)
+                | Fact::WarningDue { .. }
+                | Fact::WarningPutOff { .. }
                 | Fact::Claimed
                 | Fact::Locked
                 | Fact::LockFailed { .. }
@@ -426,6 +464,11 @@ impl Fact {
         )
     }
 
+    /// Does it go out as an event? Looks are too many, and what a warning waits for is no news.
+    pub fn is_event(&self) -> bool {
+        !matches!(self, Fact::Looked { .. } | Fact::WarningClaimed(_) | Fact::WarningPutOff { .. })
+    }
+
     /// The name under which the fact goes out as an event.
     pub fn name(&self) -> &'static str {
         match self {
@@ -437,6 +480,9 @@ impl Fact {
             Fact::Looked { .. } => "looked",
             Fact::Pinned { .. } => "pinned",
             Fact::Unproven { .. } => "unproven",
+            Fact::WarningClaimed(_) => "warning-claimed",
+            Fact::WarningDue { .. } => "warning-due",
+            Fact::WarningPutOff { .. } => "warning-put-off",
             Fact::Claimed => "claimed",
             Fact::DueReached { .. } => "due-reached",
             Fact::EndSent { .. } => "end-sent",

@@ -12,6 +12,8 @@ mod story;
 mod time;
 mod view;
 mod wake;
+mod warn_text;
+mod warning;
 mod watching;
 
 pub use change::{Change, Conflict};
@@ -26,6 +28,10 @@ pub use time::{BootMs, Now, UtcMs};
 pub use view::{HistoryLine, JobView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
+pub use warn_text::{
+    Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, expand,
+};
+pub use warning::{Mark, WARN_LATEST, Warned, Warning, Warnings};
 
 #[cfg(test)]
 mod tests;

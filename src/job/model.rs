@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Entry, History, Lock, Now, Run, UtcMs};
+use super::{Entry, History, Lock, Now, Run, UtcMs, Warnings};
 
 /// UUIDv7. People see, and may type, its last eight characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -465,6 +465,8 @@ pub struct Job {
     pub after_look: bool,
     #[serde(default)]
     pub reopened_at: Option<UtcMs>,
+    #[serde(default, skip_serializing_if = "Warnings::are_untouched")]
+    pub warnings: Warnings,
     pub history: History,
     #[serde(skip)]
     pub run: Run,
@@ -520,7 +522,7 @@ pub(crate) mod duration_ms {
 }
 
 /// The same for one that may be absent.
-mod option_duration_ms {
+pub(crate) mod option_duration_ms {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -25,14 +25,19 @@
 //! * `guarding`: proven over; with `keep-closed`, whatever is reopened is pinned and ended too.
 //! * `done`: exactly one outcome. One more look tells whether the meeting was reopened; it changes nothing else.
 //!
-//! This file holds the words and everything up to due; `ending` makes the calls; `watching` weighs verdicts and
+//! Beside all that, the people inside are warned while the job waits.
+//!
+//! This file holds the words and everything up to due; `warning` has the warnings; `ending` makes the calls; `watching` weighs verdicts and
 //! concludes; `wake` says when the job wants to be stepped next.
 
 use std::time::Duration;
 
 use super::confirm::Tally;
 use super::retry::unit;
-use super::{Aim, BootMs, EndAnswer, Fact, InstanceId, Job, Now, Outcome, Purpose, State, UtcMs, Verdict};
+use super::{
+    Aim, BootMs, EndAnswer, Fact, InstanceId, Job, Mark, Now, Outcome, Purpose, State, UtcMs, Verdict,
+    Warned, Warning,
+};
 
 /// Armed this long before due, up to [`ARM_SPREAD`] later so that many do not look at once.
 pub const ARM_LEAD: Duration = Duration::from_secs(10);
@@ -72,6 +77,10 @@ pub enum Event {
     Locked(Result<(), String>),
     /// An end call was answered.
     Answered { attempt: u32, answer: EndAnswer },
+    /// The lane has room for the warning that was queued.
+    WarningSlot,
+    /// A warning was answered.
+    Warned { mark: Mark, result: Warned },
 }
 
 /// What the shell is asked to do.
@@ -84,6 +93,10 @@ pub enum Effect {
     /// Send the end call now; answer with [`Event::Answered`], whatever happens. `lock`: close the room first, waiting at
     /// most [`LOCK_WAIT`]; answer that with [`Event::Locked`].
     Call { attempt: u32, aim: Aim, resend: bool, lock: bool },
+    /// Queue for a warning; answer with [`Event::WarningSlot`] when there is room.
+    QueueWarning,
+    /// Tell the people inside; answer with [`Event::Warned`], whatever happens.
+    Warn(Mark),
 }
 
 /// A look that saw the pinned instance alive.
@@ -130,6 +143,16 @@ pub struct Run {
     pub found_late: bool,
     /// When a restart found it at work.
     pub taken_up: Option<BootMs>,
+    pub warning: Warning,
+    /// No warning of this mark before this.
+    pub warn_again: Option<(Duration, BootMs)>,
+}
+
+impl Run {
+    /// Everything is forgotten, except the look and the warning whose answers are still to come.
+    pub fn start_over(&self) -> Run {
+        Run { looking: self.looking, warning: self.warning, ..Run::default() }
+    }
 }
 
 /// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
@@ -143,6 +166,8 @@ pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
         Event::Looked { purpose, sent, received, verdict } => draft.looked(purpose, sent, received, verdict),
         Event::Locked(result) => draft.locked(result),
         Event::Answered { attempt, answer } => draft.answered(attempt, answer),
+        Event::WarningSlot => draft.warning_slot(),
+        Event::Warned { mark, result } => draft.warned(mark, result),
     }
     (draft.job, draft.effects)
 }
@@ -174,7 +199,7 @@ impl Draft {
 
     pub fn conclude(&mut self, outcome: Outcome, reason: impl Into<String>) {
         self.note(Fact::Concluded { outcome, reason: reason.into() });
-        self.job.run = Run { looking: self.job.run.looking, ..Run::default() };
+        self.job.run = self.job.run.start_over();
     }
 
     /// The planned pause is over, or none was planned.
@@ -185,6 +210,7 @@ impl Draft {
     fn loaded(&mut self) {
         self.job.run = Run::default();
         self.job.run.found_late = self.now.wall >= self.job.due;
+        self.warning_lost();
         let at_work = matches!(self.job.state, State::Ending | State::Confirming | State::Guarding);
         if at_work || self.job.claimed.is_some() || self.job.after_look || self.job.pinned_and_open() {
             self.note(Fact::Restarted);
@@ -231,6 +257,7 @@ impl Draft {
         if !armed && self.now.wall >= self.job.arm_at() && self.pause_is_over() {
             self.look(Purpose::Arm);
         }
+        self.warn();
     }
 
     pub fn reach_due(&mut self) {

@@ -66,6 +66,23 @@ impl fmt::Display for Fact {
             Fact::Unproven { instance } => {
                 write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
             }
+            Fact::WarningClaimed(mark) => {
+                write!(f, "warning {} before due may leave from now on", Span(mark.before))
+            }
+            Fact::WarningDue { mark, delivered: true, also, .. } => {
+                write!(f, "warned {} before due", Span(mark.before))?;
+                match also {
+                    0 => Ok(()),
+                    rooms => write!(f, ", in {rooms} breakout rooms too"),
+                }
+            }
+            Fact::WarningDue { mark, why, .. } => {
+                write!(f, "warning {} before due, not delivered", Span(mark.before))?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Fact::WarningPutOff { mark, why } => {
+                write!(f, "warning {} before due, not delivered yet: {why}", Span(mark.before))
+            }
             Fact::Claimed => f.write_str("claimed: an end call may leave from now on"),
             Fact::DueReached { late_ms } => write!(f, "due reached, {late_ms} ms late"),
             Fact::EndSent { attempt, aim, instance, looked_ms_ago } => {
@@ -94,6 +111,14 @@ impl fmt::Display for Fact {
             Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
             Fact::Restarted => f.write_str("taken up again after a restart"),
         }
+    }
+}
+
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
     }
 }
 

@@ -39,6 +39,9 @@ pub struct JobView {
     /// When the job will next do something by itself.
     #[serde(with = "rfc3339_option")]
     pub next_at: Option<UtcMs>,
+    /// When the people inside will next be told that the end comes.
+    #[serde(default, with = "rfc3339_option", skip_serializing_if = "Option::is_none")]
+    pub next_warning_at: Option<UtcMs>,
     #[serde(with = "rfc3339_option")]
     pub reopened_at: Option<UtcMs>,
     pub overdue: bool,
@@ -82,6 +85,7 @@ impl JobView {
             ends: job.ends,
             looks: job.looks,
             next_at: job.wake(now).on_the_wall(now),
+            next_warning_at: job.next_warning_at(now.wall),
             reopened_at: job.reopened_at,
             overdue: job.overdue,
             alarm: job.alarm.clone(),

@@ -10,6 +10,14 @@ pub struct Wake {
 }
 
 impl Wake {
+    /// Whichever comes first, on each clock.
+    pub fn or(self, other: Wake) -> Wake {
+        Wake {
+            wall: [self.wall, other.wall].into_iter().flatten().min(),
+            boot: [self.boot, other.boot].into_iter().flatten().min(),
+        }
+    }
+
     /// The earlier of the two as a wall-clock time.
     pub fn on_the_wall(&self, now: Now) -> Option<UtcMs> {
         let boot = self.boot.map(|at| now.wall + at.since(now.boot));
@@ -47,7 +55,7 @@ impl Job {
                 wake.boot = Some(self.run.next.unwrap_or(now.boot));
             }
         }
-        wake
+        wake.or(self.wake_for_warning(now))
     }
 
     fn wake_held(&self) -> Option<UtcMs> {
@@ -73,7 +81,7 @@ impl Job {
     /// has the earliest key of all, so that a restart takes it up whatever the clock says.
     pub fn index_wake(&self) -> Option<UtcMs> {
         match self.state {
-            State::Waiting => Some(self.due),
+            State::Waiting => self.first_warning_at().or(Some(self.due)),
             State::Held => self.wake_held(),
             State::Ending | State::Confirming | State::Guarding => Some(UtcMs(0)),
             State::Done => {

@@ -183,7 +183,7 @@ impl Draft {
         let guards = !self.job.limits.keep_closed.is_zero() && self.job.only.is_none();
         if guards {
             self.note(Fact::Guarding { outcome, reason });
-            self.job.run = Default::default();
+            self.job.run = self.job.run.start_over();
             self.job.run.next = Some(self.now.boot + GUARD_EVERY);
         } else {
             self.conclude(outcome, reason);

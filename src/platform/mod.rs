@@ -26,7 +26,7 @@ use crate::clock::Clock;
 pub use crate::job::LiveMeeting;
 use crate::job::{
     Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting,
-    Verdict,
+    Verdict, Warned,
 };
 
 /// A server's settings, by its platform. Equal ones (secrets included) need no other platform object.
@@ -52,6 +52,11 @@ impl PlatformSettings {
             PlatformSettings::RealtimeKit(settings) => vec![front(&settings.url)],
             PlatformSettings::VideoSdk(settings) => vec![front(&settings.url)],
         }
+    }
+
+    /// Does the platform have a way to tell the people inside? An old server of it may still have none.
+    pub fn can_warn(&self) -> bool {
+        matches!(self, PlatformSettings::BigBlueButton(_))
     }
 
     /// How rooms can be closed there.
@@ -210,6 +215,15 @@ pub struct EndCall {
     pub resend: bool,
 }
 
+/// One line for the people inside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    pub meeting: MeetingId,
+    /// This one and no other.
+    pub instance: Option<InstanceId>,
+    pub text: String,
+}
+
 /// What a probe found out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Probe {
@@ -268,6 +282,11 @@ pub trait Platform: Send + Sync {
     /// closed in the way that was asked for; one that is closed already is no fault.
     async fn close_room(&self, _meeting: &MeetingId) -> Result<(), Fault> {
         Err(Fault::Misconfigured(format!("rooms of {} cannot be locked", self.kind())))
+    }
+
+    /// Tells the people inside. Where that is possible, see [`PlatformSettings::can_warn`].
+    async fn warn(&self, _warning: &Warning) -> Warned {
+        Warned::Unsupported(format!("{} has no way to tell the people inside", self.kind()))
     }
 
     /// Undoes a reversible lock.

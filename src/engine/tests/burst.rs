@@ -86,6 +86,7 @@ impl Rig {
                     let (meeting, pin) = (job.meeting.clone(), job.pin.clone().unwrap());
                     self.calls.push(EndCall { job: id, meeting, pin, attempt, resend });
                 }
+                Effect::QueueWarning | Effect::Warn(_) => panic!("nobody is warned here"),
             }
         }
         let wake = job.wake(now);

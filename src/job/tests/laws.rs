@@ -1,5 +1,7 @@
 //! The invariants, told a second time and in another way: from what happened, not from what the job keeps of it.
 
+use std::time::Duration;
+
 use super::super::*;
 
 /// What happened to a job, in order.
@@ -39,6 +41,10 @@ pub struct Laws {
     never_left: u32,
     /// One of them may have ended a meeting.
     may_have_ended: bool,
+    /// The shortest mark before this due time of which the people may have been told, or never can be.
+    told: Option<Duration>,
+    /// What the warning under way speaks of; nothing once there is a new due time.
+    warning_due: Option<UtcMs>,
 }
 
 impl Laws {
@@ -46,7 +52,10 @@ impl Laws {
         self.happened.len()
     }
 
-    pub fn crash(&mut self, kept: usize, in_flight: &[u32]) {
+    pub fn crash(&mut self, kept: usize, in_flight: &[u32], warning: Option<Mark>) {
+        // The claim was durable before it was sent: nobody sends it again.
+        let counts = warning.filter(|mark| self.warning_due == Some(mark.due));
+        self.told = counts.map(|mark| mark.before).or(self.told);
         self.may_have_ended |= !in_flight.is_empty();
         self.happened.truncate(kept);
         self.happened.push(Happening::Restarted);
@@ -56,6 +65,31 @@ impl Laws {
         self.never_left += u32::from(matches!(answer, EndAnswer::Unreachable { sent: false, .. }));
         self.may_have_ended |=
             matches!(answer, EndAnswer::Accepted | EndAnswer::Unreachable { sent: true, .. });
+    }
+
+    pub fn new_due(&mut self) {
+        self.told = None;
+        self.warning_due = None;
+    }
+
+    pub fn warned(&mut self, mark: Mark, result: &Warned) {
+        let again = matches!(result, Warned::NotThere | Warned::Failed { sent: false, .. });
+        if !again && self.warning_due == Some(mark.due) {
+            self.told = Some(mark.before);
+        }
+    }
+
+    /// May the people be told this now?
+    fn check_warning(&mut self, before: &Job, job: &Job, mark: Mark, now: Now) {
+        assert_eq!((job.state, mark.due), (State::Waiting, job.due));
+        assert_eq!(self.calls, self.never_left, "a warning after an end call");
+        assert!(now.wall >= job.due - mark.before, "before its mark");
+        assert!(now.wall < job.due - WARN_LATEST, "too late to be of use");
+        assert!(self.told.is_none_or(|told| mark.before < told), "{mark:?}, but {:?} were told", self.told);
+        let shorter = job.limits.warn.iter().any(|m| *m < mark.before && now.wall >= job.due - *m);
+        assert!(!shorter, "a shorter mark has passed");
+        assert_eq!(job.revision, before.revision);
+        self.warning_due = Some(mark.due);
     }
 
     /// Before the facts of a step are taken down.
@@ -101,6 +135,9 @@ impl Laws {
         assert!(job.state != State::Held, "a held job asks for nothing: {effect:?}");
         if job.is_done() {
             assert!(job.state != before.state || *effect == Effect::Look(Purpose::After), "done: {effect:?}");
+        }
+        if let Effect::Warn(mark) = effect {
+            self.check_warning(before, job, *mark, now);
         }
         if let Effect::Call { .. } = effect {
             assert!(now.wall >= job.due, "never early: {} ms before due", job.due.ms_since(now.wall));

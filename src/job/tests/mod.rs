@@ -13,4 +13,5 @@ mod model_check;
 mod proof;
 mod restart;
 mod sim;
+mod warnings;
 mod world;

@@ -35,6 +35,8 @@ enum Op {
     Look(Shown, i64),
     Slot,
     End(EndAnswer),
+    WarningSlot,
+    Warned(Warned),
     Change(Change),
     /// Moved to so long from then.
     MoveTo(i64),
@@ -112,6 +114,8 @@ impl Scene {
             Op::Look(shown, handled_after) => world.look_says(self.verdict(shown), *handled_after),
             Op::Slot => world.slot(),
             Op::End(answer) => world.end_says(answer.clone()),
+            Op::WarningSlot => world.warning_slot(),
+            Op::Warned(result) => world.warning_says(result.clone()),
             Op::Change(change) => world.change(change),
             Op::MoveTo(ms) => world.change(&Change::Move { to: UtcMs(now.0 + ms) }),
             Op::HoldFor(ms) => world.change(&Change::Hold { until: Some(UtcMs(now.0 + ms)) }),
@@ -185,15 +189,17 @@ fn orders() -> impl Strategy<Value = Order> {
         prop::sample::select(vec![mins(2), hours(24)]),
         prop::sample::select(vec![secs(30), hours(1)]),
         prop::sample::select(vec![secs(0), secs(0), mins(3)]),
+        prop::sample::select(vec![vec![], vec![secs(30)], vec![mins(2), secs(40), secs(15)]]),
     );
     let only = prop::option::weighted(0.2, Just(InstanceId::from("a")));
-    (0_u64..40, only, limits).prop_map(|(due_in, only, (late, give_up, prove, keep_closed))| {
+    (0_u64..40, only, limits).prop_map(|(due_in, only, (late, give_up, prove, keep_closed, warn))| {
         let mut order = order(START.wall + secs(due_in));
         order.only = only;
         order.limits.late_limit = late;
         order.limits.give_up_after = give_up;
         order.limits.prove_within = prove;
         order.limits.keep_closed = keep_closed;
+        order.limits.warn = warn;
         order
     })
 }
@@ -206,6 +212,8 @@ fn ops() -> impl Strategy<Value = Op> {
         16 => (verdicts(), prop_oneof![3 => Just(0), 1 => 0_i64..20_000]).prop_map(|(v, ms)| Op::Look(v, ms)),
         8 => Just(Op::Slot),
         8 => answers().prop_map(Op::End),
+        5 => Just(Op::WarningSlot),
+        5 => warned().prop_map(Op::Warned),
         3 => changes(),
         2 => (0_usize..6, durations(), any::<bool>())
             .prop_map(|(lost_writes, away, reboot)| Op::Crash { lost_writes, away, reboot }),
@@ -258,6 +266,16 @@ fn answers() -> impl Strategy<Value = EndAnswer> {
     ]
 }
 
+fn warned() -> impl Strategy<Value = Warned> {
+    let failed = |sent| Warned::Failed { why: "timed out".to_owned(), sent };
+    prop_oneof![
+        3 => Just(Warned::Delivered { instance: Some("a".into()), also: 0 }),
+        3 => Just(Warned::NotThere),
+        1 => Just(Warned::Unsupported("too old".to_owned())),
+        2 => any::<bool>().prop_map(failed),
+    ]
+}
+
 fn changes() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0_u64..60_000).prop_map(|ms| Op::Change(Change::Extend { by: Duration::from_millis(ms) })),
@@ -280,6 +298,21 @@ proptest! {
     #[test]
     fn no_sequence_of_events_breaks_the_laws(scene in scenes()) {
         scene.play();
+    }
+
+    #[test]
+    fn a_life_is_the_same_without_its_warnings(mut scene in scenes()) {
+        for op in &mut scene.ops {
+            // How much a crash takes with it is counted in writes, and those are not the same.
+            if let Op::Crash { lost_writes, .. } = op {
+                *lost_writes = 0;
+            }
+        }
+        let warned = scene.play();
+        scene.order.limits.warn.clear();
+        let quiet = scene.play();
+        prop_assert_eq!(warned.facts_of_the_end(), quiet.facts_of_the_end());
+        prop_assert_eq!(warned.called, quiet.called);
     }
 
     #[test]

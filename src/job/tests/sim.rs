@@ -50,6 +50,12 @@ pub struct Sim {
     pub in_flight: VecDeque<u32>,
     /// Every end call that ever left.
     pub sent: Vec<Sent>,
+    /// A warning waits for room.
+    pub warning_queued: bool,
+    /// The warning that waits for its answer.
+    pub warning: Option<Mark>,
+    /// Every warning that ever left: how long before its due, and how long before due it was meant to.
+    pub warnings: Vec<(Duration, Duration)>,
     events: u32,
 }
 
@@ -88,6 +94,9 @@ impl Sim {
             queued: 0,
             in_flight: VecDeque::new(),
             sent: Vec::new(),
+            warning_queued: false,
+            warning: None,
+            warnings: Vec::new(),
             events: 0,
         };
         sim.tick();
@@ -252,6 +261,19 @@ impl Sim {
         self.event(Event::Slot { aim: Aim::Meeting });
     }
 
+    /// The lane has room for the warning.
+    #[track_caller]
+    pub fn warning_slot(&mut self) {
+        assert!(std::mem::take(&mut self.warning_queued), "no warning is queued: {:#?}", self.story());
+        self.event(Event::WarningSlot);
+    }
+
+    #[track_caller]
+    pub fn warning_says(&mut self, result: Warned) {
+        let mark = self.warning.take().expect("a warning is under way");
+        self.event(Event::Warned { mark, result });
+    }
+
     #[track_caller]
     pub fn end_says(&mut self, answer: EndAnswer) {
         let attempt = self.in_flight.pop_front().expect("an end call is under way");
@@ -280,6 +302,15 @@ impl Sim {
                 let instance = self.job.pin.as_ref().expect("pinned before a call").instance.to_string();
                 self.in_flight.push_back(attempt);
                 self.sent.push(Sent { at: self.now, attempt, instance, resend, lock });
+            }
+            Effect::QueueWarning => {
+                assert!(!self.warning_queued && self.warning.is_none(), "one warning at a time");
+                self.warning_queued = true;
+            }
+            Effect::Warn(mark) => {
+                let to_due = mark.due.ms_since(self.now.wall);
+                self.warnings.push((ms(u64::try_from(to_due).expect("before due")), mark.before));
+                self.warning = Some(mark);
             }
         }
     }
@@ -322,6 +353,7 @@ impl Sim {
         let record = serde_json::to_string(&self.job).expect("a job is JSON");
         self.job = serde_json::from_str(&record).expect("and back");
         (self.asked, self.queued) = (None, 0);
+        (self.warning_queued, self.warning) = (false, None);
         self.in_flight.clear();
         self.event(Event::Loaded);
     }

@@ -24,6 +24,11 @@ pub struct World {
     pub asked: Option<(Purpose, Now)>,
     pub queued: u32,
     pub in_flight: Vec<u32>,
+    warning_queued: bool,
+    /// The warning under way.
+    warning: Option<Mark>,
+    /// Every end call that ever left, and when.
+    pub called: Vec<(Now, u32)>,
     pub laws: Laws,
     /// Every change of state that the facts made.
     pub edges: BTreeSet<(State, State)>,
@@ -46,6 +51,9 @@ impl World {
             asked: None,
             queued: 0,
             in_flight: Vec::new(),
+            warning_queued: false,
+            warning: None,
+            called: Vec::new(),
             laws: Laws::default(),
             edges: BTreeSet::new(),
         };
@@ -109,6 +117,19 @@ impl World {
         }
     }
 
+    pub fn warning_slot(&mut self) {
+        if std::mem::take(&mut self.warning_queued) {
+            self.event(Event::WarningSlot);
+        }
+    }
+
+    pub fn warning_says(&mut self, result: Warned) {
+        if let Some(mark) = self.warning.take() {
+            self.laws.warned(mark, &result);
+            self.event(Event::Warned { mark, result });
+        }
+    }
+
     pub fn change(&mut self, change: &Change) {
         let result = self.job.change(change, peer(), self.now);
         self.laws.check_change(&self.job, change, self.now, &result);
@@ -128,7 +149,7 @@ impl World {
         let save = self.saves.last().expect("at least one is kept");
         let restored = round_trip(&save.job);
         self.facts.truncate(save.facts);
-        self.laws.crash(save.happened, &self.in_flight);
+        self.laws.crash(save.happened, &self.in_flight, self.warning.take());
         if restored.claimed.is_some() && self.laws.calls > 0 {
             // Out of bounds: a clock that is set back behind due between a call and the crash.
             self.now.wall = self.now.wall.max(restored.due);
@@ -142,7 +163,7 @@ impl World {
             self.folded.record(entry.at, entry.fact.clone());
         }
         assert_eq!(self.folded, self.job, "the history replays after a crash");
-        (self.asked, self.queued) = (None, 0);
+        (self.asked, self.queued, self.warning_queued) = (None, 0, false);
         self.in_flight.clear();
         self.event(Event::Loaded);
     }
@@ -160,7 +181,15 @@ impl World {
                     self.asked = Some((purpose, self.now));
                 }
                 Effect::QueueEnd => self.queued += 1,
-                Effect::Call { attempt, .. } => self.in_flight.push(attempt),
+                Effect::Call { attempt, .. } => {
+                    self.in_flight.push(attempt);
+                    self.called.push((self.now, attempt));
+                }
+                Effect::QueueWarning => {
+                    assert!(!self.warning_queued && self.warning.is_none(), "one warning at a time");
+                    self.warning_queued = true;
+                }
+                Effect::Warn(mark) => self.warning = Some(mark),
             }
         }
     }
@@ -172,6 +201,9 @@ impl World {
         let new = recent[recent.len() - grown..].to_vec();
         for entry in &new {
             let from = self.folded.state;
+            if matches!(entry.fact, Fact::Moved { to, .. } if to != self.folded.due) {
+                self.laws.new_due();
+            }
             self.folded.record(entry.at, entry.fact.clone());
             if from != self.folded.state {
                 self.edges.insert((from, self.folded.state));
@@ -185,8 +217,8 @@ impl World {
         if grown > 0 {
             self.saves.push(Save { job: durable, facts: self.facts.len(), happened: self.laws.so_far() });
         }
-        if new.iter().any(|entry| entry.fact == Fact::Claimed) {
-            // A call waits for its claim to be durable.
+        if new.iter().any(|entry| matches!(entry.fact, Fact::Claimed | Fact::WarningClaimed(_))) {
+            // A call, and a warning, waits for its claim to be durable.
             self.forget_saves_before_last();
         }
     }
@@ -215,6 +247,14 @@ impl World {
             (None, Some(pin)) if pin.instance == instance.id => true,
             _ => instance.started_at.is_some_and(|at| at.0 + 2_000 <= self.job.due.0),
         }
+    }
+
+    /// Everything that was recorded but what tells of warnings.
+    pub fn facts_of_the_end(&self) -> Vec<&Entry> {
+        let warning = |fact: &Fact| {
+            matches!(fact, Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. })
+        };
+        self.facts.iter().filter(|entry| !warning(&entry.fact)).collect()
     }
 
     pub fn happened(&self) -> &[Happening] {

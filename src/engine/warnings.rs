@@ -1,0 +1,115 @@
+//! Telling the people inside: a few at a time on a server, and never in the way of an end call.
+//!
+//! A server that has no way to tell anybody is asked once; until its settings are read anew nothing more is sent there, and
+//! every warning that comes due says why it was not delivered.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::oneshot;
+
+use super::active::announce;
+use super::api::Notice;
+use super::core::{Core, Inner};
+use crate::job::{
+    Event, Filling, Job, JobId, Mark, Now, Remaining, ServerName, TextError, WARN_LATEST, WARN_TEXT, Warned,
+    Warning as Run, expand,
+};
+use crate::platform::Warning;
+
+/// A claim that is not durable by then is not waited for any longer.
+const CLAIM_WAIT: Duration = Duration::from_millis(250);
+/// All the requests of one warning; breakout rooms each need their own.
+const WARNING_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Core {
+    /// Lets every warning go for which there is room.
+    pub(super) fn pump_warnings(&mut self, name: &ServerName) {
+        while let Some(id) = self.servers.get_mut(name).and_then(|server| server.lane.next_warning()) {
+            let sends = match self.active.get_mut(&id) {
+                Some(active) if active.is_locked() => {
+                    active.missed_warning = true;
+                    false
+                }
+                Some(_) => {
+                    self.step(id, Event::WarningSlot);
+                    let warning = self.active.get(&id).map(|active| active.job.run.warning);
+                    matches!(warning, Some(Run::Sending(_)))
+                }
+                None => false,
+            };
+            if !sends && let Some(server) = self.servers.get_mut(name) {
+                server.lane.warning_answered();
+            }
+        }
+    }
+
+    /// Sends a warning, once its claim is durable or the disk has had its time.
+    pub(super) fn warn(&mut self, id: JobId, mark: Mark) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let (name, inbox) = (active.job.server.clone(), self.inbox.clone());
+        let Some(server) = self.servers.get(&name) else { return };
+        let answer = {
+            let name = name.clone();
+            // The engine is gone only when the daemon is.
+            move |result| drop(inbox.send(Inner::Warned { server: name, job: id, mark, result }))
+        };
+        if let Some(why) = &server.no_warnings {
+            return answer(Warned::Unsupported(why.clone()));
+        }
+        let (tell, durable) = oneshot::channel();
+        active.warning_waiters.push(tell);
+        let (job, platform, clock) = (active.job.clone(), server.platform.clone(), self.clock.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = durable => {}
+                () = clock.sleep(CLAIM_WAIT) => {}
+            }
+            let warning = match warning(&job, mark, clock.now()) {
+                Ok(warning) => warning,
+                Err(why) => return answer(Warned::Failed { why, sent: false }),
+            };
+            let result = tokio::select! {
+                biased;
+                result = platform.warn(&warning) => result,
+                () = clock.sleep(WARNING_TIMEOUT) => {
+                    Warned::Failed { why: format!("no answer within {WARNING_TIMEOUT:?}"), sent: true }
+                }
+            };
+            answer(result);
+        });
+    }
+
+    pub(super) fn warned(&mut self, name: &ServerName, id: JobId, mark: Mark, result: Warned) {
+        if let Some(server) = self.servers.get_mut(name) {
+            server.lane.warning_answered();
+            if let Warned::Unsupported(why) = &result
+                && server.no_warnings.is_none()
+            {
+                server.no_warnings = Some(why.clone());
+                let at = self.now().wall.to_string();
+                let text = format!("nobody can be warned there: {why}");
+                let event = "warnings-unsupported".to_owned();
+                announce(&self.events, vec![Notice { event, text, at, server: name.clone(), job: None }]);
+            }
+        }
+        self.step(id, Event::Warned { mark, result });
+        self.touch(name.clone());
+    }
+}
+
+/// What is told, as of now; the error says why nothing can be.
+fn warning(job: &Job, mark: Mark, now: Now) -> Result<Warning, String> {
+    if now.wall >= mark.due - WARN_LATEST {
+        return Err("it would have come too late".to_owned());
+    }
+    let template = job.limits.warn_text.as_deref().unwrap_or(WARN_TEXT);
+    let filling = Filling {
+        remaining: &Remaining::until(mark.due, now.wall).to_string(),
+        due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
+        meeting: job.meeting.as_str(),
+    };
+    let text = expand(template, &filling).map_err(|error: TextError| format!("warn-text: {error}"))?;
+    Ok(Warning { meeting: job.meeting.clone(), instance: job.only.clone(), text })
+}
