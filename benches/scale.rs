@@ -144,7 +144,8 @@ impl Window {
         let job = Job::submit(order(n, &format!("meeting-{n}"), at.wall + Duration::from_secs(3600)), at);
         let mut batch = vec![put(&job, None)];
         self.jobs.push_back(job);
-        let moved = Fact::Moved { to: at.wall + Duration::from_secs(7200), by: By::Schedule };
+        let moved =
+            Fact::Moved { to: at.wall + Duration::from_secs(7200), extension: false, by: By::Schedule };
         let concluded =
             Fact::Concluded { outcome: Outcome::Ended, reason: "proven gone by two sightings".to_owned() };
         for (tenths, fact) in [(1, moved), (4, Fact::Claimed), (5, concluded)] {

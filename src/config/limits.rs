@@ -24,6 +24,8 @@ pub const OVERDUE_AFTER: Bound = bound("overdue-after", SECOND, days(7));
 pub const RESEND_AFTER: Bound = bound("resend-after", Duration::from_millis(200), HOUR);
 /// Zero: a reopened meeting is left alone.
 pub const KEEP_CLOSED: Bound = bound("keep-closed", Duration::ZERO, DAY);
+/// In total. Zero: nobody extends it.
+pub const MAX_EXTENSION: Bound = bound("max-extension", Duration::ZERO, days(30));
 pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
 
 const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {
@@ -88,9 +90,9 @@ fn short(duration: Duration) -> String {
     }
 }
 
-/// The six limits that are durations, each with its place in a patch.
-pub const ALL: [Bound; 6] =
-    [LATE_LIMIT, GIVE_UP_AFTER, PROVE_WITHIN, OVERDUE_AFTER, RESEND_AFTER, KEEP_CLOSED];
+/// The limits that are durations, each with its place in a patch.
+pub const ALL: [Bound; 7] =
+    [LATE_LIMIT, GIVE_UP_AFTER, PROVE_WITHIN, OVERDUE_AFTER, RESEND_AFTER, KEEP_CLOSED, MAX_EXTENSION];
 
 /// Sets one limit by its key. Unknown keys are the caller's to refuse: `None`.
 pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), DurationError>> {
@@ -101,7 +103,8 @@ pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), 
         "prove-within" => &mut patch.prove_within,
         "overdue-after" => &mut patch.overdue_after,
         "resend-after" => &mut patch.resend_after,
-        _ => &mut patch.keep_closed,
+        "keep-closed" => &mut patch.keep_closed,
+        _ => &mut patch.max_extension,
     };
     Some(bound.parse(text).map(|duration| *slot = Some(duration)))
 }
@@ -170,6 +173,8 @@ mod tests {
         check(PROVE_WITHIN, "0s", "prove-within is \"0s\", less than 1s");
         check(GIVE_UP_AFTER, "1ms", "give-up-after is \"1ms\", less than 1s");
         check(KEEP_CLOSED, "25h", "keep-closed is \"25h\", more than 1d");
+        check(MAX_EXTENSION, "0s", "0s");
+        check(MAX_EXTENSION, "31d", "max-extension is \"31d\", more than 30d");
         check(LATE_LIMIT, "1000years", "late-limit is \"1000years\", more than 30d");
         check(
             OVERDUE_AFTER,
@@ -192,10 +197,19 @@ mod tests {
             overdue_after,
             resend_after,
             keep_closed,
+            max_extension,
             ..
         } = patch;
-        let all = [late_limit, give_up_after, prove_within, overdue_after, resend_after, keep_closed];
-        assert_eq!(all, [five; 6]);
+        let all = [
+            late_limit,
+            give_up_after,
+            prove_within,
+            overdue_after,
+            resend_after,
+            keep_closed,
+            max_extension,
+        ];
+        assert_eq!(all, [five; ALL.len()]);
         assert_eq!(set(&mut LimitsPatch::default(), "warn", "5s"), None);
     }
 }

@@ -56,6 +56,7 @@ pub(super) struct Submit {
     overdue_after: Option<Span>,
     resend_after: Option<Span>,
     keep_closed: Option<Span>,
+    max_extension: Option<Span>,
     expect: Option<Expect>,
     lock: Option<Lock>,
     #[serde(default)]
@@ -142,7 +143,7 @@ impl Submit {
             lock: self.lock,
             warn: None,
             warn_text: None,
-            max_extension: None,
+            max_extension: span(self.max_extension),
         }
     }
 }
@@ -183,7 +184,9 @@ impl Extend {
                 Err(Problem::invalid("the body: by: must be longer than 0s", "for instance \"by\": \"10m\""))
             }
             (Some(Span(by)), None) => in_range(now.wall + by).map(|_| Change::Extend { by }),
-            (None, Some(Instant(until))) => future("until", until, now).map(|to| Change::Move { to }),
+            (None, Some(Instant(until))) => {
+                future("until", until, now).map(|until| Change::ExtendTo { until })
+            }
             _ => Err(Problem::invalid(
                 "the body: exactly one of `by` and `until` must say how far",
                 "for instance \"by\": \"10m\"",

@@ -49,6 +49,9 @@ struct Exported<'a> {
     overdue_after: String,
     resend_after: String,
     keep_closed: String,
+    /// What is left of it: the time that is written out counts as planned elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_extension: Option<String>,
     expect: Expect,
     lock: Lock,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,7 @@ impl Exported<'_> {
             overdue_after: span(job.limits.overdue_after),
             resend_after: span(job.limits.resend_after),
             keep_closed: span(job.limits.keep_closed),
+            max_extension: job.extension_left().map(span),
             expect: job.limits.expect,
             lock: job.limits.lock,
             key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS)),
@@ -147,6 +151,7 @@ mod tests {
             overdue_after: Duration::from_secs(400 * 24 * 3600 + 1),
             resend_after: Duration::from_millis(999),
             keep_closed: Duration::from_secs(600),
+            max_extension: Some(Duration::from_secs(1800)),
             expect: Expect::Live,
             lock: Lock::Reversible,
             ..Limits::default()
@@ -162,6 +167,15 @@ mod tests {
         assert_eq!((read.when, read.hold), (When::At(job.due), None));
         assert_eq!(read.limits.over(&Limits::default()), job.limits);
         assert_eq!(read.key.as_deref(), Some("booking-1"));
+    }
+
+    #[test]
+    fn what_is_left_of_the_extension_goes_along() {
+        let by = crate::job::By::Peer { uid: 1000, pid: None };
+        let change = crate::job::Change::Extend { by: Duration::from_secs(600) };
+        let extended = full().change(&change, by, NOW).unwrap();
+        let read = read_text(&line(&extended), NOW).unwrap();
+        assert_eq!(read.limits.max_extension, Some(Duration::from_secs(1200)));
     }
 
     #[test]

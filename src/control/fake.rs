@@ -193,16 +193,21 @@ impl Service for FakeService {
             return Err(refusal(RefusalKind::StaleRevision, "the job has changed"));
         }
         match change {
-            Change::Move { to } => job.record(NOW, Fact::Moved { to, by }),
-            Change::Extend { by: longer } => job.record(NOW, Fact::Moved { to: job.due + longer, by }),
+            Change::Move { to } => job.record(NOW, Fact::Moved { to, extension: false, by }),
+            Change::Extend { by: longer } => {
+                job.record(NOW, Fact::Moved { to: job.due + longer, extension: true, by });
+            }
+            Change::ExtendTo { until } => {
+                job.record(NOW, Fact::Moved { to: until, extension: true, by });
+            }
             Change::Hold { until } => job.record(NOW, Fact::Held { until, by }),
             Change::Release { due } => {
                 if let Some(to) = due {
-                    job.record(NOW, Fact::Moved { to, by: by.clone() });
+                    job.record(NOW, Fact::Moved { to, extension: false, by: by.clone() });
                 }
                 job.record(NOW, Fact::Released { by: Some(by) });
             }
-            Change::Fire => job.record(NOW, Fact::Moved { to: NOW.wall, by }),
+            Change::Fire => job.record(NOW, Fact::Moved { to: NOW.wall, extension: false, by }),
             Change::Miss { reason } => {
                 job.record(NOW, Fact::Concluded { outcome: Outcome::Missed, reason });
             }

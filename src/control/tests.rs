@@ -276,7 +276,7 @@ async fn changes_reach_the_service() {
         (Method::PATCH, "", json!({ "in": "20m" }), Change::Move { to: at(20) }),
         (Method::PATCH, "", json!({ "at": text(30) }), Change::Move { to: at(30) }),
         (post.clone(), "/extend", json!({ "by": "10m" }), Change::Extend { by: Duration::from_secs(600) }),
-        (post.clone(), "/extend", json!({ "until": text(40) }), Change::Move { to: at(40) }),
+        (post.clone(), "/extend", json!({ "until": text(40) }), Change::ExtendTo { until: at(40) }),
         (post.clone(), "/hold", json!({}), Change::Hold { until: None }),
         (post.clone(), "/hold", json!({ "for": "5m" }), Change::Hold { until: Some(at(5)) }),
         (post.clone(), "/release", json!({}), Change::Release { due: None }),

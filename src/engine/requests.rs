@@ -252,7 +252,8 @@ impl Core {
         let pending =
             self.active.get(&job.id).is_some_and(|active| active.is_locked() || !active.deferred.is_empty());
         match due(&submission, self.now()) {
-            Ok(to) if to == job.due && !job.is_done() && !pending => {
+            // An extended one is planned anew, be it at the same time.
+            Ok(to) if to == job.due && job.extended_from.is_none() && !job.is_done() && !pending => {
                 answer(reply, Ok(self.receipt(job, false)));
             }
             Ok(to) => {

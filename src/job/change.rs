@@ -7,22 +7,29 @@ use std::time::Duration;
 
 use super::{By, Fact, Job, Now, Outcome, State, UtcMs};
 
+/// The way of a request from its sender to the decision takes no longer than this.
+const JUST_NOW: Duration = Duration::from_millis(500);
+
 /// A change that a person, or the schedule file, asks for.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// A new due time.
+    /// A new due time: a new plan, from which extensions count anew.
     Move {
         to: UtcMs,
     },
-    /// The old due time, and so much more.
+    /// The old due time, and so much more; within `max-extension`.
     Extend {
         by: Duration,
+    },
+    /// A later time for the same plan (an earlier one is no extension); within `max-extension`.
+    ExtendTo {
+        until: UtcMs,
     },
     /// Aside until released; `until`: back by itself, if its due has not passed by then.
     Hold {
         until: Option<UtcMs>,
     },
-    /// Back to waiting; `due` is needed where the old one has passed.
+    /// Back to waiting; `due` is needed where the old one has passed. A later one is an extension.
     Release {
         due: Option<UtcMs>,
     },
@@ -43,6 +50,12 @@ pub struct Conflict {
     pub hint: String,
 }
 
+/// Whole seconds; what is less than one to the millisecond.
+fn words(time: Duration) -> String {
+    let whole = Duration::from_secs(time.as_secs());
+    humantime::format_duration(if whole.is_zero() { time } else { whole }).to_string()
+}
+
 fn conflict<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Conflict> {
     Err(Conflict { what: what.into(), hint: hint.into() })
 }
@@ -61,14 +74,30 @@ impl Job {
         }
         match change {
             Change::Cancel => job.cancel(&by, now),
-            Change::Move { to } => job.move_to(*to, by, now)?,
-            Change::Extend { by: more } => job.move_to(job.due + *more, by, now)?,
+            Change::Move { to } => job.move_to(*to, false, by, now)?,
+            Change::Extend { by: more } => job.move_to(job.due + *more, true, by, now)?,
+            Change::ExtendTo { until } => job.move_to(*until, true, by, now)?,
             Change::Hold { until } => job.hold(*until, by, now)?,
             Change::Release { due } => job.release(*due, by, now)?,
             Change::Fire => job.fire(by, now)?,
             Change::Miss { reason } => job.miss(reason, now)?,
         }
         Ok(job)
+    }
+
+    /// The due time as planned: that of the submit, or of the latest move that was no extension.
+    pub fn planned_due(&self) -> UtcMs {
+        self.extended_from.unwrap_or(self.due)
+    }
+
+    /// How far people have pushed the deadline.
+    pub fn extended_by(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.due.ms_since(self.planned_due())).unwrap_or(0))
+    }
+
+    /// How far they may push it still; `None`: without a limit.
+    pub fn extension_left(&self) -> Option<Duration> {
+        self.limits.max_extension.map(|max| max.saturating_sub(self.extended_by()))
     }
 
     /// No end call has gone out, nor may have. One that could not leave the machine has not gone out.
@@ -90,10 +119,13 @@ impl Job {
         )
     }
 
-    fn move_to(&mut self, to: UtcMs, by: By, now: Now) -> Result<(), Conflict> {
-        self.require_unsent("moved")?;
+    fn move_to(&mut self, to: UtcMs, extension: bool, by: By, now: Now) -> Result<(), Conflict> {
+        self.require_unsent(if extension { "extended" } else { "moved" })?;
         self.require_ahead(to, now.wall + Duration::from_millis(1))?;
-        self.record(now, Fact::Moved { to, by });
+        if extension {
+            self.require_within_limit(to, now)?;
+        }
+        self.record(now, Fact::Moved { to, extension, by });
         self.start_over();
         Ok(())
     }
@@ -116,6 +148,28 @@ impl Job {
         Ok(())
     }
 
+    /// No later than `max-extension` allows. What ends at once is never too late.
+    fn require_within_limit(&self, to: UtcMs, now: Now) -> Result<(), Conflict> {
+        let Some(max) = self.limits.max_extension else { return Ok(()) };
+        let latest = self.planned_due() + max;
+        if to <= latest.max(self.due).max(now.wall) {
+            return Ok(());
+        }
+        let (id, max, used) = (self.id.short(), words(max), words(self.extended_by()));
+        let anew = "a new plan is made by who owns the deadline, in the schedule file or with PATCH";
+        if latest <= now.wall.max(self.due) {
+            return conflict(
+                format!("job {id} may not be extended any more: max-extension is {max}, {used} are used"),
+                format!("{anew}; to end the meeting at once: adjourn fire {id}"),
+            );
+        }
+        let left = words(self.extension_left().unwrap_or_default());
+        conflict(
+            format!("job {id} may be extended by {left} more: max-extension is {max}, {used} are used"),
+            format!("extend it by the rest: adjourn extend {id} --until {latest}; {anew}"),
+        )
+    }
+
     fn hold(&mut self, until: Option<UtcMs>, by: By, now: Now) -> Result<(), Conflict> {
         self.require_unsent("held")?;
         self.record(now, Fact::Held { until, by });
@@ -131,7 +185,9 @@ impl Job {
                 format!("see it with: adjourn show {id}"),
             );
         }
-        let to = due.unwrap_or(self.due);
+        // "Now" was a moment ago when it was asked for.
+        let just_now = |at: UtcMs| if at >= now.wall - JUST_NOW { at.max(now.wall) } else { at };
+        let to = due.map_or(self.due, just_now);
         if due.is_none() && to <= now.wall {
             return conflict(
                 format!("the due time {to} of job {id} passed while it was held"),
@@ -139,9 +195,10 @@ impl Job {
             );
         }
         self.require_ahead(to, now.wall)?;
+        self.require_within_limit(to, now)?;
         self.record(now, Fact::Released { by: Some(by.clone()) });
         if to != self.due {
-            self.record(now, Fact::Moved { to, by });
+            self.record(now, Fact::Moved { to, extension: true, by });
         }
         self.start_over();
         Ok(())
@@ -160,7 +217,7 @@ impl Job {
                 );
             }
         }
-        self.record(now, Fact::Moved { to: now.wall, by });
+        self.record(now, Fact::Moved { to: now.wall, extension: false, by });
         self.start_over();
         Ok(())
     }

@@ -45,6 +45,9 @@ pub enum Fact {
     /// A new due time: extended, fired now, released to a time, or moved by an edit of the schedule file.
     Moved {
         to: UtcMs,
+        /// The plan is as it was: `max-extension` counts from there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        extension: bool,
         by: By,
     },
     Held {
@@ -198,6 +201,7 @@ impl Job {
             origin,
             submitted: now,
             due,
+            extended_from: None,
             state: State::Waiting,
             held_until: None,
             pin: None,
@@ -294,10 +298,12 @@ impl Job {
 
     fn apply_change(&mut self, fact: &Fact) {
         match fact {
-            Fact::Moved { to, by } => {
+            Fact::Moved { to, extension, by } => {
                 if self.due != *to {
                     self.warnings = Warnings::default();
                 }
+                let planned = self.planned_due();
+                self.extended_from = extension.then_some(planned);
                 self.due = *to;
                 if let (Origin::Schedule { planned, .. }, By::Schedule) = (&mut self.origin, by) {
                     *planned = *to;

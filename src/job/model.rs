@@ -410,6 +410,9 @@ pub struct Job {
     pub origin: Origin,
     pub submitted: Now,
     pub due: UtcMs,
+    /// The due time as planned, where people have extended it.
+    #[serde(default)]
+    pub extended_from: Option<UtcMs>,
     pub state: State,
     #[serde(default)]
     pub held_until: Option<UtcMs>,

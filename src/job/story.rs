@@ -52,7 +52,10 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fact::Submitted { due, by } => write!(f, "submitted by {by}, due {due}"),
-            Fact::Moved { to, by } => write!(f, "due moved to {to} by {by}"),
+            Fact::Moved { to, extension: true, by } => {
+                write!(f, "due moved to {to} by {by}; the plan stays as it was")
+            }
+            Fact::Moved { to, extension: false, by } => write!(f, "due moved to {to} by {by}"),
             Fact::Held { until: Some(until), by } => write!(f, "held by {by} until {until}"),
             Fact::Held { until: None, by } => write!(f, "held by {by}"),
             Fact::HeldPastDue => f.write_str("due passed while held: it stays held until released"),

@@ -1,5 +1,7 @@
 //! A job as every answer, event and `--json` shows it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, InstanceId, Job, JobId, MeetingId, Now, Outcome, ServerName, State, UtcMs};
@@ -14,6 +16,14 @@ pub struct JobView {
     pub instance: Option<InstanceId>,
     #[serde(with = "rfc3339")]
     pub due: UtcMs,
+    /// The due time as planned, where people have extended it.
+    #[serde(default, with = "rfc3339_option", skip_serializing_if = "Option::is_none")]
+    pub extended_from: Option<UtcMs>,
+    /// How far the deadline may be pushed in total, and how far still; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_extension_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension_left_ms: Option<u64>,
     pub state: State,
     pub outcome: Option<Outcome>,
     /// One sentence.
@@ -70,6 +80,9 @@ impl JobView {
             meeting: job.meeting.clone(),
             instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
             due: job.due,
+            extended_from: job.extended_from.filter(|planned| *planned < job.due),
+            max_extension_ms: job.limits.max_extension.map(ms),
+            extension_left_ms: job.extension_left().map(ms),
             state: job.state,
             outcome: job.outcome.or_else(|| guarded_outcome(job)),
             reason: job.sentence(),
@@ -98,6 +111,10 @@ impl JobView {
         let lines = job.history.recent.iter().map(HistoryLine::new).collect();
         JobView { history: Some(lines), ..JobView::new(job, now) }
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// While it is guarded, the job's outcome is known but not final.

@@ -267,12 +267,12 @@ mod tests {
 
         let mut extended = job(&planned);
         let by = By::Peer { uid: 0, pid: None };
-        extended.record(at(NOW), Fact::Moved { to: NOW + 3 * HOUR, by });
+        extended.record(at(NOW), Fact::Moved { to: NOW + 3 * HOUR, extension: true, by });
         check(slice::from_ref(&planned), slice::from_ref(&extended), &[]);
         check(slice::from_ref(&edited), &[extended], &["move a to 2026-11-01T02:00:00.000Z"]);
 
         let mut moved = job(&planned);
-        moved.record(at(NOW), Fact::Moved { to: edited.at, by: By::Schedule });
+        moved.record(at(NOW), Fact::Moved { to: edited.at, extension: false, by: By::Schedule });
         check(&[edited], slice::from_ref(&moved), &[]);
         check(&[planned], &[moved], &["move a to 2026-11-01T01:00:00.000Z"]);
     }

@@ -246,7 +246,8 @@ mod tests {
         let mut pin =
             Pin { instance: "i".into(), started_at: None, listed: true, node: None, last_live: at(3) };
         let mut facts = vec![
-            Fact::Moved { to: UtcMs(9), by: peer.clone() },
+            Fact::Moved { to: UtcMs(9), extension: false, by: peer.clone() },
+            Fact::Moved { to: UtcMs(9), extension: true, by: peer.clone() },
             Fact::Held { until: Some(UtcMs(4)), by: By::Schedule },
             Fact::HeldPastDue,
             Fact::Released { by: None },

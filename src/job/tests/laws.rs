@@ -280,16 +280,34 @@ impl Laws {
         let sent = self.calls > self.never_left || lost || job.guard.is_some();
         match (change, result) {
             (Change::Cancel, _) => assert_eq!(result.is_ok(), !job.is_done(), "cancel"),
-            (_, Ok(_)) => assert!(!sent && !job.is_done(), "{change:?} after a call"),
+            (_, Ok(changed)) => {
+                assert!(!sent && !job.is_done(), "{change:?} after a call");
+                check_extension(job, change, now, changed);
+            }
             (Change::Hold { .. }, Err(why)) => assert!(sent || job.is_done(), "hold: {why}"),
             (Change::Move { to }, Err(why)) => {
                 assert!(sent || job.is_done() || *to <= now.wall, "move: {why}");
             }
             (Change::Extend { by }, Err(why)) => {
-                assert!(sent || job.is_done() || job.due + *by <= now.wall, "extend: {why}");
+                let too_far = job.extension_left().is_some_and(|left| left < *by);
+                assert!(sent || job.is_done() || job.due + *by <= now.wall || too_far, "extend: {why}");
             }
             (_, Err(_)) => {}
         }
+    }
+}
+
+/// Nothing but a new plan takes a deadline further than `max-extension` from the plan, except to end at once.
+fn check_extension(job: &Job, change: &Change, now: Now, changed: &Job) {
+    let planned = job.planned_due();
+    match change {
+        Change::Move { to } => assert_eq!((changed.planned_due(), changed.due), (*to, *to), "a new plan"),
+        Change::Extend { .. } | Change::ExtendTo { .. } | Change::Release { .. } => {
+            assert_eq!(changed.planned_due(), planned, "{change:?}: the plan stays");
+            let latest = job.limits.max_extension.map_or(UtcMs::MAX, |max| planned + max);
+            assert!(changed.due <= latest.max(job.due).max(now.wall), "{change:?}: {}", changed.due);
+        }
+        _ => {}
     }
 }
 

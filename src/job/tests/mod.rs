@@ -3,6 +3,7 @@
 
 mod changes;
 mod diagram;
+mod extension;
 mod firing;
 mod guard;
 mod instances;

@@ -39,6 +39,7 @@ enum Op {
     Warned(Warned),
     Change(Change),
     /// Moved to so long from then.
+    ExtendTo(i64),
     MoveTo(i64),
     HoldFor(i64),
     ReleaseTo(i64),
@@ -117,6 +118,7 @@ impl Scene {
             Op::WarningSlot => world.warning_slot(),
             Op::Warned(result) => world.warning_says(result.clone()),
             Op::Change(change) => world.change(change),
+            Op::ExtendTo(ms) => world.change(&Change::ExtendTo { until: UtcMs(now.0 + ms) }),
             Op::MoveTo(ms) => world.change(&Change::Move { to: UtcMs(now.0 + ms) }),
             Op::HoldFor(ms) => world.change(&Change::Hold { until: Some(UtcMs(now.0 + ms)) }),
             Op::ReleaseTo(ms) => world.change(&Change::Release { due: Some(UtcMs(now.0 + ms)) }),
@@ -190,18 +192,22 @@ fn orders() -> impl Strategy<Value = Order> {
         prop::sample::select(vec![secs(30), hours(1)]),
         prop::sample::select(vec![secs(0), secs(0), mins(3)]),
         prop::sample::select(vec![vec![], vec![secs(30)], vec![mins(2), secs(40), secs(15)]]),
+        prop::sample::select(vec![None, None, Some(secs(0)), Some(secs(30))]),
     );
     let only = prop::option::weighted(0.2, Just(InstanceId::from("a")));
-    (0_u64..40, only, limits).prop_map(|(due_in, only, (late, give_up, prove, keep_closed, warn))| {
-        let mut order = order(START.wall + secs(due_in));
-        order.only = only;
-        order.limits.late_limit = late;
-        order.limits.give_up_after = give_up;
-        order.limits.prove_within = prove;
-        order.limits.keep_closed = keep_closed;
-        order.limits.warn = warn;
-        order
-    })
+    (0_u64..40, only, limits).prop_map(
+        |(due_in, only, (late, give_up, prove, keep_closed, warn, max_extension))| {
+            let mut order = order(START.wall + secs(due_in));
+            order.only = only;
+            order.limits.late_limit = late;
+            order.limits.give_up_after = give_up;
+            order.limits.prove_within = prove;
+            order.limits.keep_closed = keep_closed;
+            order.limits.warn = warn;
+            order.limits.max_extension = max_extension;
+            order
+        },
+    )
 }
 
 fn ops() -> impl Strategy<Value = Op> {
@@ -279,6 +285,7 @@ fn warned() -> impl Strategy<Value = Warned> {
 fn changes() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0_u64..60_000).prop_map(|ms| Op::Change(Change::Extend { by: Duration::from_millis(ms) })),
+        1 => (-5_000_i64..60_000).prop_map(Op::ExtendTo),
         2 => (-5_000_i64..60_000).prop_map(Op::MoveTo),
         1 => Just(Op::Change(Change::Hold { until: None })),
         1 => (0_i64..60_000).prop_map(Op::HoldFor),

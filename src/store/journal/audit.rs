@@ -423,7 +423,7 @@ mod tests {
         let (mut told, mut head, mut bytes) = (job(1, 5), Head::ORIGIN, Vec::new());
         let other = JobId(uuid::Uuid::from_u64_pair(9, id(1).0.as_u64_pair().1));
         for n in 0..FACTS {
-            told.record(now(n), Fact::Moved { to: UtcMs(n), by: By::Schedule });
+            told.record(now(n), Fact::Moved { to: UtcMs(n), extension: false, by: By::Schedule });
             let mut body = Bodies::default();
             body.put(&serde_json::to_vec(&told).unwrap());
             body.put(&serde_json::to_vec(&job(2, 5)).unwrap());

@@ -55,7 +55,7 @@ fn keyed(n: u64, key: &str) -> Job {
 
 fn moved(job: &Job, to: i64) -> Job {
     let mut job = job.clone();
-    job.record(now(2), Fact::Moved { to: UtcMs(to), by: By::Schedule });
+    job.record(now(2), Fact::Moved { to: UtcMs(to), extension: false, by: By::Schedule });
     job
 }
 
