@@ -88,6 +88,9 @@ struct Limits {
     /// Stop looking for proof so long after the end was accepted
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     prove_within: Option<Duration>,
+    /// People may extend the deadline by so much in total (0s: not at all)
+    #[arg(long, value_name = "DURATION", value_parser = when::duration)]
+    max_extension: Option<Duration>,
 }
 
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
@@ -156,6 +159,7 @@ impl Args {
             ("late-limit", limits.late_limit.map(duration)),
             ("give-up-after", limits.give_up_after.map(duration)),
             ("prove-within", limits.prove_within.map(duration)),
+            ("max-extension", limits.max_extension.map(duration)),
         ];
         body.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         Value::Object(body)

@@ -10,13 +10,16 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::Tone;
 use super::text::clean;
-use super::when;
-use crate::control::wire::{Extended, JobAnswer};
+use super::{say, when};
+use crate::control::wire::{Extended, JobAnswer, Refused};
 use crate::exit::ExitCode;
+use crate::job::State;
 
 /// Move a deadline, or all open deadlines of a meeting, later
 ///
-/// A duration counts from the time at which the deadline is due now.
+/// A duration counts from the time at which the deadline is due now. Where max-extension limits how far a deadline may be
+/// pushed in total, the answer says how much is left. Of a meeting's deadlines those that may be extended are; the exit
+/// status is 1 if one stays as it was.
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "adjourn extend ID (DURATION | --until TIME)\n       \
                             adjourn extend SERVER MEETING (DURATION | --until TIME)")]
@@ -87,8 +90,12 @@ fn wrong_duration(text: &str, why: &str) -> Failure {
 fn one(cx: &mut Context, answer: &Value, json: bool) -> Result<ExitCode, Failure> {
     if json {
         cx.out.json(answer)?;
-    } else {
-        cx.report(&typed::<JobAnswer>(answer)?)?;
+        return Ok(ExitCode::Done);
+    }
+    let answer: JobAnswer = typed(answer)?;
+    cx.report(&answer)?;
+    if let Some(extension) = say::extension(&answer.job) {
+        cx.out.line(extension)?;
     }
     Ok(ExitCode::Done)
 }
@@ -101,14 +108,28 @@ fn all(cx: &mut Context, answer: &Value, json: bool) -> Result<ExitCode, Failure
         return Ok(code);
     }
     for job in &extended.jobs {
+        let left = say::extension_left(job).map_or_else(String::new, |left| format!("; {left}"));
         let sentence = cx.sentence(job);
-        cx.out.line(sentence)?;
+        cx.out.line(format_args!("{sentence}{left}"))?;
     }
     for refused in &extended.refused {
-        let label = Tone::Bad.paint("not extended:");
-        cx.out.note(format_args!("{label} job {}: {}", refused.id.short(), clean(&refused.detail)));
+        let (label, id) = (Tone::Bad.paint("not extended:"), refused.id.short());
+        cx.out.note(format_args!("{label} job {id}: {}", clean(&refused.detail)));
+        let stays = format!("stays due at {} ({})", cx.moment(refused.due), refused.state);
+        cx.out.note(format_args!("job {id} {stays}"));
+    }
+    if let Some(first) = first_kept(&extended) {
+        let due = cx.moment(first.due);
+        cx.out.note(format_args!("the earliest deadline counts: the meeting still ends at {due}"));
     }
     Ok(code)
+}
+
+/// A deadline that was not moved and will end the meeting before any that was.
+fn first_kept(extended: &Extended) -> Option<&Refused> {
+    let kept = extended.refused.iter().filter(|refused| refused.state == State::Waiting);
+    let first = kept.min_by_key(|refused| refused.due)?;
+    extended.jobs.iter().all(|job| first.due < job.due).then_some(first)
 }
 
 #[cfg(test)]

@@ -125,8 +125,18 @@ fn row(cx: &Context, job: &JobView) -> Vec<String> {
         say::relative(job.due, cx.now()),
         cut(&say::meeting(job), MEETING_COLUMNS),
         state,
-        clean(job.alarm.as_deref().unwrap_or(&job.reason)),
+        reason(job),
     ]
+}
+
+fn reason(job: &JobView) -> String {
+    let mut text = clean(job.alarm.as_deref().unwrap_or(&job.reason));
+    let extended = say::extension(job).filter(|_| job.extended_from.is_some() && job.outcome.is_none());
+    if let Some(extended) = extended {
+        text.push_str("; ");
+        text.push_str(&extended);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -147,6 +157,7 @@ mod tests {
             view(&evil, "nothing can\nprove it"),
             JobView { overdue: true, ..view(&job(2, "数学", hour * 26), "waiting") },
             JobView { alarm: Some("wrong secret".into()), ..view(&job(1, "math", hour / 2), "waiting") },
+            JobView { extended_from: Some(NOW.wall), ..view(&job(4, "math", hour / 2), "waiting") },
         ];
         let cx = Context::test("/nowhere".into(), Output::captured(None).0);
         insta::assert_snapshot!(render(&cx, &jobs), @r"
@@ -154,6 +165,7 @@ mod tests {
         00000003  18:15:00 CET                 in 1h     campus/evil␛[2J\u{202e}name  unconfirmed        nothing can␊prove it
         00000002  Wed 2026-12-02 19:15:00 CET  in 1d 2h  campus/数学                  waiting (overdue)  waiting
         00000001  17:45:00 CET                 in 30m    campus/math                  waiting            wrong secret
+        00000004  17:45:00 CET                 in 30m    campus/math                  waiting            waiting; extended by 30m
         ");
     }
 }

@@ -83,6 +83,25 @@ pub fn sentence(job: &JobView, zone: &TimeZone, now: Now) -> String {
     }
 }
 
+/// `extended by 40m, 20m of 1h left`; nothing where there is neither an extension nor a limit.
+pub fn extension(job: &JobView) -> Option<String> {
+    let by = job.extended_from.map(|planned| job.due.ms_since(planned).unsigned_abs());
+    let extended = by.map(|ms| format!("extended by {}", ms_span(ms)));
+    let (extended, left) = (extended, extension_left(job));
+    (extended.is_some() || left.is_some())
+        .then(|| extended.into_iter().chain(left).collect::<Vec<String>>().join(", "))
+}
+
+/// `20m of 1h left`; nothing without a limit.
+pub fn extension_left(job: &JobView) -> Option<String> {
+    let (max, left) = (job.max_extension_ms?, job.extension_left_ms?);
+    Some(format!("{} of {} left", ms_span(left), ms_span(max)))
+}
+
+fn ms_span(ms: u64) -> String {
+    span(Duration::from_millis(ms))
+}
+
 /// The outcome, or the state while there is none.
 pub fn outcome(job: &JobView) -> &'static str {
     job.outcome.map_or(job.state.as_str(), Outcome::as_str)
@@ -122,6 +141,20 @@ mod tests {
         assert_eq!(absolute(NOW.wall + day, &zone, NOW), "Wed 2026-12-02 17:15:00 CET");
         assert_eq!(absolute(NOW.wall - day * 150, &zone, NOW), "Sat 2026-07-04 18:15:00 CEST");
         assert_eq!(exact(UtcMs(NOW.wall.0 + 7), &zone), "2026-12-01 17:15:00.007 CET");
+    }
+
+    #[test]
+    fn extensions_are_told_with_what_is_left() {
+        let mut view = JobView::new(&crate::control::fake::job(1, "m", Duration::from_secs(HOUR)), NOW);
+        assert_eq!((extension(&view), extension_left(&view)), (None, None));
+        view.extended_from = Some(view.due - Duration::from_secs(40 * MINUTE));
+        assert_eq!(extension(&view).as_deref(), Some("extended by 40m"));
+        view.max_extension_ms = Some(HOUR * 1000);
+        view.extension_left_ms = Some(20 * MINUTE * 1000);
+        assert_eq!(extension(&view).as_deref(), Some("extended by 40m, 20m of 1h left"));
+        view.extended_from = None;
+        view.extension_left_ms = Some(0);
+        assert_eq!(extension(&view).as_deref(), Some("0s of 1h left"));
     }
 
     #[test]

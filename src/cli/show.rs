@@ -55,6 +55,9 @@ fn facts(job: &JobView, cx: &Context) -> Vec<(&'static str, String)> {
     if !job.reason.is_empty() {
         facts.push(("reason", clean(&job.reason)));
     }
+    facts.extend(say::extension(job).map(|text| ("extension", text)));
+    let marks = clean(&job.warn.join(" and "));
+    facts.extend((!marks.is_empty()).then(|| ("warned", format!("{marks} before due"))));
     facts.extend(job.alarm.as_ref().map(|why| ("alarm", clean(why))));
     facts.extend(job.overdue.then(|| ("overdue", "still alive long after due".to_owned())));
     facts.extend(job.held_until.map(|at| ("held until", with_distance(at))));
@@ -105,6 +108,10 @@ mod tests {
             next_at: Some(at(60_000)),
             ends: 1,
             looks: 4,
+            extended_from: Some(at(-1_200_000)),
+            max_extension_ms: Some(3_600_000),
+            extension_left_ms: Some(2_400_000),
+            warn: vec!["10m".into(), "1m".into()],
             history: Some(vec![
                 line(-9_875, "looked", "live,\nas expected"),
                 line(2, "end-sent", "aimed at a"),
@@ -121,6 +128,8 @@ mod tests {
           job         019a0000-0000-7000-8000-000000000001
           due         2026-12-01 17:15:00.000 CET (now)
           reason      proven gone
+          extension   extended by 20m, 40m of 1h left
+          warned      10m and 1m before due
           instance    a\u{202e}b
           armed       2026-12-01 17:14:50.125 CET
           end sent    2026-12-01 17:15:00.002 CET (2 ms after due)

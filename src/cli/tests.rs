@@ -115,7 +115,8 @@ fn end_passes_its_limits_on() {
     ];
     let limits =
         ["--keep-closed", "10m", "--late-limit", "0s", "--give-up-after", "2h", "--prove-within", "30m"];
-    let ran = daemon.run(&[&args[..], &limits[..]].concat());
+    let extension = ["--max-extension", "45m"];
+    let ran = daemon.run(&[&args[..], &limits[..], &extension[..]].concat());
     assert!(ran.1.starts_with("ends campus/m now; job "), "{}{}", ran.1, ran.2);
     let submission = daemon.served.service.submissions.lock().unwrap()[0].clone();
     assert_eq!(submission.key.as_deref(), Some("k1"));
@@ -124,6 +125,7 @@ fn end_passes_its_limits_on() {
     let minutes = |n: u64| Some(Duration::from_secs(60 * n));
     assert_eq!((limits.keep_closed, limits.late_limit), (minutes(10), minutes(0)));
     assert_eq!((limits.give_up_after, limits.prove_within), (minutes(120), minutes(30)));
+    assert_eq!(limits.max_extension, minutes(45));
     assert_eq!(limits.expect, Some(crate::job::Expect::Live));
     assert_eq!(limits.lock, Some(crate::job::Lock::Permanent));
 }
@@ -176,7 +178,10 @@ fn wrong_usage_is_two_and_refusals_are_told_with_their_hint() {
 fn changes_say_what_will_become_of_the_job() {
     let daemon = Daemon::with(vec![job(1, "math", HOUR)]);
     for (args, stdout) in [
-        (&["extend", "00000001", "10m"][..], "ends campus/math at 18:25:00 CET, in 1h 10m; job 00000001"),
+        (
+            &["extend", "00000001", "10m"][..],
+            "ends campus/math at 18:25:00 CET, in 1h 10m; job 00000001\nextended by 10m",
+        ),
         (
             &["extend", "campus", "math", "--until", "19:00"],
             "ends campus/math at 19:00:00 CET, in 1h 45m; job 00000001",
@@ -214,7 +219,36 @@ fn a_meeting_extended_in_part_is_told_in_full() {
         1,
         "ends campus/math at 19:25:00 CET, in 2h 10m; job 00000002",
     );
-    assert_eq!(ran.2, "not extended: job 00000001: its end was sent\n");
+    let stays = "not extended: job 00000001: its end was sent\n\
+                 job 00000001 stays due at 18:15:00 CET, in 1h (waiting)\n\
+                 the earliest deadline counts: the meeting still ends at 18:15:00 CET, in 1h\n";
+    assert_eq!(ran.2, stays);
+}
+
+#[test]
+fn an_extension_says_what_is_left_of_its_limit() {
+    let mut limited = job(1, "math", HOUR);
+    limited.limits.max_extension = Some(HOUR);
+    let daemon = Daemon::with(vec![limited, job(2, "math", 2 * HOUR)]);
+    daemon.check(
+        &["extend", "00000001", "30m"],
+        0,
+        "ends campus/math at 18:45:00 CET, in 1h 30m; job 00000001\n\
+         another deadline of this meeting: 00000002 at 19:15:00 CET, in 2h (waiting)\n\
+         extended by 30m, 30m of 1h left",
+    );
+    daemon.check(
+        &["extend", "campus", "math", "10m"],
+        0,
+        "ends campus/math at 18:55:00 CET, in 1h 40m; job 00000001; 20m of 1h left\n\
+         ends campus/math at 19:25:00 CET, in 2h 10m; job 00000002",
+    );
+    let ran = daemon.run(&["extend", "00000001", "30m"]);
+    assert_eq!((ran.0, ran.1.as_str()), (1, ""));
+    let part = "may be extended by 20m more: max-extension is 1h, 40m are used";
+    assert!(ran.2.contains(part), "{}", ran.2);
+    let shown = daemon.run(&["show", "00000001"]).1;
+    assert!(shown.contains("extension   extended by 40m, 20m of 1h left"), "{shown}");
 }
 
 #[test]

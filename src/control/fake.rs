@@ -14,8 +14,8 @@ use crate::engine::api::{
     Service, Status, StoreStatus, Submission, Unseen, When,
 };
 use crate::job::{
-    BootMs, By, Change, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order, Origin,
-    Outcome, ServerName, State, UtcMs,
+    BootMs, By, Change, Conflict, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order,
+    Origin, Outcome, ServerName, State, UtcMs,
 };
 use crate::metrics::Metrics;
 use crate::platform::{LiveMeeting, Memory};
@@ -194,11 +194,13 @@ impl Service for FakeService {
         }
         match change {
             Change::Move { to } => job.record(NOW, Fact::Moved { to, extension: false, by }),
-            Change::Extend { by: longer } => {
-                job.record(NOW, Fact::Moved { to: job.due + longer, extension: true, by });
-            }
-            Change::ExtendTo { until } => {
-                job.record(NOW, Fact::Moved { to: until, extension: true, by });
+            change @ (Change::Extend { .. } | Change::ExtendTo { .. }) => {
+                let in_the_way = |conflict: Conflict| Refusal {
+                    kind: RefusalKind::Conflict,
+                    detail: conflict.what,
+                    hint: conflict.hint,
+                };
+                *job = job.change(&change, by, NOW).map_err(in_the_way)?;
             }
             Change::Hold { until } => job.record(NOW, Fact::Held { until, by }),
             Change::Release { due } => {

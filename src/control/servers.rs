@@ -91,6 +91,8 @@ async fn extend_all(
                 let problem = Problem::from(refusal);
                 extended.refused.push(Refused {
                     id: job.id,
+                    due: job.due,
+                    state: job.state,
                     status: problem.status(),
                     detail: problem.detail().to_owned(),
                     hint: problem.hint().to_owned(),

@@ -128,7 +128,8 @@ impl Meeting {
     }
 }
 
-/// What became of the deadlines of a meeting that were extended together.
+/// What became of the deadlines of a meeting that were extended together. One that may not be (held by its limit, sent
+/// already) keeps none of the others back: at the last minute half an answer is worth more than none.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Extended {
     pub jobs: Vec<JobView>,
@@ -138,6 +139,10 @@ pub struct Extended {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Refused {
     pub id: JobId,
+    /// It stays due then.
+    #[serde(with = "crate::job::rfc3339")]
+    pub due: UtcMs,
+    pub state: State,
     pub status: u16,
     pub detail: String,
     pub hint: String,

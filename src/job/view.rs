@@ -24,6 +24,9 @@ pub struct JobView {
     pub max_extension_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_left_ms: Option<u64>,
+    /// So long before due the people inside are told: `10m`, longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warn: Vec<String>,
     pub state: State,
     pub outcome: Option<Outcome>,
     /// One sentence.
@@ -83,6 +86,7 @@ impl JobView {
             extended_from: job.extended_from.filter(|planned| *planned < job.due),
             max_extension_ms: job.limits.max_extension.map(ms),
             extension_left_ms: job.extension_left().map(ms),
+            warn: job.limits.warn.iter().map(|mark| humantime::format_duration(*mark).to_string()).collect(),
             state: job.state,
             outcome: job.outcome.or_else(|| guarded_outcome(job)),
             reason: job.sentence(),

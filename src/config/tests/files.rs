@@ -118,7 +118,11 @@ fn the_example_is_complete() {
     assert_eq!(campus(&read).nodes.len(), 1);
     assert_eq!(
         read.schedule.entries[0].limits,
-        Limits { prove_within: Duration::from_secs(1800), ..Limits::default() }
+        Limits {
+            prove_within: Duration::from_secs(1800),
+            max_extension: Some(Duration::from_secs(3600)),
+            ..Limits::default()
+        }
     );
     assert_eq!((read.retention, read.socket_mode), (DEFAULT_RETENTION, DEFAULT_SOCKET_MODE));
     assert_eq!(
