@@ -14,7 +14,7 @@ pub mod rule;
 use std::collections::BTreeSet;
 
 pub use self::calendar::{Calendar, Calendars, Days};
-pub use self::expand::{Expansion, Window, expand};
+pub use self::expand::{Expansion, Window, expand, occurrence_entry};
 pub use self::feed::{Feeds, Source};
 pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};
