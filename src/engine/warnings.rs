@@ -20,7 +20,7 @@ use crate::platform::Warning;
 /// A claim that is not durable by then is not waited for any longer.
 const CLAIM_WAIT: Duration = Duration::from_millis(250);
 /// All the requests of one warning; breakout rooms each need their own.
-const WARNING_TIMEOUT: Duration = Duration::from_secs(20);
+const WARNING_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Lets every warning go for which there is room.

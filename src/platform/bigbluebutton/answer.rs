@@ -18,6 +18,8 @@ use crate::job::{InstanceId, UtcMs};
 
 /// Elements nested deeper than this are no answer of the API (it needs 6).
 const MAX_DEPTH: usize = 32;
+/// Breakout rooms of a meeting that are kept; the server makes 16 at most by default.
+const MAX_BREAKOUTS: usize = 32;
 /// The keys by which getMeetingInfo says that there is no such meeting, over all versions and balancers. A refused
 /// password is not among them: it speaks of a meeting that is there.
 const INFO_NOT_FOUND: [&str; 3] = ["notFound", "invalidMeetingIdentifier", "validationError"];
@@ -67,6 +69,8 @@ pub(super) struct Entry {
     pub(super) breakout: bool,
     /// `parentMeetingID`: of a breakout room.
     pub(super) parent: Option<String>,
+    /// The internal ids of its breakout rooms, as far as they are kept.
+    pub(super) breakouts: Vec<String>,
 }
 
 impl Entry {
@@ -304,6 +308,7 @@ impl Parser {
             [_, "bbbVersion"] => set(&mut answer.version.bbb, text),
             [_, "build"] => set(&mut answer.version.build, text),
             [_, "graphqlWebsocketUrl" | "html5PluginSdkVersion"] => answer.version.own_of_3 = true,
+            [_, "breakoutRooms", "breakout"] => answer.top.add_breakout(text.trim()),
             [_, field] => {
                 if field == "running" {
                     answer.running = answer.running.or(flag(text));
@@ -333,6 +338,12 @@ impl Parser {
 }
 
 impl Entry {
+    fn add_breakout(&mut self, id: &str) {
+        if intact(id) && self.breakouts.len() < MAX_BREAKOUTS {
+            self.breakouts.push(id.to_owned());
+        }
+    }
+
     fn set(&mut self, field: &str, text: &str) {
         match field {
             "meetingID" => set(&mut self.meeting, text),

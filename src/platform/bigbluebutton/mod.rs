@@ -13,10 +13,11 @@
 //! | `look` | a round: usually one getMeetings for all targets |
 //! | `probe` | what stands there, and is our secret right |
 //! | `judge`, `memory` | what a sighting is worth: fronts, outages, witnesses, lost state |
+//! | `warn` | a line in the chat for the people inside |
 //!
-//! Only `requests`, `look` and `probe` wait for the network; the others are pure.
+//! Only `requests`, `look`, `probe` and `warn` wait for the network; the others are pure.
 //! Everything is a GET, because how a POST body enters the checksum changed twice. Redirects are not followed.
-//! Not done here: warnings (`sendChatMessage`) and callbacks.
+//! Not done here: callbacks.
 
 mod answer;
 mod end;
@@ -26,6 +27,7 @@ mod memory;
 mod probe;
 mod requests;
 mod sight;
+mod warn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -39,8 +41,10 @@ use url::Url;
 pub(crate) use self::judge::judge as weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, same_secret};
-use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, ServerName};
+use super::{
+    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning, same_secret,
+};
+use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, ServerName, Warned};
 
 /// How the server hashes checksums. The default of servers since 2.5 is sha256.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -266,6 +270,10 @@ impl Platform for BigBlueButton {
 
     async fn probe(&self) -> Result<Probe, Fault> {
         probe::probe(self).await
+    }
+
+    async fn warn(&self, warning: &Warning) -> Warned {
+        warn::warn(self, warning).await
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {

@@ -20,12 +20,16 @@ const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 /// Answers above this many bytes are parsed off the async threads, which have deadlines to keep.
 const PARSE_INLINE: usize = 256 * 1024;
 
+/// Who speaks in the chat.
+const CHAT_NAME: &str = "adjourn";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Call {
     End,
     GetMeetingInfo,
     GetMeetings,
     IsMeetingRunning,
+    SendChatMessage,
 }
 
 impl Call {
@@ -35,6 +39,7 @@ impl Call {
             Call::GetMeetingInfo => "getMeetingInfo",
             Call::GetMeetings => "getMeetings",
             Call::IsMeetingRunning => "isMeetingRunning",
+            Call::SendChatMessage => "sendChatMessage",
         }
     }
 }
@@ -171,6 +176,12 @@ impl Endpoint {
             Info::Live(entry) => Info::Live(Box::new(self.corrected(*entry))),
             other => other,
         })
+    }
+
+    /// A line in the public chat. POST is not taken.
+    pub(super) async fn say(&self, meeting: &str, text: &str) -> Result<Answer, Problem> {
+        let params = [("meetingID", meeting), ("message", text), ("userName", CHAT_NAME)];
+        self.call(Call::SendChatMessage, &params).await
     }
 
     /// Everything on the server, within `deadline`.

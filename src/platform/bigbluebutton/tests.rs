@@ -10,6 +10,7 @@ use super::*;
 use crate::job::{BootMs, Evidence, JobId, Purpose, Sighting, UtcMs};
 
 mod aim;
+mod warn;
 
 const SECRET: &str = "s3cr3t-of-the-server";
 const PASSWORD: &str = "moderator's own";

@@ -1,0 +1,160 @@
+//! Telling the people inside: what is sent, to whom, and what the answers say.
+
+use super::*;
+
+const V3: &str = "<version>2.0</version><graphqlWebsocketUrl>w</graphqlWebsocketUrl>";
+const TEXT: &str = "Ends in 10 minutes & a bit: \"schönen Abend\" +1";
+
+fn warning(instance: Option<&str>) -> Warning {
+    Warning { meeting: "math 101".into(), instance: instance.map(Into::into), text: TEXT.to_owned() }
+}
+
+fn info(breakouts: &[&str]) -> ResponseTemplate {
+    let rooms: String = breakouts.iter().map(|id| format!("<breakout>{id}</breakout>")).collect();
+    success(&format!("{}<breakoutRooms>{rooms}</breakoutRooms>", fields("math 101", "i-1")))
+}
+
+/// A meeting that is there, and this answer to every line.
+async fn answering(answer: ResponseTemplate) -> Bed {
+    let bed = Bed::new(Front::Direct).await;
+    bed.on("getMeetingInfo", info(&[])).await;
+    bed.on("sendChatMessage", answer).await;
+    bed
+}
+
+#[track_caller]
+fn said(request: &Request) -> (String, String, String) {
+    let get = |name: &str| {
+        let found = request.url.query_pairs().find(|(key, _)| key == name);
+        found.unwrap_or_else(|| panic!("no {name}")).1.into_owned()
+    };
+    (get("meetingID"), get("message"), get("userName"))
+}
+
+#[tokio::test]
+async fn the_line_is_signed_and_goes_to_the_meeting() {
+    let bed = answering(success("")).await;
+    let told = bed.platform().warn(&warning(None)).await;
+    assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 0 });
+    let sent = bed.sent("sendChatMessage").await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(said(&sent[0]), ("math 101".to_owned(), TEXT.to_owned(), "adjourn".to_owned()));
+    check_signature(&sent[0], SECRET);
+}
+
+#[tokio::test]
+async fn where_instances_can_be_named_the_line_goes_to_the_instance() {
+    let bed = answering(success("")).await;
+    bed.on("", success(V3)).await;
+    bed.on("isMeetingRunning", success("<running>false</running>")).await;
+    let platform = bed.platform();
+    platform.probe().await.unwrap();
+    platform.warn(&warning(Some("i-1"))).await;
+    assert_eq!(said(&bed.sent("sendChatMessage").await[0]).0, "i-1");
+}
+
+#[tokio::test]
+async fn another_instance_or_another_meeting_is_not_told() {
+    let bed = answering(success("")).await;
+    assert_eq!(bed.platform().warn(&warning(Some("i-2"))).await, Warned::NotThere);
+    let other = Warning { meeting: "i".into(), ..warning(None) };
+    let told = bed.platform().warn(&other).await;
+    assert!(
+        matches!(&told, Warned::Failed { sent: false, why } if why.contains("another meeting")),
+        "{told:?}"
+    );
+    assert_eq!(bed.sent("sendChatMessage").await.len(), 0);
+}
+
+#[tokio::test]
+async fn every_breakout_room_gets_its_own_line() {
+    let bed = Bed::new(Front::Direct).await;
+    bed.on("getMeetingInfo", info(&["b-1", "b-2", "b-3"])).await;
+    let to = |id: &str, answer| {
+        Mock::given(path(format!("{API}/sendChatMessage")))
+            .and(query_param("meetingID", id))
+            .respond_with(answer)
+    };
+    bed.server.register(to("math 101", success(""))).await;
+    bed.server.register(to("b-1", success(""))).await;
+    bed.server.register(to("b-2", failed("meetingNotFound"))).await;
+    bed.server.register(to("b-3", success(""))).await;
+    let told = bed.platform().warn(&warning(None)).await;
+    assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 2 });
+    assert_eq!(bed.sent("sendChatMessage").await.len(), 4);
+}
+
+#[tokio::test]
+async fn people_in_breakout_rooms_alone_are_people_inside() {
+    let bed = Bed::new(Front::Direct).await;
+    bed.on("getMeetingInfo", info(&["b-1"])).await;
+    let rooms = Mock::given(path(format!("{API}/sendChatMessage"))).and(query_param("meetingID", "b-1"));
+    bed.server.register(rooms.respond_with(success(""))).await;
+    bed.on("sendChatMessage", failed("meetingNotFound")).await;
+    let told = bed.platform().warn(&warning(None)).await;
+    assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 1 });
+}
+
+#[tokio::test]
+async fn not_more_breakout_rooms_than_are_kept_are_told() {
+    let rooms: Vec<String> = (0..100).map(|n| format!("b-{n}")).collect();
+    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    let bed = Bed::new(Front::Direct).await;
+    bed.on("getMeetingInfo", info(&rooms)).await;
+    bed.on("sendChatMessage", success("")).await;
+    let told = bed.platform().warn(&warning(None)).await;
+    assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 32 });
+}
+
+#[tokio::test]
+async fn what_the_answers_say() {
+    let told = async |answer| answering(answer).await.platform().warn(&warning(None)).await;
+    assert_eq!(told(failed("meetingNotFound")).await, Warned::NotThere);
+    for nothing in [failed("unsupportedRequest"), html(404), html(500)] {
+        let told = told(nothing).await;
+        assert!(matches!(&told, Warned::Unsupported(why) if why.contains("sendChatMessage")), "{told:?}");
+    }
+    for (answer, expected) in [
+        (failed("validationError"), false),
+        (ResponseTemplate::new(503), false),
+        (ResponseTemplate::new(429), false),
+        (failed("checksumError"), false),
+        (html(502), true),
+        (html(200), true),
+        (success("").set_delay(Duration::from_secs(5)), true),
+    ] {
+        let told = told(answer).await;
+        let Warned::Failed { why, sent } = &told else { panic!("{told:?}") };
+        assert_eq!(*sent, expected, "{why}");
+        check_no_secret(why);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_page_of_a_server_that_has_the_call_is_a_dead_backend() {
+    let bed = answering(html(404)).await;
+    bed.on("", success(V3)).await;
+    bed.on("isMeetingRunning", success("<running>false</running>")).await;
+    let platform = bed.platform();
+    platform.probe().await.unwrap();
+    let told = platform.warn(&warning(None)).await;
+    assert!(matches!(told, Warned::Failed { sent: true, .. }), "{told:?}");
+}
+
+#[tokio::test]
+async fn without_the_meeting_nothing_is_sent() {
+    for (answer, there) in [(failed("notFound"), false), (html(502), true), (failed("internalError"), true)] {
+        let bed = Bed::new(Front::Direct).await;
+        bed.on("getMeetingInfo", answer).await;
+        let told = bed.platform().warn(&warning(None)).await;
+        match told {
+            Warned::NotThere => assert!(!there),
+            Warned::Failed { sent: false, why } => {
+                assert!(there, "{why}");
+                check_no_secret(&why);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bed.calls().await, ["getMeetingInfo"]);
+    }
+}
