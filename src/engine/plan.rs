@@ -3,6 +3,7 @@
 //! Nothing is decided for good here. The loop goes on meanwhile, so whatever this has read may have changed when the loop
 //! applies it: it checks each revision again (`reload`).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::limits::lock_fault;
 use crate::config::settings::{PlatformSettings, Settings};
 use crate::job::{
-    By, Change, InstanceId, Job, JobId, LimitsPatch, MeetingId, Now, Order, Origin, ServerName, State,
+    By, Change, InstanceId, Job, JobId, LimitsPatch, MeetingId, Now, Order, Origin, ServerName, State, UtcMs,
 };
 use crate::platform::Platform;
 use crate::schedule::{self, Action, Entry, Expansion, Feeds};
@@ -76,7 +77,17 @@ pub(super) fn prepare(input: &Input) -> Result<Plan, Refusal> {
     let expansion = schedule::expand(schedule, &input.feeds, input.now.wall);
     let jobs = Jobs::read(input, &expansion)?;
     let known = |identity: &str| jobs.known(identity);
-    let actions = schedule::plan(&expansion, known, &jobs.open, input.now.wall);
+    let fault = RefCell::new(None);
+    let reached = |standing: &str| {
+        reached(input, &expansion, standing).unwrap_or_else(|error| {
+            fault.replace(Some(error));
+            None
+        })
+    };
+    let actions = schedule::plan(&expansion, known, reached, &jobs.open, input.now.wall);
+    if let Some(error) = fault.take() {
+        return Err(unreadable(error));
+    }
     let entries = expansion.entries.iter().map(|entry| (entry.identity.as_str(), entry)).collect();
     let maker = Steps { input, jobs: &jobs, entries };
     let mut steps: Vec<Step> = Vec::with_capacity(actions.len());
@@ -200,6 +211,19 @@ impl Jobs {
     }
 }
 
+/// How far the done jobs of a standing entry have come.
+fn reached(input: &Input, expansion: &Expansion, standing: &str) -> Result<Option<UtcMs>, StoreError> {
+    let entries = expansion.entries.iter().filter(|entry| entry.of.as_deref() == Some(standing));
+    let servers: BTreeSet<&ServerName> = entries.map(|entry| &entry.server).collect();
+    let mut jobs = Vec::new();
+    for server in servers {
+        for (_, id) in input.store.keys(server, &format!("{SCHEDULE_KEYS}{standing}"))? {
+            jobs.extend(input.store.get(id)?.filter(Job::is_done));
+        }
+    }
+    Ok(schedule::latest_planned(&jobs, standing))
+}
+
 /// Makes steps of actions.
 struct Steps<'a> {
     input: &'a Input,
@@ -210,15 +234,14 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn step(&self, action: Action) -> Result<Option<Step>, Refusal> {
         let (id, change, planned, to, reason) = match action {
-            Action::Submit(entry) => return self.submit(&entry).map(Some),
+            Action::Submit(entry) => return self.submit(&entry, None).map(Some),
+            Action::Again { entry, after } => return self.submit(&entry, Some(after)).map(Some),
             Action::Skip { name, reason } => return Ok(self.tell(&name, PlannedAction::Skip, reason)),
             Action::Refuse { name, reason } => return Ok(self.tell(&name, PlannedAction::Refuse, reason)),
             Action::Move { job, to, .. } => {
                 (job, Change::Move { to }, PlannedAction::Move, Some(to), String::new())
             }
-            Action::Cancel { job, .. } => {
-                (job, Change::Cancel, PlannedAction::Remove, None, "its entry is gone".to_owned())
-            }
+            Action::Cancel { job, reason, .. } => (job, Change::Cancel, PlannedAction::Remove, None, reason),
             Action::Miss { job, reason, .. } => {
                 (job, Change::Miss { reason: reason.clone() }, PlannedAction::Miss, None, reason)
             }
@@ -250,7 +273,7 @@ impl Steps<'_> {
         Some(Step { told: PlannedChange { reason, ..told }, work: Work::Nothing })
     }
 
-    fn submit(&self, entry: &Entry) -> Result<Step, Refusal> {
+    fn submit(&self, entry: &Entry, after: Option<JobId>) -> Result<Step, Refusal> {
         let input = self.input;
         let refused = |reason: String| {
             let told = told_of(PlannedAction::Refuse, entry);
@@ -263,7 +286,7 @@ impl Steps<'_> {
         if let Some((detail, hint)) = lock_fault(entry.server.as_str(), lock, server.platform.lock()) {
             return Ok(refused(format!("{detail}; {hint}")));
         }
-        let submission = submission(entry);
+        let submission = submission(entry, after);
         let key = key_of(&submission);
         if let Some(key) = &key
             && let Some(id) = input.store.by_key(&entry.server, &key.key).map_err(unreadable)?
@@ -338,25 +361,27 @@ fn told_of(action: PlannedAction, entry: &Entry) -> PlannedChange {
     }
 }
 
-fn submission(entry: &Entry) -> Submission {
+fn submission(entry: &Entry, after: Option<JobId>) -> Submission {
     Submission {
         server: entry.server.clone(),
         meeting: entry.meeting.clone(),
         when: When::At(entry.at),
         only: entry.instance.clone(),
         limits: LimitsPatch::from(entry.limits.clone()),
-        key: Some(key(entry)),
+        key: Some(key(entry, after)),
         hold: None,
         origin: Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at },
         by: By::Schedule,
     }
 }
 
-/// One key for one planned job: a name may serve another meeting, instance or time once its first job is done.
-fn key(entry: &Entry) -> String {
+/// One key for one planned job: a name may serve another meeting, instance or time once its first job is done, and the
+/// same ones again `after` a job that the file itself had cancelled.
+fn key(entry: &Entry, after: Option<JobId>) -> String {
     let instance = entry.instance.as_ref().map_or("", InstanceId::as_str);
     let (prefix, meeting) = (key_prefix(&entry.identity), MeetingId::as_str(&entry.meeting));
-    format!("{prefix}{meeting}\u{1f}{instance}\u{1f}{}", entry.at.0)
+    let after = after.map_or_else(String::new, |job| format!("\u{1f}{job}"));
+    format!("{prefix}{meeting}\u{1f}{instance}\u{1f}{}{after}", entry.at.0)
 }
 
 fn key_prefix(identity: &str) -> String {

@@ -101,8 +101,13 @@ impl Job {
     }
 
     /// No end call has gone out, nor may have. One that could not leave the machine has not gone out.
-    pub(super) fn unsent(&self) -> bool {
+    pub fn unsent(&self) -> bool {
         self.end_sent_at.is_none() && !self.calls.lost && !self.ended_by_us && self.guard.is_none()
+    }
+
+    /// Cancelled by the schedule file before anything was sent: it comes back when the file wants it again.
+    pub fn was_withdrawn(&self) -> bool {
+        self.outcome == Some(Outcome::Cancelled) && self.reason == cancelled_by(&By::Schedule)
     }
 
     fn require_unsent(&self, verb: &str) -> Result<(), Conflict> {
@@ -245,7 +250,7 @@ impl Job {
                     "cancelled by {by} after an end call may have been sent: its effect was not followed"
                 ),
             ),
-            (None, None) => (Outcome::Cancelled, format!("cancelled by {by}")),
+            (None, None) => (Outcome::Cancelled, cancelled_by(by)),
         };
         self.record(now, Fact::Concluded { outcome, reason });
         self.start_over();
@@ -255,4 +260,8 @@ impl Job {
     fn start_over(&mut self) {
         self.run = self.run.start_over();
     }
+}
+
+fn cancelled_by(by: &By) -> String {
+    format!("cancelled by {by}")
 }

@@ -163,6 +163,10 @@ impl Recurrence {
         self.between(after, UtcMs::MAX).next()
     }
 
+    pub fn fires_at(&self, at: UtcMs) -> bool {
+        self.between(UtcMs(at.0.saturating_sub(1)), at).next().is_some()
+    }
+
     /// What the clock on the wall shows.
     pub fn civil(&self, at: UtcMs) -> DateTime {
         self.zone.to_datetime(at.timestamp())

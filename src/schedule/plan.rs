@@ -1,0 +1,349 @@
+//! The entries of the schedule file against the jobs that there are: what to submit, move, cancel and miss. Pure.
+//!
+//! An entry is known by its identity, whatever else changes about it; a job that came from one keeps the time that the
+//! file gave (`Origin::Schedule.planned`). Comparing the two tells an edit of the file, which moves the job, from an
+//! extension by hand, which the file must not undo at the next start. What is done stays done, except that a job which
+//! the file itself had cancelled comes back with its entry.
+//!
+//! Of a standing entry (recurring, calendar) the occurrences within the [window](super::Window) are known completely: a
+//! job that is not among them is not wanted any more. One outside of it is left alone, unless it never will be wanted.
+//!
+//! **What has passed.** A deadline that passes has a job long before. One without a job was missed by a daemon that did not
+//! run for longer than `ahead`, or belongs to an entry that is new or was edited: nobody expects a new entry to fire for
+//! yesterday. So it is submitted only if it lies after every deadline of its entry that ever became a job. And of all that
+//! was found late of one entry and meeting only the latest deadline is caught up with; the others are missed.
+//!
+//! Applied, a plan leaves nothing to plan: the same again, at every tick, comes to nothing. Remarks on a single entry
+//! ([`Action::Skip`], [`Action::Refuse`]) are there as long as their cause is; they are for whoever reloads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::expand::Expansion;
+use super::model::Entry;
+use crate::job::{Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
+
+/// What to do about one entry, or about a job whose entry is gone. What is in order needs no action.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    Submit(Entry),
+    /// The same, though there is a job under this identity already, which is, or is to be, cancelled: it needs an
+    /// idempotency key of its own.
+    Again {
+        entry: Entry,
+        after: JobId,
+    },
+    /// The file gives another time than when the job was submitted or last moved by it.
+    Move {
+        job: JobId,
+        name: String,
+        to: UtcMs,
+    },
+    /// The entry is gone, or does not want this one any more.
+    Cancel {
+        job: JobId,
+        name: String,
+        /// One clause: `its entry is gone`.
+        reason: String,
+    },
+    /// An occurrence that was found late, of an entry that has a later one: only that one catches up.
+    Miss {
+        job: JobId,
+        name: String,
+        reason: String,
+    },
+    /// Nothing happens, and somebody may wonder why.
+    Skip {
+        name: String,
+        reason: String,
+    },
+    /// The entry asks for what cannot be done to the job of its name; an error that the operator must hear.
+    Refuse {
+        name: String,
+        reason: String,
+    },
+}
+
+/// Compares the entries with the jobs.
+///
+/// `known` gives the latest job of an identity, open or done. `open` are the jobs that are not done; those that did not
+/// come from the schedule file are left alone. `reached` gives the [`latest_planned`] of all done jobs of a standing
+/// entry; it is asked only about an occurrence that has passed without a job, which is rare. Submits and moves come first,
+/// in the order of the entries, so that a meeting whose entry was renamed is never without a deadline.
+pub fn plan<'a>(
+    expansion: &Expansion,
+    known: impl Fn(&str) -> Option<&'a Job>,
+    reached: impl Fn(&str) -> Option<UtcMs>,
+    open: &[Job],
+    now: UtcMs,
+) -> Vec<Action> {
+    let entries = &expansion.entries;
+    let mut planner = Planner {
+        expansion,
+        wanted: entries.iter().map(|entry| (entry.identity.as_str(), entry)).collect(),
+        catch_up: BTreeMap::new(),
+        now,
+    };
+    let mut submitted = BTreeMap::new();
+    for job in open {
+        if let Origin::Schedule { of: Some(of), planned, .. } = &job.origin {
+            let latest = submitted.entry(of.as_str()).or_insert(*planned);
+            *latest = (*planned).max(*latest);
+        }
+        planner.note_late(job);
+    }
+    for entry in entries.iter().filter(|entry| entry.at <= now && known(&entry.identity).is_none()) {
+        let Some(of) = &entry.of else { continue };
+        let open = submitted.get(of.as_str()).copied();
+        if open.is_none_or(|open| open < entry.at)
+            && open.max(reached(of)).is_some_and(|last| last < entry.at)
+        {
+            planner.note_passed(entry, of);
+        }
+    }
+    let mut actions: Vec<Action> =
+        entries.iter().filter_map(|entry| planner.for_entry(entry, known(&entry.identity))).collect();
+    actions.extend(open.iter().filter_map(|job| planner.for_job(job)));
+    tell_once(&mut actions);
+    actions
+}
+
+/// The latest time for which an occurrence of the standing entry was made a job, of those that the file did not take back.
+pub fn latest_planned<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> Option<UtcMs> {
+    let planned = |job: &Job| match &job.origin {
+        Origin::Schedule { of: Some(of), planned, .. } if of == standing && !job.was_withdrawn() => {
+            Some(*planned)
+        }
+        _ => None,
+    };
+    jobs.into_iter().filter_map(planned).max()
+}
+
+/// Deadlines of one entry on one meeting.
+type Group = (String, ServerName, MeetingId);
+
+struct Planner<'a> {
+    expansion: &'a Expansion,
+    wanted: BTreeMap<&'a str, &'a Entry>,
+    /// Of what was found late: the one deadline that is caught up with.
+    catch_up: BTreeMap<Group, UtcMs>,
+    now: UtcMs,
+}
+
+impl Planner<'_> {
+    fn note_late(&mut self, job: &Job) {
+        if let Some(group) = self.late(job) {
+            self.note(group, job.due);
+        }
+    }
+
+    /// An occurrence that has passed without a job, after all those that had one.
+    fn note_passed(&mut self, entry: &Entry, of: &str) {
+        if !self.is_too_late(entry) {
+            self.note((of.to_owned(), entry.server.clone(), entry.meeting.clone()), entry.at);
+        }
+    }
+
+    fn note(&mut self, group: Group, at: UtcMs) {
+        let latest = self.catch_up.entry(group).or_insert(at);
+        *latest = at.max(*latest);
+    }
+
+    /// The group of a job that was found late and is about to be caught up with.
+    fn late(&self, job: &Job) -> Option<Group> {
+        let Origin::Schedule { of: Some(of), .. } = &job.origin else { return None };
+        let late = job.due < self.now && self.now <= job.due + job.limits.late_limit;
+        let mine = job.state == State::Waiting && is_undecided(job) && job.only.is_none();
+        (late && mine && self.unwanted(job).is_none()).then(|| {
+            let Job { server, meeting, .. } = job;
+            (of.clone(), server.clone(), meeting.clone())
+        })
+    }
+
+    fn for_entry(&self, entry: &Entry, job: Option<&Job>) -> Option<Action> {
+        match job {
+            None => self.for_new(entry),
+            Some(job) if job.is_done() => self.for_done(entry, job),
+            Some(job) if entry.of.is_some() => self.for_open_occurrence(entry, job),
+            Some(job) => self.for_open(entry, job),
+        }
+    }
+
+    fn for_new(&self, entry: &Entry) -> Option<Action> {
+        if let Some(of) = &entry.of
+            && entry.at <= self.now
+        {
+            let group = (of.clone(), entry.server.clone(), entry.meeting.clone());
+            let caught_up = self.catch_up.get(&group) == Some(&entry.at);
+            return caught_up.then(|| Action::Submit(entry.clone()));
+        }
+        if self.is_too_late(entry) {
+            return Some(skip(entry, format!("{} has passed by more than late-limit", entry.at)));
+        }
+        Some(Action::Submit(entry.clone()))
+    }
+
+    fn for_done(&self, entry: &Entry, job: &Job) -> Option<Action> {
+        let again = || Action::Again { entry: entry.clone(), after: job.id };
+        let ahead = entry.at > self.now;
+        let changed = changed(entry, job).is_some();
+        // An event that moved on after its meeting was ended is a new deadline.
+        let moved = entry.of.is_some() && (changed || planned(job) != entry.at);
+        if ahead && (moved || job.was_withdrawn()) {
+            return Some(again());
+        }
+        if entry.of.is_some() {
+            return None;
+        }
+        // Another meeting under an old name: the name is free again.
+        if changed {
+            return self.for_new(entry);
+        }
+        if planned(job) == entry.at {
+            return None;
+        }
+        let outcome = job.outcome.map_or("done", |outcome| outcome.as_str());
+        let reason =
+            format!("its time changed, but job {} is done ({outcome}); give it a new name", job.id.short());
+        Some(skip(entry, reason))
+    }
+
+    fn for_open(&self, entry: &Entry, job: &Job) -> Option<Action> {
+        if let Some(what) = changed(entry, job) {
+            let reason = format!(
+                "its {what} changed while job {} is {}; give the entry a new name, or cancel the job first",
+                job.id.short(),
+                job.state
+            );
+            return Some(Action::Refuse { name: entry.identity.clone(), reason });
+        }
+        if planned(job) == entry.at {
+            return about_limits(entry, job);
+        }
+        if matches!(job.state, State::Confirming | State::Guarding) {
+            let reason = format!("its time changed, but job {} has called the end", job.id.short());
+            return Some(skip(entry, reason));
+        }
+        if self.is_too_late(entry) {
+            let reason = format!(
+                "its new time {} has passed by more than late-limit; job {} stays due at {}",
+                entry.at,
+                job.id.short(),
+                job.due
+            );
+            return Some(skip(entry, reason));
+        }
+        Some(move_to(entry, job))
+    }
+
+    /// What cannot be changed in a job makes another one of it: nobody should have to name every occurrence anew.
+    fn for_open_occurrence(&self, entry: &Entry, job: &Job) -> Option<Action> {
+        let ahead = entry.at > self.now;
+        let changed = changed(entry, job).is_some();
+        if self.unwanted(job).is_some() {
+            let wanted = ahead || !(changed || self.is_too_late(entry));
+            return wanted.then(|| Action::Again { entry: entry.clone(), after: job.id });
+        }
+        if planned(job) == entry.at {
+            return about_limits(entry, job).filter(|_| !changed);
+        }
+        (ahead && !changed && job.unsent()).then(|| move_to(entry, job))
+    }
+
+    fn for_job(&self, job: &Job) -> Option<Action> {
+        let Origin::Schedule { name, .. } = &job.origin else { return None };
+        let name = name.clone();
+        if let Some(reason) = self.unwanted(job) {
+            return Some(Action::Cancel { job: job.id, name, reason });
+        }
+        let latest = *self.catch_up.get(&self.late(job)?)?;
+        (job.due < latest).then(|| {
+            let reason = format!("it was found late, and so was a later deadline of its entry ({latest})");
+            Action::Miss { job: job.id, name, reason }
+        })
+    }
+
+    /// Why a job should not be there, if so.
+    fn unwanted(&self, job: &Job) -> Option<String> {
+        let Origin::Schedule { name, of, planned } = &job.origin else { return None };
+        if job.is_done() {
+            return None;
+        }
+        if let Some(entry) = self.wanted.get(name.as_str()) {
+            return self.is_another(entry, job).filter(|_| is_undecided(job));
+        }
+        let standing = of.as_ref().unwrap_or(name);
+        let Some(window) = self.expansion.standing.get(standing) else {
+            return Some("its entry is gone".to_owned());
+        };
+        let never = || {
+            let recurrence = self.expansion.recurrences.get(standing);
+            *planned > window.until && recurrence.is_some_and(|recurrence| !recurrence.fires_at(*planned))
+        };
+        let unwanted = is_undecided(job) && (window.holds(*planned) || never());
+        unwanted.then(|| "its entry does not want it any more".to_owned())
+    }
+
+    /// The occurrence is not what its job was made for, and the job cannot become it.
+    fn is_another(&self, entry: &Entry, job: &Job) -> Option<String> {
+        entry.of.as_ref()?;
+        if let Some(what) = changed(entry, job) {
+            return Some(format!("its entry has another {what} now"));
+        }
+        let passed = planned(job) != entry.at && entry.at <= self.now && job.state == State::Waiting;
+        passed.then(|| format!("its new time {} has passed", entry.at))
+    }
+
+    fn is_too_late(&self, entry: &Entry) -> bool {
+        entry.at + entry.limits.late_limit < self.now
+    }
+}
+
+/// Nothing has happened yet that a cancel would have to explain.
+fn is_undecided(job: &Job) -> bool {
+    matches!(job.state, State::Waiting | State::Held) && job.unsent() && job.claimed.is_none()
+}
+
+fn about_limits(entry: &Entry, job: &Job) -> Option<Action> {
+    let reason = || "its limits changed; they count for new jobs only".to_owned();
+    let name = entry.of.as_ref().unwrap_or(&entry.identity);
+    (entry.limits != job.limits).then(|| Action::Skip { name: name.clone(), reason: reason() })
+}
+
+/// What an entry and its job disagree on that cannot be changed in a job.
+fn changed(entry: &Entry, job: &Job) -> Option<&'static str> {
+    if entry.server != job.server {
+        return Some("server");
+    }
+    if entry.meeting != job.meeting {
+        return Some("meeting");
+    }
+    (entry.instance != job.only).then_some("instance")
+}
+
+/// The time that the file gave. A job that took the name without coming from a file is compared by its due.
+fn planned(job: &Job) -> UtcMs {
+    match &job.origin {
+        Origin::Schedule { planned, .. } => *planned,
+        _ => job.due,
+    }
+}
+
+fn move_to(entry: &Entry, job: &Job) -> Action {
+    Action::Move { job: job.id, name: entry.identity.clone(), to: entry.at }
+}
+
+fn skip(entry: &Entry, reason: String) -> Action {
+    Action::Skip { name: entry.identity.clone(), reason }
+}
+
+/// What is to be said of all occurrences is said of their entry, once.
+fn tell_once(actions: &mut Vec<Action>) {
+    let mut told = BTreeSet::new();
+    actions.retain(|action| match action {
+        Action::Skip { name, reason } => told.insert((name.clone(), reason.clone())),
+        _ => true,
+    });
+}
+
+#[cfg(test)]
+mod tests;
