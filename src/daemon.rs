@@ -83,7 +83,6 @@ impl Daemon {
         let shutdown = CancellationToken::new();
         let store = open_store(&settings, checker).await?;
         let listener = listen(&settings, inherited)?;
-        let housekeeping = housekeeping::start(store.clone(), clock.clone(), settings.retention).await?;
         let setup = Setup {
             clock,
             store: store.clone(),
@@ -94,6 +93,7 @@ impl Daemon {
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;
+        let housekeeping = housekeeping::start(handle.clone(), store.clone()).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
         systemd::ready();

@@ -4,7 +4,7 @@
 //! Nothing polls: the loop sleeps until the earliest wake-up of a job, a lane or the store's next page of jobs, on an alarm
 //! that also hears the clock being set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::active::{Active, Deferred, Writing, announce};
 use super::api::{Notice, Refusal};
 use super::bulk::{BulkReply, Place};
 use super::plan::Plan;
-use super::reload::{Ask, Planning};
+use super::reload::Plans;
 use super::requests::Request;
 use super::server::Server;
 use super::wakes::Wakes;
@@ -130,16 +130,7 @@ pub(super) struct Core {
     pub settings: Option<Arc<Settings>>,
     /// The last good copy of every calendar that the schedule refers to.
     pub feeds: Arc<Feeds>,
-    /// The schedule being compared with the jobs, or applied; and what waits behind that.
-    pub planning: Option<Planning>,
-    pub asked: VecDeque<Ask>,
-    /// When to go on with it.
-    pub plan_step: Option<BootMs>,
-    /// Why the schedule could not be compared or applied by itself, and when that is tried again.
-    pub plan_error: Option<String>,
-    pub plan_again: Option<BootMs>,
-    /// Servers that a plan on its way to disk takes away.
-    pub leaving: BTreeSet<ServerName>,
+    pub plans: Plans,
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
@@ -199,12 +190,7 @@ impl Core {
             submitting: BTreeMap::new(),
             settings: None,
             feeds: Arc::default(),
-            planning: None,
-            asked: VecDeque::new(),
-            plan_step: None,
-            plan_error: None,
-            plan_again: None,
-            leaving: BTreeSet::new(),
+            plans: Plans::default(),
             unwritten: BTreeSet::new(),
             write_again: None,
             offset: now.wall.0 - now.boot.0,
@@ -262,13 +248,7 @@ impl Core {
         if self.write_again.is_some_and(|at| now.boot >= at) {
             self.write_unwritten();
         }
-        if self.plan_again.is_some_and(|at| now.boot >= at) {
-            self.plan_again = None;
-            self.ask_plan(Ask::expand(None));
-        }
-        if self.plan_step.is_some_and(|at| now.boot >= at) {
-            self.apply_plan();
-        }
+        self.go_on_planning(now.boot);
         self.pump();
     }
 
@@ -283,7 +263,7 @@ impl Core {
         let now = self.now();
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
         let first = self.wakes.first();
-        let boot = [first.boot, self.write_again, self.plan_again, self.plan_step, self.held_back];
+        let boot = [first.boot, self.write_again, self.plans.wake(), self.held_back];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [first.wall, self.next_load].into_iter().flatten().min();
         match self.held_back {

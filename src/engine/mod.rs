@@ -6,7 +6,8 @@
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
 //! * `warnings`: telling the people inside.
-//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop.
+//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop;
+//!   `configure`: the servers that come and go with it.
 //! * `api`, `handle`: the engine from outside.
 //!
 //! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
@@ -14,6 +15,7 @@
 mod active;
 pub mod api;
 mod bulk;
+mod configure;
 mod core;
 mod handle;
 mod lane;

@@ -13,7 +13,7 @@
 //!
 //! A server that still has open jobs cannot be taken away.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +21,10 @@ use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::active::{Active, Writing, announce, notices, tell};
-use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Reloaded, ServerAction, ServerChange};
+use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Reloaded};
 use super::core::{Core, Inner};
 use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
 use super::requests::{answer, refusal};
-use super::server::Server;
 use crate::config::settings::Settings;
 use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName};
 use crate::store::{Change as Write, StoreError};
@@ -98,8 +97,28 @@ impl Ask {
     }
 }
 
+/// The schedule being compared with the jobs, or applied; and what waits behind that.
+#[derive(Default)]
+pub(super) struct Plans {
+    under_way: Option<Planning>,
+    /// When to go on with it.
+    step_at: Option<BootMs>,
+    asked: VecDeque<Ask>,
+    /// Servers that a plan on its way to disk takes away.
+    pub leaving: BTreeSet<ServerName>,
+    /// Why the schedule could not be compared or applied by itself, and when that is tried again.
+    pub error: Option<String>,
+    again: Option<BootMs>,
+}
+
+impl Plans {
+    pub fn wake(&self) -> Option<BootMs> {
+        [self.step_at, self.again].into_iter().flatten().min()
+    }
+}
+
 /// The one plan that is under way.
-pub(super) struct Planning {
+struct Planning {
     ask: Ask,
     settings: Arc<Settings>,
     /// It is given up then.
@@ -140,7 +159,7 @@ impl Core {
             tracing::info!("schedule: {change}");
         }
         self.configure(&settings, plan.platforms.clone());
-        self.planning = Some(Planning {
+        self.plans.under_way = Some(Planning {
             ask: Ask { purpose: Purpose::Start, reply: None },
             settings,
             until: self.now().boot + PATIENCE,
@@ -152,18 +171,28 @@ impl Core {
 
     pub(super) fn ask_plan(&mut self, ask: Ask) {
         // One that nobody waits for, and that has not begun, sees all that this one would see.
-        if ask.is_silent() && self.asked.iter().any(Ask::is_silent) {
+        if ask.is_silent() && self.plans.asked.iter().any(Ask::is_silent) {
             return;
         }
-        self.asked.push_back(ask);
+        self.plans.asked.push_back(ask);
         self.next_plan();
     }
 
+    pub(super) fn go_on_planning(&mut self, now: BootMs) {
+        if self.plans.again.is_some_and(|at| now >= at) {
+            self.plans.again = None;
+            self.ask_plan(Ask::expand(None));
+        }
+        if self.plans.step_at.is_some_and(|at| now >= at) {
+            self.apply_plan();
+        }
+    }
+
     fn next_plan(&mut self) {
-        if self.planning.is_some() || self.stopping {
+        if self.plans.under_way.is_some() || self.stopping {
             return;
         }
-        let Some(ask) = self.asked.pop_front() else { return };
+        let Some(ask) = self.plans.asked.pop_front() else { return };
         let settings = match &ask.purpose {
             Purpose::Reload(settings) | Purpose::Rehearse(settings) => Some(settings.clone()),
             Purpose::Start | Purpose::Expand => self.settings.clone(),
@@ -176,7 +205,8 @@ impl Core {
             )));
         };
         let until = self.now().boot + PATIENCE;
-        self.planning = Some(Planning { ask, settings: settings.clone(), until, stage: Stage::Reading });
+        self.plans.under_way =
+            Some(Planning { ask, settings: settings.clone(), until, stage: Stage::Reading });
         self.read_plan(&settings);
     }
 
@@ -221,7 +251,7 @@ impl Core {
     }
 
     pub(super) fn planned(&mut self, plan: Result<Box<Plan>, Refusal>) {
-        let Some(mut planning) = self.planning.take() else { return };
+        let Some(mut planning) = self.plans.under_way.take() else { return };
         match plan {
             Err(refusal) => self.plan_refused(planning, refusal),
             Ok(plan) if matches!(planning.ask.purpose, Purpose::Rehearse(_)) => {
@@ -233,7 +263,7 @@ impl Core {
             }
             Ok(plan) => {
                 planning.stage = Stage::Ready(plan);
-                self.planning = Some(planning);
+                self.plans.under_way = Some(planning);
                 self.apply_plan();
             }
         }
@@ -254,15 +284,15 @@ impl Core {
     }
 
     /// Goes on with a plan that has been made, if nothing stands against it now.
-    pub(super) fn apply_plan(&mut self) {
-        self.plan_step = None;
+    fn apply_plan(&mut self) {
+        self.plans.step_at = None;
         if self.stopping {
             return;
         }
-        let Some(planning) = self.planning.take() else { return };
+        let Some(planning) = self.plans.under_way.take() else { return };
         let Planning { ask, settings, until, stage } = planning;
         let Stage::Ready(plan) = stage else {
-            self.planning = Some(Planning { ask, settings, until, stage });
+            self.plans.under_way = Some(Planning { ask, settings, until, stage });
             return;
         };
         if let Err(refusal) = self.refuse_new_orphans(&settings) {
@@ -285,9 +315,9 @@ impl Core {
         }
         match planning.stage {
             Stage::Reading => self.read_plan(&planning.settings),
-            _ => self.plan_step = Some(now + LOOK_AGAIN),
+            _ => self.plans.step_at = Some(now + LOOK_AGAIN),
         }
-        self.planning = Some(planning);
+        self.plans.under_way = Some(planning);
     }
 
     /// Jobs may have come since the plan was made.
@@ -356,14 +386,14 @@ impl Core {
         if batch.is_empty() {
             return self.plan_applied(planning, writes);
         }
-        self.leaving = self
+        self.plans.leaving = self
             .servers
             .keys()
             .filter(|name| !planning.settings.servers.contains_key(*name))
             .cloned()
             .collect();
         planning.stage = Stage::Writing(writes);
-        self.planning = Some(planning);
+        self.plans.under_way = Some(planning);
         let (inbox, write) = (self.inbox.clone(), self.metrics.write());
         let done = move |result| {
             write.done();
@@ -374,10 +404,10 @@ impl Core {
     }
 
     pub(super) fn plan_written(&mut self, result: Result<(), StoreError>) {
-        let Some(mut planning) = self.planning.take() else { return };
-        let Stage::Writing(writes) = planning.stage else { return self.planning = Some(planning) };
+        let Some(mut planning) = self.plans.under_way.take() else { return };
+        let Stage::Writing(writes) = planning.stage else { return self.plans.under_way = Some(planning) };
         planning.stage = Stage::Reading;
-        self.leaving.clear();
+        self.plans.leaving.clear();
         for job in &writes.new {
             self.submitting.remove(&job.id);
         }
@@ -396,7 +426,7 @@ impl Core {
                 let raced = matches!(error, StoreError::Revision { .. } | StoreError::KeyTaken { .. });
                 if raced && self.now().boot < planning.until && !self.stopping {
                     self.read_plan(&planning.settings);
-                    self.planning = Some(planning);
+                    self.plans.under_way = Some(planning);
                     return;
                 }
                 let refusal = if raced { contended(&error.to_string()) } else { self.cannot_write(error) };
@@ -431,8 +461,8 @@ impl Core {
             self.configure(&settings, platforms.clone());
             self.schedule_error = None;
         }
-        self.plan_error = None;
-        self.plan_again = None;
+        self.plans.error = None;
+        self.plans.again = None;
         self.take_up_planned(new, now);
         for id in changed {
             self.step(id, Event::Tick);
@@ -468,61 +498,18 @@ impl Core {
             Purpose::Rehearse(_) => {}
             Purpose::Reload(_) => self.schedule_error = Some(refusal.detail.clone()),
             Purpose::Start | Purpose::Expand => {
-                if self.plan_error.is_none() {
+                if self.plans.error.is_none() {
                     tracing::error!(
                         "the schedule could not be applied, and is tried again and again: {refusal} ({})",
                         refusal.hint
                     );
                 }
-                self.plan_error = Some(refusal.detail.clone());
-                self.plan_again.get_or_insert(self.now().boot + PLAN_RETRY);
+                self.plans.error = Some(refusal.detail.clone());
+                self.plans.again.get_or_insert(self.now().boot + PLAN_RETRY);
             }
         }
         planning.ask.answer(Err(refusal));
         self.next_plan();
-    }
-
-    fn server_changes(&self, settings: &Settings, platforms: &Platforms) -> Vec<ServerChange> {
-        let change = |server: &ServerName, action, platform: &str| ServerChange {
-            server: server.clone(),
-            action,
-            platform: platform.to_owned(),
-        };
-        let gone = self.servers.iter().filter(|(name, _)| !settings.servers.contains_key(*name));
-        let gone = gone.map(|(name, server)| change(name, ServerAction::Removed, server.platform.kind()));
-        let known = self.settings.as_ref().map(|settings| &settings.servers);
-        let come = settings.servers.iter().filter_map(|(name, server)| {
-            let action = match known.and_then(|known| known.get(name)) {
-                Some(old) if old == server => return None,
-                Some(_) => ServerAction::Changed,
-                None => ServerAction::Added,
-            };
-            Some(change(name, action, platforms.get(name)?.kind()))
-        });
-        gone.chain(come).collect()
-    }
-
-    /// The new servers and limits are true from here on.
-    fn configure(&mut self, settings: &Arc<Settings>, platforms: Platforms) {
-        let now = self.now();
-        self.servers.retain(|name, _| settings.servers.contains_key(name));
-        let gone = |job: &Job| job.is_done() && !settings.servers.contains_key(&job.server);
-        let forgotten: Vec<JobId> =
-            self.active.values().filter(|active| gone(&active.job)).map(|active| active.job.id).collect();
-        forgotten.into_iter().for_each(|job| self.forget(job));
-        for (name, platform) in platforms {
-            let server = &settings.servers[&name];
-            if let Some(known) = self.servers.get_mut(&name) {
-                known.replace(platform, server, now);
-                continue;
-            }
-            let memory = self.store.memory(&name).ok().flatten().unwrap_or_default();
-            self.servers.insert(name, Server::new(platform, server, memory, now));
-        }
-        self.settings = Some(settings.clone());
-        let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
-        in_memory.sort_unstable();
-        in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
     }
 }
 

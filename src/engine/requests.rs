@@ -140,7 +140,7 @@ impl Core {
         if !self.servers.contains_key(server) {
             return Err(self.unknown_server(server, RefusalKind::Invalid));
         }
-        if self.leaving.contains(server) {
+        if self.plans.leaving.contains(server) {
             return Err(refusal(
                 RefusalKind::Conflict,
                 format!("server {server} is being taken out of the schedule"),
@@ -391,7 +391,7 @@ impl Core {
                 behind: self.active.values().filter(|active| active.is_dirty()).count(),
                 ..StoreStatus::default()
             },
-            schedule_error: self.schedule_error.clone().or_else(|| self.plan_error.clone()),
+            schedule_error: self.schedule_error.clone().or_else(|| self.plans.error.clone()),
         }
     }
 }

@@ -30,6 +30,13 @@ pub struct Schedule {
     pub ahead: Duration,
 }
 
+impl Schedule {
+    /// It wants more as time goes on, without being edited.
+    pub fn is_standing(&self) -> bool {
+        !self.recurring.is_empty() || !self.calendar_ends.is_empty()
+    }
+}
+
 /// One deadline that the schedule wants: an `[[end]]` with `at`, one occurrence of a recurring one, or one event of a
 /// calendar.
 #[derive(Clone, PartialEq, Debug)]
