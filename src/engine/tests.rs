@@ -22,18 +22,51 @@ use crate::store::{Change as Write, Counts, Filter, StoreError};
 
 mod bulk;
 mod burst;
+mod reload;
 
-/// A store that keeps records in memory; `failing` refuses every batch.
+type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A store that keeps records in memory; `failing` refuses every batch, `held` keeps them waiting.
 #[derive(Default)]
 struct MemStore {
     jobs: Mutex<BTreeMap<JobId, Job>>,
     failing: Mutex<bool>,
     commits: Mutex<usize>,
+    held: Mutex<Option<Vec<(Vec<Write>, Done)>>>,
 }
 
 impl MemStore {
     fn fail(&self, failing: bool) {
         *self.failing.lock().unwrap() = failing;
+    }
+
+    /// Batches wait from now on.
+    fn hold(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    fn waiting(&self) -> usize {
+        self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// They are written (or, if it fails, refused), and wait no more.
+    fn release(&self) {
+        let held = self.held.lock().unwrap().take();
+        for (batch, done) in held.into_iter().flatten() {
+            self.commit(batch, done);
+        }
+    }
+
+    fn revisions_follow(&self, batch: &[Write]) -> Result<(), StoreError> {
+        let jobs = self.jobs.lock().unwrap();
+        for change in batch {
+            let Write::Put { job, expected } = change else { continue };
+            let (id, expected, found) = (job.id, *expected, jobs.get(&job.id).map(|job| job.revision));
+            if found != expected {
+                return Err(StoreError::Revision { id, expected, found });
+            }
+        }
+        Ok(())
     }
 
     fn keys_are_free(&self, batch: &[Write]) -> Result<(), StoreError> {
@@ -55,23 +88,20 @@ impl MemStore {
 }
 
 impl Store for MemStore {
-    fn commit(&self, batch: Vec<Write>, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
+    fn commit(&self, batch: Vec<Write>, done: Done) {
+        if let Some(held) = &mut *self.held.lock().unwrap() {
+            return held.push((batch, done));
+        }
         if *self.failing.lock().unwrap() {
             return done(Err(StoreError::Io { path: "memory".into(), why: "no space left".into() }));
         }
         *self.commits.lock().unwrap() += 1;
-        if let Err(error) = self.keys_are_free(&batch) {
+        if let Err(error) = self.revisions_follow(&batch).and_then(|()| self.keys_are_free(&batch)) {
             return done(Err(error));
         }
         for change in batch {
-            if let Write::Put { job, expected } = change {
-                let mut jobs = self.jobs.lock().unwrap();
-                assert_eq!(
-                    jobs.get(&job.id).map(|job| job.revision),
-                    expected,
-                    "revisions follow each other"
-                );
-                jobs.insert(job.id, *job);
+            if let Write::Put { job, .. } = change {
+                self.jobs.lock().unwrap().insert(job.id, *job);
             }
         }
         done(Ok(()));
@@ -105,12 +135,17 @@ impl Store for MemStore {
             .map(|job| job.id))
     }
 
-    fn keys(&self, _: &ServerName, _: &str) -> Result<Vec<(String, JobId)>, StoreError> {
-        Ok(Vec::new())
+    fn keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
+        let jobs = self.select(|job| job.server == *server);
+        let keys = jobs.into_iter().filter_map(|job| Some((job.key?.key, job.id)));
+        Ok(keys.filter(|(key, _)| key.starts_with(prefix)).collect())
     }
 
     fn open_servers(&self) -> Result<Vec<ServerName>, StoreError> {
-        Ok(Vec::new())
+        let mut servers: Vec<_> =
+            self.select(|job| !job.is_done()).into_iter().map(|job| job.server).collect();
+        servers.dedup();
+        Ok(servers)
     }
 
     fn of_meeting(&self, _: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {

@@ -78,6 +78,37 @@ fn syncs_that_fail_refuse_new_work_and_keep_no_accepted_work_from_firing() {
     assert!(jobs.iter().all(|job| job["meeting"] != "refused-1"), "{jobs:#?}");
 }
 
+#[test]
+fn a_reload_that_cannot_be_written_changes_nothing() {
+    let entry = |name: &str, at: &str| {
+        format!("[[end]]\nname = \"{name}\"\nserver = \"campus\"\nmeeting = \"{name}\"\nat = {at}\n")
+    };
+    let both = entry("exam", "2099-01-01T10:00:00Z") + &entry("lecture", "2099-01-02T10:00:00Z");
+    let mut bed = Plan { extra: both.clone(), ..Plan::default() }.start();
+    bed.wait_for("both are there", |_| bed.json(&["list"])["jobs"].as_array().unwrap().len() == 2);
+    let before = bed.json(&["list"]);
+    let Some(mut strace) = fail_syncs(&bed) else { return eprintln!("left out: strace cannot trace here") };
+    let edited = entry("exam", "2099-01-01T11:00:00Z") + &entry("seminar", "2099-01-03T10:00:00Z");
+    bed.write_schedule("max-concurrent = 3", &edited);
+    let (code, said) = bed.says(&["reload"]);
+    assert!(code != 0 && said.contains("cannot be written"), "{code}: {said}");
+    assert_eq!(bed.json(&["list"]), before);
+    assert!(bed.json(&["status"])["schedule_error"].is_string());
+    bed.signal("-HUP");
+    bed.wait_for("the log says so", |_| bed.log().matches("the schedule was NOT applied").count() == 2);
+    let stopped = Command::new("kill").arg(strace.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    strace.wait().unwrap();
+
+    assert_eq!(bed.says(&["reload"]).1.lines().count(), 4, "the server, and three entries");
+    assert!(bed.json(&["status"])["schedule_error"].is_null());
+    bed.kill_daemon();
+    bed.start_daemon();
+    let jobs = bed.json(&["list", "--state", "waiting"])["jobs"].as_array().unwrap().clone();
+    let dues: Vec<&Value> = jobs.iter().map(|job| &job["due"]).collect();
+    assert_eq!(dues, ["2099-01-03T10:00:00.000Z", "2099-01-01T11:00:00.000Z"]);
+}
+
 /// The daemon's state directory becomes a small file system of its own, in a mount namespace of its own.
 fn start_on_a_small_disk(bed: &mut Bed) -> bool {
     std::fs::create_dir_all(bed.path("state")).unwrap();

@@ -23,5 +23,6 @@ mod janus;
 mod platforms;
 mod powercut;
 mod readme;
+mod reload;
 mod signals;
 mod storm;

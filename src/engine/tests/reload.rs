@@ -1,0 +1,388 @@
+//! A reload: one plan, one commit, all or nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::core::Makers;
+use super::*;
+use crate::schedule::{Entry, Rule, Schedule, Select};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn entry(name: &str, at: UtcMs) -> Entry {
+    Entry {
+        identity: name.to_owned(),
+        of: None,
+        server: "campus".into(),
+        meeting: format!("{name}-room").as_str().into(),
+        instance: None,
+        at,
+        limits: Limits::default(),
+    }
+}
+
+fn settings(entries: &[Entry]) -> Settings {
+    Settings {
+        state_dir: "/nowhere".into(),
+        retention: HOUR,
+        socket: "/nowhere".into(),
+        socket_mode: 0o600,
+        socket_group: None,
+        servers: BTreeMap::from([("campus".into(), server_settings(4))]),
+        schedule: Schedule { entries: entries.to_vec(), ..Schedule::default() },
+    }
+}
+
+/// A running engine with a schedule.
+struct Planned {
+    store: Arc<MemStore>,
+    platform: Arc<Scripted>,
+    /// Platforms built so far.
+    built: Arc<AtomicUsize>,
+    handle: Handle,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Planned {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// On a store that may fail from the start.
+fn start_on(store: Arc<MemStore>, entries: &[Entry]) -> Planned {
+    let platform = Arc::new(Scripted::default());
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let (inbox, inner) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS);
+    let clock = Arc::new(SystemClock);
+    let mut core = Core::new(Parts {
+        clock: clock.clone(),
+        store: store.clone(),
+        state_dir: "/nowhere".into(),
+        servers: BTreeMap::new(),
+        events: events.clone(),
+        inbox,
+    });
+    let built = Arc::new(AtomicUsize::new(0));
+    let (counted, scripted) = (built.clone(), platform.clone());
+    let build = move |_: &ServerName, _: &PlatformSettings, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(scripted.clone() as Arc<dyn Platform>)
+    };
+    core.makers = Makers { build: Arc::new(build), ..Makers::default() };
+    core.start_with(&settings(entries)).unwrap();
+    let (shutdown, metrics) = (CancellationToken::new(), core.metrics.clone());
+    tokio::spawn(core.run(receiver, inner, shutdown.clone()));
+    let reread: Arc<Reread> = Arc::new(|| Err("line 3: this is no schedule".to_owned()));
+    let handle = Handle {
+        requests,
+        events,
+        store: store.clone(),
+        clock,
+        metrics,
+        reread,
+        state_dir: "/nowhere".into(),
+        socket: "/nowhere".into(),
+    };
+    Planned { store, platform, built, handle, shutdown }
+}
+
+fn start(entries: &[Entry]) -> Planned {
+    start_on(Arc::default(), entries)
+}
+
+impl Planned {
+    fn jobs(&self) -> BTreeMap<String, Job> {
+        let name = |job: &Job| match &job.origin {
+            Origin::Schedule { name, .. } => name.clone(),
+            other => other.to_string(),
+        };
+        self.store.select(|_| true).into_iter().map(|job| (name(&job), job)).collect()
+    }
+
+    fn commits(&self) -> usize {
+        *self.store.commits.lock().unwrap()
+    }
+
+    async fn schedule_error(&self) -> Option<String> {
+        self.handle.status().await.unwrap().schedule_error
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Planned) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(20 * SECOND, wait).await.unwrap_or_else(|_| panic!("not in 20 s: {what}"));
+    }
+}
+
+/// `add a, move b`
+fn told(reloaded: &Reloaded) -> Vec<String> {
+    let tell = |change: &PlannedChange| format!("{:?} {}", change.action, change.name).to_lowercase();
+    reloaded.changes.iter().map(tell).collect()
+}
+
+#[tokio::test]
+async fn a_reload_is_one_commit_and_the_same_again_is_none() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR), entry("b", now + HOUR)]);
+    rig.until("both are there", |rig| rig.jobs().len() == 2).await;
+    let before = rig.commits();
+    assert_eq!(before, 1, "the start is one commit, too");
+    let next = settings(&[entry("b", now + 2 * HOUR), entry("c", now + HOUR)]);
+    let reloaded = rig.handle.apply(next.clone()).await.unwrap();
+    assert!(reloaded.applied);
+    assert_eq!(told(&reloaded), ["move b", "add c", "remove a"]);
+    assert_eq!(rig.commits(), before + 1);
+    let jobs = rig.jobs();
+    assert_eq!(jobs["a"].outcome, Some(Outcome::Cancelled));
+    assert_eq!((jobs["b"].due, jobs["c"].due), (now + 2 * HOUR, now + HOUR));
+
+    let again = rig.handle.apply(next).await.unwrap();
+    assert!(again.is_nothing() && again.changes.is_empty(), "{again:?}");
+    assert!(rig.handle.expand().await.unwrap().is_nothing());
+    assert_eq!(rig.commits(), before + 1);
+}
+
+#[tokio::test]
+async fn a_refused_commit_changes_nothing_at_all() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR), entry("b", now + HOUR)]);
+    rig.until("both are there", |rig| rig.jobs().len() == 2).await;
+    let before = rig.jobs();
+    let mut next = settings(&[entry("a", now + 2 * HOUR), entry("c", now + HOUR)]);
+    next.servers.insert("events".into(), server_settings(1));
+    rig.store.fail(true);
+    let refused = rig.handle.apply(next.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::StoreFailed);
+    assert_eq!(rig.jobs(), before);
+    assert!(rig.schedule_error().await.unwrap().contains("no space left"));
+    let (settings, _) = rig.handle.current().await.unwrap();
+    assert_eq!((settings.servers.len(), settings.schedule.entries[0].at), (1, now + HOUR));
+    assert!(!rig.handle.status().await.unwrap().servers.contains_key(&ServerName::from("events")));
+
+    rig.store.fail(false);
+    let by = By::Peer { uid: 0, pid: None };
+    rig.handle.change(before["a"].id, None, Change::Extend { by: SECOND }, by).await.expect("unlocked");
+    let reloaded = rig.handle.apply(next).await.unwrap();
+    assert_eq!(told(&reloaded), ["move a", "add c", "remove b"]);
+    assert!(rig.schedule_error().await.is_none());
+    assert!(rig.handle.status().await.unwrap().servers.contains_key(&ServerName::from("events")));
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_the_same_and_changes_nothing() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR), entry("b", now + HOUR)]);
+    rig.until("both are there", |rig| rig.jobs().len() == 2).await;
+    let (before, commits) = (rig.jobs(), rig.commits());
+    let mut next = settings(&[entry("a", now + 2 * HOUR), entry("c", now + HOUR)]);
+    next.servers.insert("events".into(), server_settings(1));
+    let rehearsed = rig.handle.rehearse(next.clone()).await.unwrap();
+    assert!(!rehearsed.applied);
+    assert_eq!((rig.jobs(), rig.commits()), (before, commits));
+    assert_eq!(rig.handle.current().await.unwrap().0.servers.len(), 1);
+    let reloaded = rig.handle.apply(next).await.unwrap();
+    let without_ids = |reloaded: &Reloaded| {
+        let changes = reloaded.changes.iter().cloned();
+        changes.map(|change| PlannedChange { job: None, ..change }).collect::<Vec<_>>()
+    };
+    assert_eq!(without_ids(&rehearsed), without_ids(&reloaded));
+    assert_eq!(rehearsed.servers, reloaded.servers);
+    assert_eq!(reloaded.servers[0].to_string(), "server events added (scripted)");
+}
+
+#[tokio::test]
+async fn an_extension_by_hand_stays_until_the_file_says_otherwise() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR)]);
+    rig.until("it is there", |rig| rig.jobs().len() == 1).await;
+    let by = By::Peer { uid: 0, pid: None };
+    let id = rig.jobs()["a"].id;
+    rig.handle.change(id, None, Change::Extend { by: HOUR }, by).await.unwrap();
+    let kept = rig.handle.apply(settings(&[entry("a", now + HOUR)])).await.unwrap();
+    assert!(kept.is_nothing());
+    let sentence = kept.changes[0].sentence(|at| at.ms_since(now).to_string());
+    assert_eq!(sentence, "a: a-room on campus stays at 7200000, extended by hand");
+    let moved = rig.handle.apply(settings(&[entry("a", now + 3 * HOUR)])).await.unwrap();
+    let sentence = moved.changes[0].sentence(|at| at.ms_since(now).to_string());
+    assert_eq!(
+        sentence,
+        "a: a-room on campus moved from 7200000 to 10800000, the file gives another time; it had been extended by hand"
+    );
+    assert_eq!(rig.jobs()["a"].due, now + 3 * HOUR);
+}
+
+/// From the commit to its answer nobody knows which deadline counts: nothing fires.
+#[tokio::test]
+async fn a_job_does_not_fire_on_the_deadline_that_a_plan_moves() {
+    for refused in [false, true] {
+        let due = system_now().wall + Duration::from_millis(2_500);
+        let rig = start(&[entry("a", due)]);
+        rig.until("it is there", |rig| rig.jobs().len() == 1).await;
+        rig.until("its instance is known", |rig| rig.jobs()["a"].armed_at.is_some()).await;
+        rig.store.hold();
+        let later = settings(&[entry("a", due + HOUR)]);
+        let handle = rig.handle.clone();
+        let reload = tokio::spawn(async move { handle.apply(later).await });
+        rig.until("the commit waits", |rig| rig.store.waiting() > 0).await;
+        rig.until("due has passed", |_| system_now().wall > due + SECOND / 2).await;
+        assert!(rig.platform.calls.lock().unwrap().is_empty());
+        rig.store.fail(refused);
+        rig.store.release();
+        let reloaded = reload.await.unwrap();
+        if refused {
+            assert_eq!(reloaded.unwrap_err().kind, RefusalKind::StoreFailed);
+            rig.until("it fires", |rig| !rig.platform.calls.lock().unwrap().is_empty()).await;
+        } else {
+            assert_eq!(told(&reloaded.unwrap()), ["move a"]);
+            assert_eq!(rig.jobs()["a"].due, due + HOUR);
+            assert!(rig.platform.calls.lock().unwrap().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_waits_for_a_change_that_is_on_its_way_but_not_for_ever() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR)]);
+    rig.until("it is there", |rig| rig.jobs().len() == 1).await;
+    let id = rig.jobs()["a"].id;
+    let extend = |handle: Handle| async move {
+        let by = By::Peer { uid: 0, pid: None };
+        handle.change(id, None, Change::Extend { by: SECOND }, by).await
+    };
+    let moved = settings(&[entry("a", now + 2 * HOUR)]);
+    let held_up = |patient: bool| {
+        let (handle, other, moved) = (rig.handle.clone(), rig.handle.clone(), moved.clone());
+        rig.store.hold();
+        let extended = tokio::spawn(extend(handle));
+        let rig = &rig;
+        async move {
+            rig.until("the change waits", |rig| rig.store.waiting() == 1).await;
+            let mut reload = tokio::spawn(async move { other.apply(moved).await });
+            let early = tokio::time::timeout(SECOND / 2, &mut reload).await;
+            assert!(early.is_err(), "it waits for the change");
+            if patient {
+                rig.store.release();
+            }
+            let reloaded = reload.await.unwrap();
+            if !patient {
+                rig.store.release();
+            }
+            extended.await.unwrap().expect("the extension");
+            reloaded
+        }
+    };
+    let refused = held_up(false).await.unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Conflict, "{refused:?}");
+    assert_eq!(rig.jobs()["a"].due, now + HOUR + SECOND);
+    let reloaded = held_up(true).await.unwrap();
+    assert_eq!(told(&reloaded), ["move a"]);
+    assert_eq!(rig.jobs()["a"].due, now + 2 * HOUR);
+}
+
+#[tokio::test]
+async fn a_platform_whose_settings_are_the_same_stays() {
+    let rig = start(&[]);
+    let built = || rig.built.load(Ordering::Relaxed);
+    assert_eq!(built(), 1);
+    let mut next = settings(&[]);
+    let server = next.servers.get_mut(&ServerName::from("campus")).unwrap();
+    server.max_concurrent = 9;
+    let reloaded = rig.handle.apply(next.clone()).await.unwrap();
+    assert_eq!((reloaded.servers[0].action, built()), (ServerAction::Changed, 1));
+    let PlatformSettings::BigBlueButton(server) =
+        &mut next.servers.get_mut(&ServerName::from("campus")).unwrap().platform
+    else {
+        unreachable!("it is one")
+    };
+    server.secret = "another".to_owned().into();
+    let reloaded = rig.handle.apply(next).await.unwrap();
+    assert_eq!((reloaded.servers[0].action, built()), (ServerAction::Changed, 2));
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_goes_on_and_catches_up() {
+    let store = Arc::new(MemStore::default());
+    store.fail(true);
+    let rig = start_on(store, &[entry("a", system_now().wall + HOUR)]);
+    while rig.schedule_error().await.is_none() {}
+    assert!(rig.jobs().is_empty());
+    let broken = rig.handle.reload().await.unwrap_err();
+    assert!(broken.detail.contains("line 3"), "{broken:?}");
+    rig.store.fail(false);
+    rig.handle.expand().await.unwrap();
+    assert_eq!(rig.jobs().len(), 1);
+    let error = rig.schedule_error().await.expect("the file is still broken");
+    assert!(error.contains("line 3"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_with_open_jobs_stays() {
+    let now = system_now().wall;
+    let rig = start(&[entry("a", now + HOUR)]);
+    rig.until("it is there", |rig| rig.jobs().len() == 1).await;
+    let mut next = settings(&[]);
+    next.servers = BTreeMap::from([("events".into(), server_settings(1))]);
+    for refused in [rig.handle.rehearse(next.clone()).await, rig.handle.apply(next.clone()).await] {
+        assert!(refused.unwrap_err().detail.contains("open jobs on campus"));
+    }
+    rig.handle.apply(settings(&[])).await.unwrap();
+    let reloaded = rig.handle.apply(next).await.unwrap();
+    let servers: Vec<String> = reloaded.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["server campus removed", "server events added (scripted)"]);
+}
+
+#[tokio::test]
+async fn a_deadline_that_had_its_job_gets_no_other_one() {
+    let now = system_now().wall;
+    let first = entry("a", now + HOUR);
+    let other = Entry { meeting: "other".into(), ..first.clone() };
+    let rig = start(std::slice::from_ref(&first));
+    rig.until("it is there", |rig| rig.jobs().len() == 1).await;
+    rig.handle.apply(settings(&[])).await.unwrap();
+    assert_eq!(told(&rig.handle.apply(settings(&[other])).await.unwrap()), ["add a"]);
+    rig.handle.apply(settings(&[])).await.unwrap();
+    let back = rig.handle.apply(settings(&[first])).await.unwrap();
+    assert_eq!(told(&back), ["skip a"]);
+    assert!(back.changes[0].reason.contains("give the entry a new name"), "{back:?}");
+}
+
+/// Its jobs come and go with the sweeps of the rules.
+#[tokio::test]
+async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
+    let rig = start(&[]);
+    let rule = Rule {
+        name: "long".to_owned(),
+        server: "campus".into(),
+        meeting: Some("math-101".into()),
+        select: Select::default(),
+        max_duration: Some(HOUR),
+        close_at: None,
+        empty_for: None,
+        alone_for: None,
+        max_participant_minutes: None,
+        closed: None,
+        timezone: jiff::tz::TimeZone::UTC,
+        days: crate::schedule::Days::default(),
+        dry_run: false,
+        first_hit_delay: Duration::ZERO,
+        every: SECOND,
+        limits: Limits::default(),
+    };
+    let mut with_rule = settings(&[]);
+    with_rule.schedule.rules.push(rule);
+    rig.handle.apply(with_rule.clone()).await.unwrap();
+    let due = system_now().wall + HOUR;
+    let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
+    let key = Some("schedule:long@i-1".to_owned());
+    let job = Submission { key, origin, by: By::Schedule, ..submission(When::At(due)) };
+    let id = rig.handle.submit(job).await.unwrap().job.id;
+    assert!(rig.handle.apply(with_rule).await.unwrap().is_nothing());
+    let reloaded = rig.handle.apply(settings(&[])).await.unwrap();
+    assert_eq!((told(&reloaded), reloaded.changes[0].job), (vec!["remove long@i-1".to_owned()], Some(id)));
+}
