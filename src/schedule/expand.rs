@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ends::add_ends;
 use super::feed::Feeds;
 use super::model::{Entry, Recurring, Schedule};
 use super::recurrence::Recurrence;
@@ -41,13 +42,16 @@ impl Window {
     }
 }
 
-pub fn expand(schedule: &Schedule, _feeds: &Feeds, now: UtcMs) -> Expansion {
+pub fn expand(schedule: &Schedule, feeds: &Feeds, now: UtcMs) -> Expansion {
     let mut expansion = Expansion { entries: schedule.entries.clone(), ..Expansion::default() };
     for recurring in &schedule.recurring {
-        let window = occurrences(recurring, |_| true, now, schedule.ahead, &mut expansion.entries);
+        let zone = recurring.recurrence.zone();
+        let allows = |at| recurring.days.allows(&schedule.calendars, feeds, at, zone).is_ok();
+        let window = occurrences(recurring, allows, now, schedule.ahead, &mut expansion.entries);
         expansion.standing.insert(recurring.name.clone(), window);
         expansion.recurrences.insert(recurring.name.clone(), recurring.recurrence.clone());
     }
+    add_ends(schedule, feeds, now, &mut expansion);
     // An entry with `max-duration` stands as long as it is in the file; its jobs come and go with the sweeps.
     for rule in schedule.rules.iter().filter(|rule| rule.meeting.is_some()) {
         expansion.standing.insert(rule.name.clone(), Window { from: now, until: now });

@@ -1,12 +1,244 @@
-//! iCalendar feeds.
+//! iCalendar feeds: where they come from, what the last good copies say, and when something takes place.
+//!
+//! What repeats is worked out by the year, when a year is first asked for, and kept: many entries ask about the same days.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::civil::{self, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{Span, ToSpan};
+use url::Url;
+
+use super::ical::{self, FeedError, Occurrence, Problems, Series};
+use crate::job::UtcMs;
+
+/// Bytes of a feed.
+pub const MAX_FEED: usize = 16 << 20;
+/// Occurrences of one feed in one year.
+const MAX_OCCURRENCES: usize = 500_000;
+/// Times that are worked out to find them.
+const MAX_TIMES: usize = 5_000_000;
+/// Years that are kept.
+const MAX_YEARS: usize = 32;
 
 /// Where a feed comes from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
-    File(std::path::PathBuf),
-    Url(String),
+    File(PathBuf),
+    Url(FeedUrl),
 }
 
-/// The last good copy of every feed.
+/// Where to fetch a feed. The URL is often all that keeps a stranger from reading it: only its host is ever shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeedUrl(Url);
+
+impl FeedUrl {
+    pub fn new(url: Url) -> FeedUrl {
+        FeedUrl(url)
+    }
+
+    /// The whole of it, for the request alone.
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for FeedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.host_str().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for FeedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeedUrl({self})")
+    }
+}
+
+/// A path, or the host alone.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => write!(f, "{}", path.display()),
+            Source::Url(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+/// The last good copy of every feed. Cheap to clone.
 #[derive(Clone, Default, Debug)]
-pub struct Feeds;
+pub struct Feeds(BTreeMap<Source, Arc<Feed>>);
+
+impl Feeds {
+    /// `None`: it has never been read.
+    pub fn get(&self, source: &Source) -> Option<&Arc<Feed>> {
+        self.0.get(source)
+    }
+
+    pub fn insert(&mut self, source: Source, feed: Arc<Feed>) {
+        self.0.insert(source, feed);
+    }
+
+    #[must_use]
+    pub fn with(mut self, source: Source, feed: Arc<Feed>) -> Feeds {
+        self.insert(source, feed);
+        self
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What one feed says.
+pub struct Feed {
+    series: Vec<Series>,
+    problems: Problems,
+    years: Mutex<BTreeMap<i16, Arc<Year>>>,
+}
+
+/// Without what strangers wrote.
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("series", &self.series.len()).finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// Never panics, whatever the bytes are.
+    pub fn parse(bytes: &[u8]) -> Result<Feed, FeedError> {
+        if bytes.len() > MAX_FEED {
+            return Err(FeedError::TooLarge { limit: MAX_FEED });
+        }
+        let contents = ical::read(bytes)?;
+        Ok(Feed { series: contents.series, problems: contents.problems, years: Mutex::default() })
+    }
+
+    /// Events that were left out.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Does something take place then? `zone`: where floating times and whole days are meant. An event covers its
+    /// beginning and not its end.
+    pub fn covers(&self, at: UtcMs, zone: &TimeZone) -> bool {
+        let local = zone.to_datetime(at.timestamp());
+        let year = self.year(local.year());
+        year.absolute.covers(at) || year.local.covers(local)
+    }
+
+    /// Everything that takes place in a year, wherever one is; what touches it by up to two days may be in it too.
+    pub fn year(&self, number: i16) -> Arc<Year> {
+        let known = self.years.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
+        if let Some(year) = known {
+            return year;
+        }
+        let year = Arc::new(Year::new(&self.series, number));
+        let mut years = self.years.lock().unwrap_or_else(PoisonError::into_inner);
+        if years.len() >= MAX_YEARS {
+            years.clear();
+        }
+        years.insert(number, year.clone());
+        year
+    }
+}
+
+/// One year of a feed.
+#[derive(Default)]
+pub struct Year {
+    pub occurrences: Vec<Occurrence>,
+    /// What could not be worked out.
+    pub problems: Problems,
+    absolute: Spans<UtcMs>,
+    local: Spans<DateTime>,
+}
+
+impl Year {
+    fn new(series: &[Series], number: i16) -> Year {
+        let mut year = Year::default();
+        let Some((from, until)) = bounds(number) else { return year };
+        let mut times = 0;
+        for series in series {
+            let found = match series.occurrences(until) {
+                Ok(found) => found,
+                Err((line, why)) => {
+                    year.problems.add(line, why);
+                    continue;
+                }
+            };
+            times += found.len();
+            let touches = |occurrence: &Occurrence| {
+                let length = occurrence.length.unwrap_or_default();
+                let end = occurrence.start.local_end(length).unwrap_or(DateTime::MAX);
+                occurrence.start.local <= until && end >= from
+            };
+            year.occurrences.extend(found.into_iter().filter(touches));
+            if times > MAX_TIMES || year.occurrences.len() > MAX_OCCURRENCES {
+                year.occurrences.truncate(MAX_OCCURRENCES);
+                year.problems.add(0, format!("its events repeat too often: {number} is not complete"));
+                break;
+            }
+        }
+        year.index();
+        year
+    }
+
+    fn index(&mut self) {
+        let (mut absolute, mut local) = (Vec::new(), Vec::new());
+        for Occurrence { start, length, .. } in &self.occurrences {
+            let Some(length) = *length else { continue };
+            match &start.zone {
+                Some(zone) => {
+                    let from = start.instant(zone).map(UtcMs::from);
+                    absolute.extend(from.zip(start.end(length, zone)));
+                }
+                None => local.extend(start.local_end(length).map(|end| (start.local, end))),
+            }
+        }
+        self.absolute = Spans::new(absolute);
+        self.local = Spans::new(local);
+    }
+}
+
+/// Two days before the year, two days after it: further than any two clocks are apart.
+fn bounds(year: i16) -> Option<(DateTime, DateTime)> {
+    let margin: Span = 2.days();
+    let first = civil::Date::new(year, 1, 1).ok()?.at(0, 0, 0, 0);
+    let next = civil::Date::new(year.checked_add(1)?, 1, 1).ok()?.at(0, 0, 0, 0);
+    Some((first.checked_sub(margin).ok()?, next.checked_add(margin).ok()?))
+}
+
+/// From, and up to but not including; asked in logarithmic time.
+#[derive(Default)]
+struct Spans<T> {
+    starts: Vec<T>,
+    /// The latest end of all spans up to this one.
+    ends: Vec<T>,
+}
+
+impl<T: Ord + Copy> Spans<T> {
+    fn new(mut spans: Vec<(T, T)>) -> Spans<T> {
+        spans.sort_unstable();
+        let mut latest = None;
+        let ends =
+            spans.iter().map(|(_, end)| *latest.insert(latest.map_or(*end, |known: T| known.max(*end))));
+        let ends = ends.collect();
+        Spans { starts: spans.into_iter().map(|(start, _)| start).collect(), ends }
+    }
+
+    fn covers(&self, at: T) -> bool {
+        let begun = self.starts.partition_point(|start| *start <= at);
+        // If the latest end of all that has begun lies ahead, one of them still lasts.
+        begun > 0 && self.ends.get(begun - 1).is_some_and(|end| *end > at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

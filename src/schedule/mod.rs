@@ -1,16 +1,20 @@
 //! The schedule file as deadlines ([`expand()`]), and what they come to beside the jobs that there are ([`plan()`]). Pure.
 
 mod calendar;
+mod ends;
 mod expand;
 mod feed;
+mod ical;
 mod model;
 mod plan;
 mod recurrence;
 pub mod rule;
 
-pub use self::calendar::{Calendar, Calendars, Days};
+pub use self::calendar::{Calendar, CalendarError, Calendars, DateRange, Days, Weekly};
+pub use self::ends::{Ends, Skip, Skipped, ends};
 pub use self::expand::{Expansion, Window, expand, occurrence_entry};
-pub use self::feed::{Feeds, Source};
+pub use self::feed::{Feed, FeedUrl, Feeds, MAX_FEED, Source};
+pub use self::ical::{FeedError, Problem, Problems};
 pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
 pub use self::plan::{Action, latest_planned, plan};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};

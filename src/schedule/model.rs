@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+use regex::Regex;
 
 use super::calendar::{Calendars, Days};
 use super::feed::Source;
@@ -28,6 +29,24 @@ pub struct Schedule {
     pub calendars: Calendars,
     /// How long before its time an occurrence becomes a job.
     pub ahead: Duration,
+    /// How often feeds are read again.
+    pub refresh: Duration,
+}
+
+impl Schedule {
+    /// Every feed that something refers to, and what does: `calendars.holidays`, `calendar-end lectures`.
+    pub fn sources(&self) -> BTreeMap<&Source, Vec<String>> {
+        let mut sources: BTreeMap<&Source, Vec<String>> = BTreeMap::new();
+        for (name, calendar) in &self.calendars {
+            if let Some(source) = &calendar.source {
+                sources.entry(source).or_default().push(format!("calendars.{name}"));
+            }
+        }
+        for end in &self.calendar_ends {
+            sources.entry(&end.source).or_default().push(format!("calendar-end {}", end.name));
+        }
+        sources
+    }
 }
 
 impl Schedule {
@@ -71,14 +90,22 @@ pub struct CalendarEnd {
     pub name: String,
     pub server: ServerName,
     pub source: Source,
-    /// Where in an event the meeting id stands: `LOCATION`, `URL`, `SUMMARY`, `DESCRIPTION`, `UID` or an `X-` property.
+    /// Where in an event the meeting id stands: `LOCATION`, `URL`, `SUMMARY`, `DESCRIPTION`, `CONFERENCE`, `UID` or an
+    /// `X-` property.
     pub property: String,
-    /// A regular expression whose group `meeting` (or first group, or whole match) is the meeting id.
-    pub pattern: String,
-    /// For floating times, and for the days of `days`.
-    pub timezone: TimeZone,
+    /// Its group `meeting` (or first group, or whole match) is the meeting id; `None`: the whole value is.
+    pub pattern: Option<Regex>,
+    /// For floating times and whole days, and for the days of `days`.
+    pub timezone: Option<TimeZone>,
     pub days: Days,
     pub limits: Limits,
+}
+
+impl CalendarEnd {
+    /// Where floating times are meant.
+    pub fn zone(&self) -> TimeZone {
+        self.timezone.clone().unwrap_or(TimeZone::UTC)
+    }
 }
 
 /// One `[[rule]]`: a standing limit on whatever runs on a server.
