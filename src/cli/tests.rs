@@ -289,7 +289,7 @@ fn listings() {
     daemon.check(&["reload"], 0, moved);
     let rehearsed = daemon.run(&["reload", "--dry-run"]).1;
     let rule = "rule    four hours: would end all-day (All ␛[31mday) on campus at 17:25:00 CET (in 10m), it has run for 5h (it only \
-                reports, until dry-run = false)\nthe rules on events could not be tried: no answer within 10 s\n";
+                reports, until dry-run = false)\nthe rules on events could not be tried: no answer within 6 s\n";
     assert_eq!(rehearsed, format!("{moved}\n{rule}"));
 }
 

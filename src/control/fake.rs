@@ -287,7 +287,7 @@ impl Service for FakeService {
             due: self.now().wall + Duration::from_secs(600),
             reason: "it has run for 5h".to_owned(),
         };
-        let unseen = Unseen { server: "events".into(), why: "no answer within 10 s".to_owned() };
+        let unseen = Unseen { server: "events".into(), why: "no answer within 6 s".to_owned() };
         Ok(Reloaded { rules: vec![hit], unseen: vec![unseen], ..reloaded() })
     }
 

@@ -26,8 +26,8 @@ use crate::schedule::rule::{self, Hit, Watch};
 use crate::schedule::{Feeds, Rule};
 use crate::store::Store;
 
-/// A server has so long to say what is live there.
-const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server has so long to say what is live there: the request that waits for it is answered within 10 s.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Reads the schedule files anew; the error is what `check` would print.
 pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;

@@ -180,6 +180,8 @@ struct Scripted {
     calls: Mutex<Vec<(UtcMs, u32)>>,
     looks: Mutex<u32>,
     hold_ends: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
+    /// It cannot say what is live.
+    lists_nothing: Mutex<bool>,
     most_at_once: Mutex<(usize, usize)>,
 }
 
@@ -244,6 +246,9 @@ impl Platform for Scripted {
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
+        if *self.lists_nothing.lock().unwrap() {
+            return Err(Fault::Unreachable("connection refused".to_owned()));
+        }
         Ok(Vec::new())
     }
 }

@@ -356,10 +356,36 @@ async fn a_deadline_that_had_its_job_gets_no_other_one() {
 #[tokio::test]
 async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
     let rig = start(&[]);
-    let rule = Rule {
+    let mut with_rule = settings(&[]);
+    with_rule.schedule.rules.push(rule(Some("math-101".into())));
+    rig.handle.apply(with_rule.clone()).await.unwrap();
+    let due = system_now().wall + HOUR;
+    let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
+    let key = Some("schedule:long@i-1".to_owned());
+    let job = Submission { key, origin, by: By::Schedule, ..submission(When::At(due)) };
+    let id = rig.handle.submit(job).await.unwrap().job.id;
+    assert!(rig.handle.apply(with_rule).await.unwrap().is_nothing());
+    let reloaded = rig.handle.apply(settings(&[])).await.unwrap();
+    assert_eq!((told(&reloaded), reloaded.changes[0].job), (vec!["remove long@i-1".to_owned()], Some(id)));
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_which_servers_could_not_be_asked_about_their_rules() {
+    let rig = start(&[]);
+    *rig.platform.lists_nothing.lock().unwrap() = true;
+    assert!(rig.handle.rehearse(settings(&[])).await.unwrap().unseen.is_empty(), "it has no rules");
+    let mut with_rule = settings(&[]);
+    with_rule.schedule.rules.push(rule(None));
+    let rehearsed = rig.handle.rehearse(with_rule).await.unwrap();
+    let unseen = Unseen { server: "campus".into(), why: "connection refused".to_owned() };
+    assert_eq!(rehearsed.unseen, [unseen]);
+}
+
+fn rule(meeting: Option<MeetingId>) -> Rule {
+    Rule {
         name: "long".to_owned(),
         server: "campus".into(),
-        meeting: Some("math-101".into()),
+        meeting,
         select: Select::default(),
         max_duration: Some(HOUR),
         close_at: None,
@@ -373,16 +399,5 @@ async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
         first_hit_delay: Duration::ZERO,
         every: SECOND,
         limits: Limits::default(),
-    };
-    let mut with_rule = settings(&[]);
-    with_rule.schedule.rules.push(rule);
-    rig.handle.apply(with_rule.clone()).await.unwrap();
-    let due = system_now().wall + HOUR;
-    let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
-    let key = Some("schedule:long@i-1".to_owned());
-    let job = Submission { key, origin, by: By::Schedule, ..submission(When::At(due)) };
-    let id = rig.handle.submit(job).await.unwrap().job.id;
-    assert!(rig.handle.apply(with_rule).await.unwrap().is_nothing());
-    let reloaded = rig.handle.apply(settings(&[])).await.unwrap();
-    assert_eq!((told(&reloaded), reloaded.changes[0].job), (vec!["remove long@i-1".to_owned()], Some(id)));
+    }
 }
