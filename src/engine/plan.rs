@@ -23,6 +23,10 @@ use crate::store::{Store, StoreError};
 /// Idempotency keys that begin so belong to the schedule file; nobody else may use them.
 pub const SCHEDULE_KEYS: &str = "schedule:";
 
+/// Jobs behind a standing entry that are read before it is asked whether they tell enough. More than one, since an event
+/// may have been moved past another one.
+const READ_AT_ONCE: usize = 32;
+
 pub(super) type Platforms = BTreeMap<ServerName, Arc<dyn Platform>>;
 
 /// What a plan is made from.
@@ -148,6 +152,8 @@ struct Jobs {
     latest: HashMap<String, usize>,
     /// Those whose entries have no open one: the latest that is done.
     done: HashMap<String, Job>,
+    /// Identities that have never had a job on their server.
+    new: HashSet<String>,
 }
 
 impl Jobs {
@@ -168,8 +174,11 @@ impl Jobs {
                 continue;
             }
             let keys = input.store.keys(&entry.server, &key_prefix(&entry.identity)).map_err(unreadable)?;
-            if let Some(id) = keys.into_iter().map(|(_, id)| id).max() {
-                jobs.take(input, &rules, id)?;
+            match keys.into_iter().map(|(_, id)| id).max() {
+                Some(id) => jobs.take(input, &rules, id)?,
+                None => {
+                    jobs.new.insert(entry.identity.clone());
+                }
             }
         }
         Ok(jobs)
@@ -211,17 +220,27 @@ impl Jobs {
     }
 }
 
-/// How far the done jobs of a standing entry have come.
+/// How far the done jobs of a standing entry have come. There may be a season's worth of them: they are read from the
+/// latest on, as their keys tell, until that is clear.
 fn reached(input: &Input, expansion: &Expansion, standing: &str) -> Result<Option<UtcMs>, StoreError> {
     let entries = expansion.entries.iter().filter(|entry| entry.of.as_deref() == Some(standing));
     let servers: BTreeSet<&ServerName> = entries.map(|entry| &entry.server).collect();
-    let mut jobs = Vec::new();
+    let mut keys = Vec::new();
     for server in servers {
-        for (_, id) in input.store.keys(server, &format!("{SCHEDULE_KEYS}{standing}"))? {
-            jobs.extend(input.store.get(id)?.filter(Job::is_done));
+        let found = input.store.keys(server, &format!("{SCHEDULE_KEYS}{standing}"))?;
+        keys.extend(found.into_iter().map(|(key, id)| (time_in(&key), id)));
+    }
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    for some in keys.chunks(READ_AT_ONCE) {
+        let mut jobs = Vec::new();
+        for (_, id) in some {
+            jobs.extend(input.store.get(*id)?.filter(Job::is_done));
+        }
+        if let Some(latest) = schedule::latest_planned(&jobs, standing) {
+            return Ok(Some(latest));
         }
     }
-    Ok(schedule::latest_planned(&jobs, standing))
+    Ok(None)
 }
 
 /// Makes steps of actions.
@@ -247,13 +266,7 @@ impl Steps<'_> {
             }
         };
         let Some(job) = self.jobs.places.get(&id).map(|at| &self.jobs.open[*at]) else { return Ok(None) };
-        let reason = match by_hand(job) {
-            Some(how) if planned == PlannedAction::Move => {
-                format!("the file gives another time; it had been {how} by hand")
-            }
-            None if planned == PlannedAction::Move => "the file gives another time".to_owned(),
-            _ => reason,
-        };
+        let reason = if planned == PlannedAction::Move { why_moved(job) } else { reason };
         let told = PlannedChange { to, reason, ..told(planned, job) };
         Ok(Some(Step { told, work: Work::Change(Box::new(job.clone()), change) }))
     }
@@ -289,6 +302,7 @@ impl Steps<'_> {
         let submission = submission(entry, after);
         let key = key_of(&submission);
         if let Some(key) = &key
+            && !self.jobs.new.contains(&entry.identity)
             && let Some(id) = input.store.by_key(&entry.server, &key.key).map_err(unreadable)?
         {
             // It is not the latest of its name, or this entry would be in order.
@@ -320,6 +334,13 @@ fn kept(entry: &Entry, job: &Job) -> Option<Step> {
         ..told(PlannedAction::Keep, job)
     };
     Some(Step { told, work: Work::Nothing })
+}
+
+fn why_moved(job: &Job) -> String {
+    let Origin::Schedule { of, .. } = &job.origin else { return String::new() };
+    let who = if of.is_some() { "its calendar" } else { "the file" };
+    let but = by_hand(job).map_or_else(String::new, |how| format!("; it had been {how} by hand"));
+    format!("{who} gives another time{but}")
 }
 
 fn by_hand(job: &Job) -> Option<&'static str> {
@@ -382,6 +403,11 @@ fn key(entry: &Entry, after: Option<JobId>) -> String {
     let (prefix, meeting) = (key_prefix(&entry.identity), MeetingId::as_str(&entry.meeting));
     let after = after.map_or_else(String::new, |job| format!("\u{1f}{job}"));
     format!("{prefix}{meeting}\u{1f}{instance}\u{1f}{}{after}", entry.at.0)
+}
+
+/// The time in such a key.
+fn time_in(key: &str) -> Option<i64> {
+    key.split('\u{1f}').nth(3)?.parse().ok()
 }
 
 fn key_prefix(identity: &str) -> String {
