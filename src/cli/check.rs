@@ -52,13 +52,19 @@ pub fn render(found: &Diagnostics) -> String {
 fn conclusion(loaded: &config::Loaded) -> String {
     match &loaded.settings {
         Some(settings) => format!(
-            "good: {}, {}; {}",
+            "good: {}, {}{}; {}",
             count(settings.servers.len(), "server"),
             count(settings.schedule.entries.len(), "deadline"),
+            recurring(settings.schedule.recurring.len()),
             loaded.diagnostics.summary(),
         ),
         None => loaded.diagnostics.summary(),
     }
+}
+
+/// Nothing, where there are none.
+fn recurring(n: usize) -> String {
+    if n == 0 { String::new() } else { format!(", {n} recurring") }
 }
 
 fn count(n: usize, what: &str) -> String {

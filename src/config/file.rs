@@ -7,7 +7,11 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText};
 use super::platforms::{self, Platform};
+use super::recurring::{self, CronKeys};
 use super::{limits, mask};
+
+/// When an `[[end]]` ends its meeting.
+const WHEN: [&str; 2] = ["at", "cron"];
 
 #[derive(Default)]
 pub(super) struct File {
@@ -25,6 +29,7 @@ pub(super) struct File {
 pub(super) struct Daemon {
     pub state_dir: Option<Located<String>>,
     pub retention: Option<Located<String>>,
+    pub ahead: Option<Located<String>>,
 }
 
 /// `[control]`
@@ -68,6 +73,7 @@ pub(super) struct End {
     pub server: Option<Located<String>>,
     pub meeting: Option<Located<String>>,
     pub at: Option<Located<String>>,
+    pub cron_keys: CronKeys,
     pub timezone: Option<Located<String>>,
     pub instance: Option<Located<String>>,
     pub limits: Limits,
@@ -117,7 +123,11 @@ fn table_of<T>(
 }
 
 fn daemon(section: &mut Section<'_, '_>) -> Daemon {
-    Daemon { state_dir: section.get("state-dir"), retention: section.get("retention") }
+    Daemon {
+        state_dir: section.get("state-dir"),
+        retention: section.get("retention"),
+        ahead: section.get("ahead"),
+    }
 }
 
 fn control(section: &mut Section<'_, '_>) -> Control {
@@ -221,14 +231,28 @@ fn ends(root: &mut Section<'_, '_>) -> Vec<End> {
 }
 
 fn end(section: &mut Section<'_, '_>) -> End {
+    exactly_one(section, &WHEN);
     End {
         place: section.place,
         name: section.get("name"),
         server: section.required("server"),
         meeting: section.required("meeting"),
-        at: section.required::<TimeText>("at").map(|at| Located { value: at.value.0, place: at.place }),
+        at: section.get::<TimeText>("at").map(|at| Located { value: at.value.0, place: at.place }),
+        cron_keys: recurring::read(section),
         timezone: section.get("timezone"),
         instance: section.get("instance"),
         limits: limits(section),
     }
+}
+
+/// Complains unless one of the keys is there, and no other. In a broken file none may only be unreadable.
+fn exactly_one(section: &mut Section<'_, '_>, keys: &[&str]) {
+    let given: Vec<&str> = keys.iter().copied().filter(|key| section.has(key)).collect();
+    let message = match given[..] {
+        [_] => return,
+        [] if section.broken => return,
+        [] => format!("{} has none of {}", section.title, keys.join(", ")),
+        _ => format!("{} cannot stand in one {}", given.join(" and "), section.title),
+    };
+    section.found.error(section.place, message, format!("give it exactly one of {}", keys.join(", ")));
 }

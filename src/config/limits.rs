@@ -26,6 +26,8 @@ pub const RESEND_AFTER: Bound = bound("resend-after", Duration::from_millis(200)
 pub const KEEP_CLOSED: Bound = bound("keep-closed", Duration::ZERO, DAY);
 /// In total. Zero: nobody extends it.
 pub const MAX_EXTENSION: Bound = bound("max-extension", Duration::ZERO, days(30));
+/// How long before its time an occurrence becomes a job.
+pub const AHEAD: Bound = bound("ahead", HOUR, days(60));
 pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
 
 const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {

@@ -12,12 +12,15 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 26] = [
+pub(super) const SHOWN: [&str; 29] = [
     "account-id",
+    "ahead",
     "app-id",
     "at",
     "checksum",
     "credential",
+    "cron",
+    "dst",
     "env",
     "expect",
     "file",

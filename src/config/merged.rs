@@ -28,6 +28,7 @@ impl Merged {
     fn add(&mut self, file: File, found: &mut Diagnostics) {
         once("state-dir", &mut self.daemon.state_dir, file.daemon.state_dir, found);
         once("retention", &mut self.daemon.retention, file.daemon.retention, found);
+        once("ahead", &mut self.daemon.ahead, file.daemon.ahead, found);
         once("socket", &mut self.control.socket, file.control.socket, found);
         once("mode", &mut self.control.mode, file.control.mode, found);
         once("group", &mut self.control.group, file.control.group, found);

@@ -23,6 +23,7 @@ mod mask;
 mod merged;
 pub mod names;
 mod platforms;
+mod recurring;
 mod resolve;
 mod secret;
 mod servers;

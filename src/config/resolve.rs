@@ -12,15 +12,17 @@ use super::file::{self, End};
 use super::limits::{self, Bound};
 use super::merged::Merged;
 use super::names::{self, NameError};
+use super::recurring::Expressions;
 use super::secret::Environment;
 use super::servers::Builder;
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after};
-use crate::job::{Limits, LimitsPatch, ServerName, UtcMs};
-use crate::schedule::{Entry, Schedule};
+use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
+use crate::schedule::{Days, Entry, Recurring, Schedule};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEFAULT_AHEAD: Duration = Duration::from_secs(48 * 3600);
 pub const DEFAULT_SOCKET: &str = "/run/adjourn/control.sock";
 pub const DEFAULT_SOCKET_MODE: u32 = 0o660;
 
@@ -44,7 +46,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     if merged.servers.is_empty() && found.errors() == 0 {
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }
-    let entries = Entries { merged, servers: &servers, defaults: &defaults, now, found: &mut *found }.all();
+    let schedule = schedule(merged, &servers, &defaults, now, found);
     Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
@@ -53,8 +55,29 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         socket_mode: mode(control.mode.as_ref(), found),
         socket_group: group(control.group.as_ref(), found),
         servers,
-        schedule: Schedule { entries, ..Schedule::default() },
+        schedule,
     }
+}
+
+/// Everything that makes jobs.
+fn schedule(
+    merged: &Merged,
+    servers: &BTreeMap<ServerName, ServerSettings>,
+    defaults: &Limits,
+    now: UtcMs,
+    found: &mut Diagnostics,
+) -> Schedule {
+    let ahead = duration(limits::AHEAD, merged.daemon.ahead.as_ref(), found).unwrap_or(DEFAULT_AHEAD);
+    let expressions = Expressions::default();
+    let ends = Entries { merged, servers, defaults, now, expressions, found }.all(&mut BTreeMap::new());
+    let mut schedule = Schedule { ahead, ..Schedule::default() };
+    for end in ends {
+        match end {
+            Ended::At(entry) => schedule.entries.push(entry),
+            Ended::Again(recurring) => schedule.recurring.push(recurring),
+        }
+    }
+    schedule
 }
 
 /// The given limits over those of the next level up.
@@ -156,33 +179,50 @@ fn group(given: Option<&Located<String>>, found: &mut Diagnostics) -> Option<Str
     Some(value.clone())
 }
 
+/// What an `[[end]]` comes to.
+enum Ended {
+    At(Entry),
+    /// `cron`
+    Again(Recurring),
+}
+
+impl Ended {
+    fn identity(&self) -> &str {
+        match self {
+            Ended::At(entry) => &entry.identity,
+            Ended::Again(recurring) => &recurring.name,
+        }
+    }
+}
+
 /// Stage three for `[[end]]`.
 struct Entries<'a> {
     merged: &'a Merged,
     servers: &'a BTreeMap<ServerName, ServerSettings>,
     defaults: &'a Limits,
     now: UtcMs,
+    expressions: Expressions,
     found: &'a mut Diagnostics,
 }
 
 impl Entries<'_> {
-    fn all(mut self) -> Vec<Entry> {
-        let mut seen: BTreeMap<String, Place> = BTreeMap::new();
-        let mut entries = Vec::new();
+    /// `seen`: where each of them is named, or stands.
+    fn all(mut self, seen: &mut BTreeMap<String, Place>) -> Vec<Ended> {
+        let mut all = Vec::new();
         for end in &self.merged.ends {
-            let Some(entry) = self.entry(end) else { continue };
+            let Some(ended) = self.ended(end) else { continue };
             let place = end.name.as_ref().map_or(end.place, |name| name.place);
-            if let Some(first) = seen.get(&entry.identity) {
-                self.duplicate(end, &entry, place, *first);
+            if let Some(first) = seen.get(ended.identity()) {
+                self.duplicate(end, place, *first);
                 continue;
             }
-            seen.insert(entry.identity.clone(), place);
-            entries.push(entry);
+            seen.insert(ended.identity().to_owned(), place);
+            all.push(ended);
         }
-        entries
+        all
     }
 
-    fn duplicate(&mut self, end: &End, entry: &Entry, place: Place, first: Place) {
+    fn duplicate(&mut self, end: &End, place: Place, first: Place) {
         let first = self.found.at(first);
         match &end.name {
             Some(name) => {
@@ -191,34 +231,32 @@ impl Entries<'_> {
                 self.found.error(place, message, "every entry needs a name of its own");
             }
             None => {
-                let message =
-                    format!("another entry ends {:?} at the same time; first at {first}", entry.meeting.0);
+                let meeting = end.meeting.as_ref().map_or("", |meeting| meeting.value.as_str());
+                let message = format!("another entry ends {meeting:?} at the same time; first at {first}");
                 self.found.error(place, message, "remove one of the two, or give both a name");
             }
         }
     }
 
     /// `None` only if something was reported.
-    fn entry(&mut self, end: &End) -> Option<Entry> {
+    fn ended(&mut self, end: &End) -> Option<Ended> {
         let name = end.name.as_ref().map(|name| self.named(name, names::entry_name));
         let server = end.server.as_ref().and_then(|given| self.server(given));
         let meeting = end.meeting.as_ref().and_then(|given| self.named(given, names::meeting_id));
+        let limits = self.limits(end, server.as_ref(), meeting.as_ref());
+        if let Some(cron) = &end.cron_keys.cron {
+            let recurrence = self.expressions.recurrence(end, cron, self.now, self.found);
+            let (server, meeting, recurrence) = (server?, meeting?, recurrence?);
+            let name = match name {
+                Some(name) => name?,
+                None => self.unnamed(end, &server, &meeting, &cron.value),
+            };
+            let days = Days::default();
+            return Some(Ended::Again(Recurring { name, server, meeting, recurrence, days, limits }));
+        }
+        self.only_beside_cron(end);
         let instance = end.instance.as_ref().map(|given| self.named(given, names::instance_id));
         let at = self.at(end);
-        let settings = server.as_ref().and_then(|name| self.servers.get(name));
-        let limits =
-            merge_limits(&end.limits, settings.map_or(self.defaults, |server| &server.limits), self.found);
-        if let (Some(meeting), Some(given), Some(settings)) = (&meeting, &end.meeting, settings)
-            && matches!(settings.platform, PlatformSettings::BigBlueButton(_))
-            && names::is_prefix_hazard(meeting)
-        {
-            let message =
-                format!("BigBlueButton may take the short meeting id {:?} for another meeting", given.value);
-            self.found.note(given.place, message, "ids of hex digits only are safe from 8 characters on");
-        }
-        if let (Some(settings), Some(given), Some(lock)) = (settings, &end.server, &end.limits.lock) {
-            check_lock(&given.value, &settings.platform, &limits, lock.place, self.found);
-        }
         if let (Some(at), Some(given)) = (at, &end.at) {
             self.remark_on_time(at, given.place, limits.late_limit);
         }
@@ -231,7 +269,39 @@ impl Entries<'_> {
             Some(instance) => Some(instance?),
             None => None,
         };
-        Some(Entry { identity, of: None, server, meeting, instance, at, limits })
+        Some(Ended::At(Entry { identity, of: None, server, meeting, instance, at, limits }))
+    }
+
+    /// The limits of an entry, and what is to be said of its server and meeting.
+    fn limits(&mut self, end: &End, server: Option<&ServerName>, meeting: Option<&MeetingId>) -> Limits {
+        let settings = server.and_then(|name| self.servers.get(name));
+        let limits =
+            merge_limits(&end.limits, settings.map_or(self.defaults, |server| &server.limits), self.found);
+        if let (Some(meeting), Some(given), Some(settings)) = (meeting, &end.meeting, settings)
+            && matches!(settings.platform, PlatformSettings::BigBlueButton(_))
+            && names::is_prefix_hazard(meeting)
+        {
+            let message =
+                format!("BigBlueButton may take the short meeting id {:?} for another meeting", given.value);
+            self.found.note(given.place, message, "ids of hex digits only are safe from 8 characters on");
+        }
+        if let (Some(settings), Some(given), Some(lock)) = (settings, &end.server, &end.limits.lock) {
+            check_lock(&given.value, &settings.platform, &limits, lock.place, self.found);
+        }
+        limits
+    }
+
+    /// What a recurring entry is known by that has no name.
+    fn unnamed(&mut self, end: &End, server: &ServerName, meeting: &MeetingId, cron: &str) -> String {
+        let message = "this entry has no name: an edit of cron makes another entry of it";
+        self.found.note(end.place, message, "add name = \"...\"");
+        format!("{server}/{meeting}@{cron}")
+    }
+
+    fn only_beside_cron(&mut self, end: &End) {
+        if let Some(dst) = &end.cron_keys.dst {
+            self.found.error(dst.place, "dst counts only beside cron", "leave it out");
+        }
     }
 
     fn named<T>(&mut self, given: &Located<String>, parse: fn(&str) -> Result<T, NameError>) -> Option<T> {

@@ -2,6 +2,7 @@
 
 mod files;
 mod realtimekit;
+mod recurring;
 mod secrets;
 mod videosdk;
 
@@ -198,8 +199,8 @@ fn typos_are_unknown_keys() {
     check_campus("[defaults]\nwarn = []", &["7:1 error: unknown key \"warn\" in [defaults]"]);
     check_campus("[[rule]]\nname = \"x\"", &["6:3 error: unknown key \"rule\" in the file"]);
     check_end(
-        "server = \"campus\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\ncron = \"0 0 * * *\"",
-        &["10:1 error: unknown key \"cron\" in [[end]]"],
+        "server = \"campus\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\nkron = \"0 0 * * *\"",
+        &["10:1 error: unknown key \"kron\" in [[end]]"],
     );
     check_campus(
         "[[servers.campus.nodes]]\nurl = \"https://n/api\"\nsecret = { env = \"SECRET\" }\nfront = \"direct\"",
@@ -212,7 +213,7 @@ fn hints_name_what_was_meant() {
     let hint = |text: &str| load_one(text).diagnostics.items().pop().and_then(|item| item.hint);
     let of = |text: &str| Some(text.to_owned());
     assert_eq!(hint("[daemon]\nretension = 1"), of("did you mean \"retention\"?"));
-    assert_eq!(hint("[daemon]\nwarn = 1"), of("known here: state-dir, retention"));
+    assert_eq!(hint("[daemon]\nwarn = 1"), of("known here: state-dir, retention, ahead"));
     assert_eq!(hint("[servers.x]\nplatform = \"bigbluebuton\""), of("did you mean \"bigbluebutton\"?"));
     let end = "[[end]]\nname = \"x\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\nserver = ";
     assert_eq!(hint(&format!("{CAMPUS}{end}\"campsu\"")), of("did you mean \"campus\"?"));
@@ -390,7 +391,7 @@ fn times() {
     check_end(&end("at = 2026-12-01T18:00:00Z"), &[]);
     check_end(&end("at = \"in 10 minutes\""), &["9:6 error: \"in 10 minutes\" is a relative time"]);
     check_end(&end("at = 5"), &["9:6 error: at must be a time, not an integer"]);
-    check_end(&end(""), &["6:1 error: [[end]] has no at"]);
+    check_end(&end(""), &["6:1 error: [[end]] has none of at, cron"]);
     check_end(
         &end("at = \"2026-12-01T18:00:00\"\ntimezone = \"Europe/Berln\""),
         &["10:12 error: \"Europe/Berln\" is not a known time zone"],

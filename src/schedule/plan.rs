@@ -346,4 +346,6 @@ fn tell_once(actions: &mut Vec<Action>) {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ fn check_standing(entries: &[Entry], standing: &[(&str, Window)], jobs: &[Job], 
     assert_eq!(told(&planned_for(&expansion, jobs, NOW)), expected);
 }
 
-fn planned_for(expansion: &Expansion, jobs: &[Job], now: UtcMs) -> Vec<Action> {
+pub(super) fn planned_for(expansion: &Expansion, jobs: &[Job], now: UtcMs) -> Vec<Action> {
     let is = |job: &&Job, name: &str| matches!(&job.origin, Origin::Schedule { name: n, .. } if n == name);
     let known = |name: &str| {
         let latest = |all: &[Job], open: bool| {
