@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use jiff::tz::TimeZone;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::active::Reply;
@@ -23,7 +24,7 @@ use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
 use crate::metrics::Metrics;
 use crate::platform::{Fault, LiveMeeting, Platform};
 use crate::schedule::rule::{self, Hit, Watch};
-use crate::schedule::{Feeds, Rule};
+use crate::schedule::{Days, Feeds, Rule};
 use crate::store::Store;
 
 /// A server has so long to say what is live there: the request that waits for it is answered within 10 s.
@@ -68,8 +69,8 @@ impl Handle {
         let settings = Arc::new(settings);
         let asked = settings.clone();
         let planned = self.ask(|reply| Request::Reload { settings: asked, apply: false, reply }).await?;
-        let Outcome { mut reloaded, platforms } = planned?;
-        (reloaded.rules, reloaded.unseen) = self.would_hit(&settings, &platforms).await;
+        let Outcome { mut reloaded, platforms, feeds } = planned?;
+        (reloaded.rules, reloaded.unseen) = self.would_hit(&settings, &platforms, &feeds).await;
         Ok(reloaded)
     }
 
@@ -92,8 +93,15 @@ impl Handle {
 
     /// The rules, applied once to what is live now, without any effect. Rules that wait for something to last have just
     /// begun to wait.
-    async fn would_hit(&self, settings: &Settings, platforms: &Platforms) -> (Vec<RuleHit>, Vec<Unseen>) {
+    async fn would_hit(
+        &self,
+        settings: &Settings,
+        platforms: &Platforms,
+        feeds: &Feeds,
+    ) -> (Vec<RuleHit>, Vec<Unseen>) {
         let schedule = &settings.schedule;
+        let allows =
+            |days: &Days, at, zone: &TimeZone| days.allows(&schedule.calendars, feeds, at, zone).is_ok();
         let with_rules = platforms.iter().filter_map(|(server, platform)| {
             let rules = schedule.rules.iter().filter(|rule| rule.server == *server);
             let rules: Vec<Rule> = rules.cloned().collect();
@@ -107,8 +115,9 @@ impl Handle {
                 }
             };
             let now = self.clock.now();
-            let sweep =
-                |live: Vec<LiveMeeting>| rule::sweep(&rules, &schedule.exempt, &Watch::default(), &live, now);
+            let sweep = |live: Vec<LiveMeeting>| {
+                rule::sweep(&rules, &schedule.exempt, &allows, &Watch::default(), &live, now)
+            };
             (server, live.map(sweep))
         });
         let (mut hits, mut unseen) = (Vec::new(), Vec::new());

@@ -160,13 +160,11 @@ impl Jobs {
     /// Open jobs, and of the others only those that an entry asks for: after a while most are done, and there are many.
     fn read(input: &Input, expansion: &Expansion) -> Result<Jobs, Refusal> {
         let mut jobs = Jobs::default();
-        let rules = input.settings.schedule.rules.iter().filter(|rule| rule.meeting.is_some());
-        let rules: HashSet<_> = rules.map(|rule| (&rule.server, rule.name.as_str())).collect();
         let servers: BTreeSet<&ServerName> =
             input.settings.servers.keys().chain(input.running.keys()).collect();
         for server in servers {
             for (_, id) in input.store.open_keys(server, SCHEDULE_KEYS).map_err(unreadable)? {
-                jobs.take(input, &rules, id)?;
+                jobs.take(input, id)?;
             }
         }
         for entry in &expansion.entries {
@@ -175,7 +173,7 @@ impl Jobs {
             }
             let keys = input.store.keys(&entry.server, &key_prefix(&entry.identity)).map_err(unreadable)?;
             match keys.into_iter().map(|(_, id)| id).max() {
-                Some(id) => jobs.take(input, &rules, id)?,
+                Some(id) => jobs.take(input, id)?,
                 None => {
                     jobs.new.insert(entry.identity.clone());
                 }
@@ -184,26 +182,17 @@ impl Jobs {
         Ok(jobs)
     }
 
-    fn take(
-        &mut self,
-        input: &Input,
-        rules: &HashSet<(&ServerName, &str)>,
-        id: JobId,
-    ) -> Result<(), Refusal> {
+    fn take(&mut self, input: &Input, id: JobId) -> Result<(), Refusal> {
         let job = match input.ahead.get(&id) {
             Some(job) => Some(job.clone()),
             None => input.store.get(id).map_err(unreadable)?,
         };
         let Some(job) = job else { return Ok(()) };
-        let Origin::Schedule { name, of, .. } = &job.origin else { return Ok(()) };
+        let Origin::Schedule { name, .. } = &job.origin else { return Ok(()) };
         if job.is_done() {
             if self.done.get(name).is_none_or(|known| known.id < job.id) {
                 self.done.insert(name.clone(), job);
             }
-            return Ok(());
-        }
-        // Entries with `max-duration` are rules; their jobs come and go with the sweeps.
-        if rules.contains(&(&job.server, of.as_ref().unwrap_or(name).as_str())) {
             return Ok(());
         }
         let newer = self.latest.get(name).is_none_or(|at| self.open[*at].id < job.id);

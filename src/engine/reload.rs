@@ -27,6 +27,7 @@ use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
 use super::requests::{answer, refusal};
 use crate::config::settings::Settings;
 use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName};
+use crate::schedule::Feeds;
 use crate::store::{Change as Write, StoreError};
 
 /// A plan that could not be applied by itself is made again this much later.
@@ -44,6 +45,7 @@ pub(super) struct Outcome {
     pub reloaded: Reloaded,
     /// The servers of its settings.
     pub platforms: Platforms,
+    pub feeds: Arc<Feeds>,
 }
 
 impl std::fmt::Debug for Outcome {
@@ -258,7 +260,11 @@ impl Core {
                 let told = self.rehearse(plan.steps);
                 let servers = self.server_changes(&planning.settings, &plan.platforms);
                 let reloaded = Reloaded { applied: false, servers, changes: told, ..Reloaded::default() };
-                planning.ask.answer(Ok(Outcome { reloaded, platforms: plan.platforms }));
+                planning.ask.answer(Ok(Outcome {
+                    reloaded,
+                    platforms: plan.platforms,
+                    feeds: self.feeds.clone(),
+                }));
                 self.next_plan();
             }
             Ok(plan) => {
@@ -470,7 +476,7 @@ impl Core {
         }
         let reloaded = Reloaded { applied: true, servers, changes: told, ..Reloaded::default() };
         log(&ask.purpose, &reloaded);
-        ask.answer(Ok(Outcome { reloaded, platforms }));
+        ask.answer(Ok(Outcome { reloaded, platforms, feeds: self.feeds.clone() }));
         self.next_plan();
     }
 

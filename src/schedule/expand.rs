@@ -52,10 +52,6 @@ pub fn expand(schedule: &Schedule, feeds: &Feeds, now: UtcMs) -> Expansion {
         expansion.recurrences.insert(recurring.name.clone(), recurring.recurrence.clone());
     }
     add_ends(schedule, feeds, now, &mut expansion);
-    // An entry with `max-duration` stands as long as it is in the file; its jobs come and go with the sweeps.
-    for rule in schedule.rules.iter().filter(|rule| rule.meeting.is_some()) {
-        expansion.standing.insert(rule.name.clone(), Window { from: now, until: now });
-    }
     expansion
 }
 

@@ -10,6 +10,7 @@ use regex::Regex;
 use super::calendar::{Calendars, Days};
 use super::feed::Source;
 use super::recurrence::Recurrence;
+use super::rule::Weekdays;
 use crate::job::{InstanceId, Limits, MeetingId, ServerName, UtcMs};
 
 /// Everything in the schedule file that makes jobs.
@@ -117,14 +118,16 @@ pub struct Rule {
     pub meeting: Option<MeetingId>,
     pub select: Select,
     pub max_duration: Option<Duration>,
-    /// Local time of day, on `days_of_week`.
+    /// Local time of day.
     pub close_at: Option<Time>,
     pub empty_for: Option<Duration>,
     pub alone_for: Option<Duration>,
     pub max_participant_minutes: Option<u64>,
-    /// From, to; the second may be the smaller one (over midnight).
+    /// From, to; the second may be the smaller one (over midnight), or the same (a whole day).
     pub closed: Option<(Time, Time)>,
     pub timezone: TimeZone,
+    /// Local days on which something may be ended; for `closed`, on which it begins.
+    pub weekdays: Weekdays,
     pub days: Days,
     /// Reports only.
     pub dry_run: bool,
@@ -143,10 +146,12 @@ pub struct Select {
     pub meta: BTreeMap<String, String>,
 }
 
-/// One `[[exempt]]`: no rule hits these meetings.
+/// One `[[exempt]]`, or an `[[end]]` with `rules = false`: no rule hits these meetings.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Exempt {
     /// `None`: every server.
     pub server: Option<ServerName>,
+    /// Exactly this meeting.
+    pub meeting: Option<MeetingId>,
     pub select: Select,
 }

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::Expansion;
 use super::model::Entry;
+use super::rule;
 use crate::job::{Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
 
 /// What to do about one entry, or about a job whose entry is gone. What is in order needs no action.
@@ -265,7 +266,8 @@ impl Planner<'_> {
     /// Why a job should not be there, if so.
     fn unwanted(&self, job: &Job) -> Option<String> {
         let Origin::Schedule { name, of, planned } = &job.origin else { return None };
-        if job.is_done() {
+        // What a sweep made is for the next sweep to withdraw: it knows what is live.
+        if job.is_done() || rule::is_from_sweep(job) {
             return None;
         }
         if let Some(entry) = self.wanted.get(name.as_str()) {

@@ -1,11 +1,31 @@
-//! Rules.
+//! Rules: standing limits on whatever runs on a server.
+//!
+//! A sweep applies them to one complete listing and says what they [hit](Hit); [`plan`] compares that with the jobs that
+//! sweeps before it made, each for one instance. Both are pure. What a sweep must remember is in the [`Watch`].
+//!
+//! - Only what was observed counts: an unknown number of people is neither nobody nor one, and a gap between listings ends
+//!   what was counted.
+//! - A breakout room is never hit by itself. Who is in one is in the meeting that it belongs to.
+//! - A hit is the same in every sweep as long as it lasts, also after a restart; one that was over and came again is
+//!   another one, so that its job is another job.
+//! - A hit that comes as a surprise gives `first-hit-delay` of notice, once.
 
-use super::model::{Exempt, Rule};
-use crate::job::{Job, JobId, LiveMeeting, Now, UtcMs};
+mod closing;
+mod describe;
+mod glob;
+mod plan;
+mod sweep;
+mod watch;
 
-/// What is remembered of the meetings on one server between sweeps.
-#[derive(Clone, Default, Debug)]
-pub struct Watch;
+pub use closing::{Closing, Weekdays, closings};
+pub use describe::describe;
+pub use plan::{is_from_sweep, key, plan};
+pub use sweep::{Allows, sweep};
+pub use watch::Watch;
+
+use std::collections::BTreeSet;
+
+use crate::job::{JobId, Limits, LiveMeeting, UtcMs};
 
 /// A rule applies to an instance: this should be a job.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,11 +39,14 @@ pub struct Hit {
     pub identity: String,
     pub live: LiveMeeting,
     pub due: UtcMs,
-    /// One clause: `it has run for 4h`.
+    /// A job that was planned between here and `due` is in order: the time of the rule itself, without the notice that
+    /// people were given.
+    pub earliest: UtcMs,
+    /// One clause: `it ends 4h after its start`.
     pub reason: String,
     /// The end is called off where more people than this are inside.
     pub at_most: Option<u32>,
-    pub limits: crate::job::Limits,
+    pub limits: Limits,
 }
 
 /// What a sweep comes to.
@@ -32,6 +55,11 @@ pub struct Sweep {
     pub watch: Watch,
     /// All hits that apply now.
     pub hits: Vec<Hit>,
+    /// Identities of hits that make no job any more, while a job that there is stays as it is: a closing that has passed,
+    /// or what may have been counted before a restart.
+    pub kept: BTreeSet<String>,
+    /// So many hits, or meetings, were beyond what one sweep keeps apart, and are left alone.
+    pub skipped: usize,
 }
 
 /// What to do about a hit, or about the job of one that is over.
@@ -42,12 +70,5 @@ pub enum RuleAction {
     Withdraw { job: JobId, reason: String },
 }
 
-/// Applies the rules of one server to a complete listing of what is live there. Pure.
-pub fn sweep(_rules: &[Rule], _exempt: &[Exempt], watch: &Watch, _live: &[LiveMeeting], _now: Now) -> Sweep {
-    Sweep { watch: watch.clone(), hits: Vec::new() }
-}
-
-/// Compares the hits with the open jobs that rules made on this server. Pure.
-pub fn plan(_hits: &[Hit], _open: &[Job], _live: &[LiveMeeting]) -> Vec<RuleAction> {
-    Vec::new()
-}
+#[cfg(test)]
+mod tests;

@@ -393,6 +393,7 @@ fn rule(meeting: Option<MeetingId>) -> Rule {
         alone_for: None,
         max_participant_minutes: None,
         closed: None,
+        weekdays: crate::schedule::rule::Weekdays::ALL,
         timezone: jiff::tz::TimeZone::UTC,
         days: crate::schedule::Days::default(),
         dry_run: false,

@@ -1,0 +1,99 @@
+//! The hits of a sweep against the jobs that sweeps before it made.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::{Hit, RuleAction, Sweep};
+use crate::job::{Job, LiveMeeting, Origin, UtcMs};
+
+const PREFIX: &str = "rule:";
+/// Clocks are measured anew: a time that moves by less is the same.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// The idempotency key of the job of a hit.
+pub fn key(hit: &Hit) -> String {
+    keyed(&hit.identity)
+}
+
+fn keyed(identity: &str) -> String {
+    format!("{PREFIX}{identity}")
+}
+
+/// Did a sweep make this job? For what `[[end]]` with `max-duration` made too, whose origin is the schedule.
+pub fn is_from_sweep(job: &Job) -> bool {
+    let keyed = || job.key.as_ref().is_some_and(|key| key.key.starts_with(PREFIX));
+    match &job.origin {
+        Origin::Rule { .. } => true,
+        Origin::Schedule { .. } => keyed(),
+        Origin::Cli | Origin::Api => false,
+    }
+}
+
+/// Compares what a sweep came to with the open jobs on this server; those that no sweep made are left alone. Pure.
+///
+/// A job whose meeting is not live any more is left alone too: that it is over is for the job to prove, at its time. So is
+/// one whose end call was sent.
+pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction> {
+    let ours = open.iter().filter(|job| !job.is_done() && is_from_sweep(job));
+    let jobs: HashMap<&str, &Job> =
+        ours.filter_map(|job| Some((job.key.as_ref()?.key.as_str(), job))).collect();
+    let mut actions = Vec::new();
+    let hits = &sweep.hits;
+    let mut wanted: HashSet<String> = sweep.kept.iter().map(|identity| keyed(identity)).collect();
+    for hit in hits.iter().filter(|hit| !hit.dry_run) {
+        let key = key(hit);
+        match jobs.get(key.as_str()) {
+            None => actions.push(RuleAction::Submit(Box::new(hit.clone()))),
+            Some(job) if job.unsent() && !is_in_order(hit, job) => {
+                actions.push(RuleAction::Move { job: job.id, to: hit.due });
+            }
+            Some(_) => {}
+        }
+        wanted.insert(key);
+    }
+    let dry: HashSet<&str> = hits.iter().filter(|hit| hit.dry_run).map(|hit| hit.rule.as_str()).collect();
+    let alive: HashSet<(&str, &str)> =
+        live.iter().map(|live| (live.meeting.as_str(), live.instance.as_str())).collect();
+    let mut over: Vec<(&&str, &&Job)> = jobs.iter().filter(|(key, _)| !wanted.contains(**key)).collect();
+    over.sort_unstable_by_key(|(_, job)| (job.due, job.id));
+    for (key, job) in over {
+        let lives =
+            job.only.as_ref().is_some_and(|only| alive.contains(&(job.meeting.as_str(), only.as_str())));
+        if lives && job.unsent() {
+            actions.push(RuleAction::Withdraw { job: job.id, reason: why_over(key, job, &dry) });
+        }
+    }
+    actions
+}
+
+/// Is the time that the job was planned for one that the hit agrees with? What people made of it since is theirs.
+fn is_in_order(hit: &Hit, job: &Job) -> bool {
+    let planned = planned(job);
+    hit.earliest - SLACK <= planned && planned <= hit.due + SLACK
+}
+
+fn planned(job: &Job) -> UtcMs {
+    match &job.origin {
+        Origin::Schedule { planned, .. } | Origin::Rule { planned, .. } => *planned,
+        Origin::Cli | Origin::Api => job.due,
+    }
+}
+
+fn why_over(key: &str, job: &Job, dry: &HashSet<&str>) -> String {
+    let rule = match &job.origin {
+        Origin::Schedule { of: Some(name), .. } | Origin::Rule { name, .. } => name.as_str(),
+        Origin::Schedule { name, .. } => name.as_str(),
+        Origin::Cli | Origin::Api => "",
+    };
+    if dry.contains(rule) {
+        return format!("rule {rule} only reports now");
+    }
+    let cause = key.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(rule)).unwrap_or_default();
+    if cause.starts_with("/empty-for=") {
+        format!("it is not empty any more, or nobody was looking for too long: rule {rule}")
+    } else if cause.starts_with("/alone-for=") {
+        format!("nobody is alone in it any more, or nobody was looking for too long: rule {rule}")
+    } else {
+        format!("rule {rule} does not apply to it any more")
+    }
+}
