@@ -52,10 +52,11 @@ pub fn render(found: &Diagnostics) -> String {
 fn conclusion(loaded: &config::Loaded) -> String {
     match &loaded.settings {
         Some(settings) => format!(
-            "good: {}, {}{}; {}",
+            "good: {}, {}{}{}; {}",
             count(settings.servers.len(), "server"),
             count(settings.schedule.entries.len(), "deadline"),
             recurring(settings.schedule.recurring.len()),
+            rules(settings.schedule.rules.len()),
             loaded.diagnostics.summary(),
         ),
         None => loaded.diagnostics.summary(),
@@ -65,6 +66,10 @@ fn conclusion(loaded: &config::Loaded) -> String {
 /// Nothing, where there are none.
 fn recurring(n: usize) -> String {
     if n == 0 { String::new() } else { format!(", {n} recurring") }
+}
+
+fn rules(n: usize) -> String {
+    if n == 0 { String::new() } else { format!(", {}", count(n, "rule")) }
 }
 
 fn count(n: usize, what: &str) -> String {

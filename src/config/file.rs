@@ -8,6 +8,7 @@ use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText};
 use super::platforms::{self, Platform};
 use super::recurring::{self, CronKeys};
+use super::rules::{self, ExemptTable, RuleTable};
 use super::{limits, mask};
 
 /// When an `[[end]]` ends its meeting.
@@ -20,6 +21,8 @@ pub(super) struct File {
     pub servers: Vec<Server>,
     pub defaults: Limits,
     pub ends: Vec<End>,
+    pub rules: Vec<RuleTable>,
+    pub exempt: Vec<ExemptTable>,
     /// It has syntax errors: not everything that it says could be read.
     pub broken: bool,
 }
@@ -76,6 +79,10 @@ pub(super) struct End {
     pub cron_keys: CronKeys,
     pub timezone: Option<Located<String>>,
     pub instance: Option<Located<String>>,
+    /// Instead of `at`: from the start of whatever runs there.
+    pub max_duration: Option<Located<String>>,
+    /// `false`: no rule hits this meeting.
+    pub rules: Option<Located<bool>>,
     pub limits: Limits,
 }
 
@@ -97,6 +104,8 @@ pub(super) fn read(file: usize, found: &mut Diagnostics) -> File {
         servers: servers(&mut root),
         defaults: table_of(&mut root, "defaults", limits).unwrap_or_default(),
         ends: ends(&mut root),
+        rules: rules::read_rules(&mut root),
+        exempt: rules::read_exempt(&mut root),
         broken,
     };
     root.finish();
@@ -134,7 +143,7 @@ fn control(section: &mut Section<'_, '_>) -> Control {
     Control { socket: section.get("socket"), mode: section.get("mode"), group: section.get("group") }
 }
 
-fn limits(section: &mut Section<'_, '_>) -> Limits {
+pub(super) fn limits(section: &mut Section<'_, '_>) -> Limits {
     Limits {
         durations: limits::ALL.map(|bound| section.get(bound.key)),
         expect: section.get("expect"),
@@ -241,6 +250,8 @@ fn end(section: &mut Section<'_, '_>) -> End {
         cron_keys: recurring::read(section),
         timezone: section.get("timezone"),
         instance: section.get("instance"),
+        max_duration: section.get("max-duration"),
+        rules: section.get("rules"),
         limits: limits(section),
     }
 }

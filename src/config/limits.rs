@@ -30,7 +30,7 @@ pub const MAX_EXTENSION: Bound = bound("max-extension", Duration::ZERO, days(30)
 pub const AHEAD: Bound = bound("ahead", HOUR, days(60));
 pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
 
-const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {
+pub(super) const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {
     Bound { key, min, max }
 }
 

@@ -12,30 +12,46 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 29] = [
+pub(super) const SHOWN: [&str; 45] = [
     "account-id",
     "ahead",
+    "alone-for",
     "app-id",
     "at",
     "checksum",
+    "close-at",
+    "closed",
     "credential",
     "cron",
+    "days",
+    "dry-run",
     "dst",
+    "empty-for",
     "env",
+    "every",
+    "except",
+    "except-match",
     "expect",
     "file",
+    "first-hit-delay",
     "front",
     "group",
     "instance",
     "instance-ids",
     "lock",
+    "match",
+    "match-name",
     "max-concurrent",
+    "max-duration",
+    "max-participant-minutes",
     "meeting",
     "mode",
     "name",
+    "only",
     "organization-id",
     "platform",
     "retention",
+    "rules",
     "server",
     "socket",
     "state-dir",
@@ -45,7 +61,7 @@ pub(super) const SHOWN: [&str; 29] = [
 ];
 
 /// Keys that hold tables; whatever lies below another one is hidden.
-const TABLES: [&str; 6] = ["control", "daemon", "defaults", "end", "nodes", "servers"];
+const TABLES: [&str; 8] = ["control", "daemon", "defaults", "end", "exempt", "nodes", "rule", "servers"];
 
 fn is_table(key: &str) -> bool {
     TABLES.contains(&key) || SECRET_KEYS.contains(&key)

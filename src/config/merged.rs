@@ -4,6 +4,7 @@
 use super::diagnostics::{Diagnostics, Located};
 use super::file::{Control, Daemon, End, File, Limits, Server};
 use super::limits;
+use super::rules::{ExemptTable, RuleTable};
 
 #[derive(Default)]
 pub(super) struct Merged {
@@ -12,6 +13,8 @@ pub(super) struct Merged {
     pub servers: Vec<Server>,
     pub defaults: Limits,
     pub ends: Vec<End>,
+    pub rules: Vec<RuleTable>,
+    pub exempt: Vec<ExemptTable>,
     /// Some file has syntax errors: what an entry refers to may stand there.
     pub broken: bool,
 }
@@ -42,6 +45,8 @@ impl Merged {
             self.add_server(server, found);
         }
         self.ends.extend(file.ends);
+        self.rules.extend(file.rules);
+        self.exempt.extend(file.exempt);
         self.broken |= file.broken;
     }
 

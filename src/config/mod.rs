@@ -25,6 +25,7 @@ pub mod names;
 mod platforms;
 mod recurring;
 mod resolve;
+mod rules;
 mod secret;
 mod servers;
 pub mod settings;

@@ -7,18 +7,18 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::diagnostics::{Diagnostics, Located, Place};
-use super::document::suggest;
 use super::file::{self, End};
 use super::limits::{self, Bound};
 use super::merged::Merged;
 use super::names::{self, NameError};
 use super::recurring::Expressions;
+use super::rules::{self, Known};
 use super::secret::Environment;
 use super::servers::Builder;
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after};
 use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
-use crate::schedule::{Days, Entry, Recurring, Schedule};
+use crate::schedule::{Days, Entry, Recurring, Rule, Schedule};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -46,7 +46,8 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     if merged.servers.is_empty() && found.errors() == 0 {
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }
-    let schedule = schedule(merged, &servers, &defaults, now, found);
+    let known = Known { merged, servers: &servers, defaults: &defaults };
+    let schedule = schedule(&known, now, found);
     Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
@@ -60,23 +61,22 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
 }
 
 /// Everything that makes jobs.
-fn schedule(
-    merged: &Merged,
-    servers: &BTreeMap<ServerName, ServerSettings>,
-    defaults: &Limits,
-    now: UtcMs,
-    found: &mut Diagnostics,
-) -> Schedule {
+fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> Schedule {
+    let Known { merged, servers, defaults } = *known;
     let ahead = duration(limits::AHEAD, merged.daemon.ahead.as_ref(), found).unwrap_or(DEFAULT_AHEAD);
     let expressions = Expressions::default();
-    let ends = Entries { merged, servers, defaults, now, expressions, found }.all(&mut BTreeMap::new());
-    let mut schedule = Schedule { ahead, ..Schedule::default() };
+    let mut taken = BTreeMap::new();
+    let ends = Entries { merged, servers, defaults, now, expressions, found: &mut *found }.all(&mut taken);
+    let (rules, exempt) = rules::resolve(known, &mut taken, found);
+    let mut schedule = Schedule { ahead, rules, exempt, ..Schedule::default() };
     for end in ends {
         match end {
             Ended::At(entry) => schedule.entries.push(entry),
             Ended::Again(recurring) => schedule.recurring.push(recurring),
+            Ended::After(rule) => schedule.rules.push(*rule),
         }
     }
+    schedule.exempt.extend(merged.ends.iter().filter_map(rules::exempt_by_end));
     schedule
 }
 
@@ -184,6 +184,8 @@ enum Ended {
     At(Entry),
     /// `cron`
     Again(Recurring),
+    /// `max-duration`
+    After(Box<Rule>),
 }
 
 impl Ended {
@@ -191,6 +193,7 @@ impl Ended {
         match self {
             Ended::At(entry) => &entry.identity,
             Ended::Again(recurring) => &recurring.name,
+            Ended::After(rule) => &rule.name,
         }
     }
 }
@@ -232,7 +235,9 @@ impl Entries<'_> {
             }
             None => {
                 let meeting = end.meeting.as_ref().map_or("", |meeting| meeting.value.as_str());
-                let message = format!("another entry ends {meeting:?} at the same time; first at {first}");
+                let when = if end.max_duration.is_some() { "after" } else { "at" };
+                let message =
+                    format!("another entry ends {meeting:?} {when} the same time; first at {first}");
                 self.found.error(place, message, "remove one of the two, or give both a name");
             }
         }
@@ -241,7 +246,7 @@ impl Entries<'_> {
     /// `None` only if something was reported.
     fn ended(&mut self, end: &End) -> Option<Ended> {
         let name = end.name.as_ref().map(|name| self.named(name, names::entry_name));
-        let server = end.server.as_ref().and_then(|given| self.server(given));
+        let server = end.server.as_ref().and_then(|given| rules::server(given, self.merged, self.found));
         let meeting = end.meeting.as_ref().and_then(|given| self.named(given, names::meeting_id));
         let limits = self.limits(end, server.as_ref(), meeting.as_ref());
         if let Some(cron) = &end.cron_keys.cron {
@@ -257,8 +262,19 @@ impl Entries<'_> {
         self.only_beside_cron(end);
         let instance = end.instance.as_ref().map(|given| self.named(given, names::instance_id));
         let at = self.at(end);
+        let max_duration = duration(rules::MAX_DURATION, end.max_duration.as_ref(), self.found);
         if let (Some(at), Some(given)) = (at, &end.at) {
             self.remark_on_time(at, given.place, limits.late_limit);
+        }
+        if let Some(given) = &end.max_duration {
+            self.only_length(end, given.place)?;
+            let (server, meeting, length) = (server?, meeting?, max_duration?);
+            let name = match name {
+                Some(name) => name?,
+                None => format!("{server}/{meeting}+{}", humantime::format_duration(length)),
+            };
+            let rule = rules::from_end(name, server, meeting, length, limits);
+            return Some(Ended::After(Box::new(rule)));
         }
         let (server, meeting, at) = (server?, meeting?, at?);
         let identity = match name {
@@ -270,6 +286,22 @@ impl Entries<'_> {
             None => None,
         };
         Some(Ended::At(Entry { identity, of: None, server, meeting, instance, at, limits }))
+    }
+
+    /// `None`: beside `max-duration` stands what says otherwise when its meeting ends, or of which run.
+    fn only_length(&mut self, end: &End, place: Place) -> Option<()> {
+        if end.at.is_some() {
+            return None;
+        }
+        if end.instance.is_none() {
+            return Some(());
+        }
+        self.found.error(
+            place,
+            "max-duration and instance cannot stand in one entry",
+            "it counts from the start of whatever runs there; write two entries",
+        );
+        None
     }
 
     /// The limits of an entry, and what is to be said of its server and meeting.
@@ -306,20 +338,6 @@ impl Entries<'_> {
 
     fn named<T>(&mut self, given: &Located<String>, parse: fn(&str) -> Result<T, NameError>) -> Option<T> {
         parse(&given.value).map_err(|error| self.found.error(given.place, error.to_string(), "")).ok()
-    }
-
-    /// The server of an entry: one that is configured, be it with errors of its own.
-    fn server(&mut self, given: &Located<String>) -> Option<ServerName> {
-        let known: Vec<&str> = self.merged.servers.iter().map(|server| server.name.value.as_str()).collect();
-        if known.contains(&given.value.as_str()) || self.merged.broken {
-            return Some(ServerName(given.value.clone()));
-        }
-        let hint = match suggest(&given.value, &known) {
-            none if none.is_empty() => format!("add [servers.{}]", given.value),
-            some => some,
-        };
-        self.found.error(given.place, format!("there is no server {:?}", given.value), hint);
-        None
     }
 
     fn at(&mut self, end: &End) -> Option<UtcMs> {

@@ -3,6 +3,7 @@
 mod files;
 mod realtimekit;
 mod recurring;
+mod rules;
 mod secrets;
 mod videosdk;
 
@@ -197,7 +198,7 @@ fn typos_are_unknown_keys() {
     check_campus("[daemon]\nretension = \"9d\"\n", &["7:1 error: unknown key \"retension\" in [daemon]"]);
     check_campus("shecksum = \"sha1\"", &["6:1 error: unknown key \"shecksum\" in [servers.campus]"]);
     check_campus("[defaults]\nwarn = []", &["7:1 error: unknown key \"warn\" in [defaults]"]);
-    check_campus("[[rule]]\nname = \"x\"", &["6:3 error: unknown key \"rule\" in the file"]);
+    check_campus("[[rules]]\nname = \"x\"", &["6:3 error: unknown key \"rules\" in the file"]);
     check_end(
         "server = \"campus\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\nkron = \"0 0 * * *\"",
         &["10:1 error: unknown key \"kron\" in [[end]]"],

@@ -59,6 +59,17 @@ impl PlatformSettings {
         matches!(self, PlatformSettings::BigBlueButton(_))
     }
 
+    /// What its listings tell of a meeting.
+    pub fn tells(&self) -> Tells {
+        let all = Tells { participants: true, starts: true, metadata: false };
+        match self {
+            PlatformSettings::BigBlueButton(_) => Tells { metadata: true, ..all },
+            PlatformSettings::Janus(_) => Tells { starts: false, ..all },
+            PlatformSettings::VideoSdk(_) => all,
+            PlatformSettings::RealtimeKit(_) => Tells { participants: false, ..all },
+        }
+    }
+
     /// How rooms can be closed there.
     pub fn lock(&self) -> Lock {
         match self {
@@ -76,6 +87,17 @@ impl PlatformSettings {
 /// For settings that are compared whole.
 fn same_secret(a: &SecretString, b: &SecretString) -> bool {
     a.expose_secret() == b.expose_secret()
+}
+
+/// What the listings of a platform tell of every meeting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tells {
+    /// Always, how many are inside.
+    pub participants: bool,
+    /// When it started.
+    pub starts: bool,
+    /// What whoever created it has noted.
+    pub metadata: bool,
 }
 
 /// The registry: one line a platform.
