@@ -16,6 +16,7 @@
 //! | [`daemon`] | start and drain, in that order | |
 //! | [`doctor`] | what a deadline depends on, looked at before it does | changes anything |
 //! | [`clock`] | the only place that reads the time | |
+//! | [`feeds`] | reading iCalendar feeds, and the last good copy of each | decides what a feed means |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`metrics`] | what is counted, and the text of `/metrics` | a label that strangers choose |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
@@ -30,6 +31,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod exit;
+pub mod feeds;
 pub mod housekeeping;
 pub mod job;
 pub mod metrics;
@@ -49,6 +51,12 @@ pub fn main() -> std::process::ExitCode {
     if args.next().is_some_and(|first| first == store::CHECK_ARG) {
         let generation = args.next().unwrap_or_default();
         return store::check_child_main(Path::new(&generation));
+    }
+    // And so it does to take a first look at a feed.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == feeds::TRIAL_ARG) {
+        let year = args.next().unwrap_or_default();
+        return feeds::trial_child_main(&year.to_string_lossy());
     }
     cli::run().into()
 }

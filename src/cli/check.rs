@@ -25,7 +25,7 @@ pub struct Args {
 
 pub fn run(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let paths = paths_or_default(args.files.clone());
-    let loaded = config::load(&paths, &Environment::process(), clock::system_now().wall);
+    let loaded = config::check(&paths, &Environment::process(), clock::system_now().wall);
     let found = &loaded.diagnostics;
     if args.json {
         cx.out.json(&found.items())?;

@@ -71,6 +71,17 @@ impl<'a, 'r> Section<'a, 'r> {
         tables
     }
 
+    /// A string or a list of them, each with its place.
+    pub fn texts(&mut self, key: &'static str) -> Vec<Located<String>> {
+        let Some(Located { value: Texts(texts), place }) = self.get::<Texts>(key) else { return Vec::new() };
+        let file = self.file;
+        let located = |(value, span): (String, Option<Range<usize>>)| {
+            let place = span.map_or(place, |span| Place::new(file, span));
+            Located { value, place }
+        };
+        texts.into_iter().map(located).collect()
+    }
+
     /// The tables of `[[key]]`.
     pub fn list(&mut self, key: &'static str) -> Vec<Located<&'a DeTable<'a>>> {
         let Some(array) = self.get::<&DeArray<'a>>(key) else { return Vec::new() };
@@ -165,6 +176,21 @@ impl<'a> Read<'a> for &'a DeArray<'a> {
     const HINT: &'static str = "write the header in double brackets: [[...]]";
     fn read(value: &'a DeValue<'a>) -> Option<&'a DeArray<'a>> {
         value.as_array()
+    }
+}
+
+/// One text, or a list of them with the place of each.
+struct Texts(Vec<(String, Option<Range<usize>>)>);
+
+impl<'a> Read<'a> for Texts {
+    const WANTED: &'static str = "a string or a list of strings";
+    const HINT: &'static str = "put each in double quotes";
+    const ONE_LINE: bool = true;
+    fn read(value: &'a DeValue<'a>) -> Option<Texts> {
+        let text = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
+        let Some(items) = value.as_array() else { return Some(Texts(vec![(text(value)?, None)])) };
+        let texts = items.iter().map(|item| Some((text(item.get_ref())?, Some(item.span()))));
+        texts.collect::<Option<Vec<_>>>().map(Texts)
     }
 }
 

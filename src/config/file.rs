@@ -4,6 +4,7 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::calendars::{self, GivenCalendar, GivenEnd};
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText};
 use super::platforms::{self, Platform};
@@ -12,7 +13,7 @@ use super::rules::{self, ExemptTable, RuleTable};
 use super::{limits, mask};
 
 /// When an `[[end]]` ends its meeting.
-const WHEN: [&str; 2] = ["at", "cron"];
+const WHEN: [&str; 3] = ["at", "cron", "max-duration"];
 
 #[derive(Default)]
 pub(super) struct File {
@@ -21,6 +22,8 @@ pub(super) struct File {
     pub servers: Vec<Server>,
     pub defaults: Limits,
     pub ends: Vec<End>,
+    pub calendars: Vec<GivenCalendar>,
+    pub calendar_ends: Vec<GivenEnd>,
     pub rules: Vec<RuleTable>,
     pub exempt: Vec<ExemptTable>,
     /// It has syntax errors: not everything that it says could be read.
@@ -33,6 +36,7 @@ pub(super) struct Daemon {
     pub state_dir: Option<Located<String>>,
     pub retention: Option<Located<String>>,
     pub ahead: Option<Located<String>>,
+    pub refresh: Option<Located<String>>,
 }
 
 /// `[control]`
@@ -79,7 +83,7 @@ pub(super) struct End {
     pub cron_keys: CronKeys,
     pub timezone: Option<Located<String>>,
     pub instance: Option<Located<String>>,
-    /// Instead of `at`: from the start of whatever runs there.
+    /// From the start of whatever runs there.
     pub max_duration: Option<Located<String>>,
     /// `false`: no rule hits this meeting.
     pub rules: Option<Located<bool>>,
@@ -104,6 +108,8 @@ pub(super) fn read(file: usize, found: &mut Diagnostics) -> File {
         servers: servers(&mut root),
         defaults: table_of(&mut root, "defaults", limits).unwrap_or_default(),
         ends: ends(&mut root),
+        calendars: calendars::calendars(&mut root),
+        calendar_ends: calendars::ends(&mut root),
         rules: rules::read_rules(&mut root),
         exempt: rules::read_exempt(&mut root),
         broken,
@@ -136,6 +142,7 @@ fn daemon(section: &mut Section<'_, '_>) -> Daemon {
         state_dir: section.get("state-dir"),
         retention: section.get("retention"),
         ahead: section.get("ahead"),
+        refresh: section.get("refresh"),
     }
 }
 
@@ -174,7 +181,7 @@ fn server<'a>(root: &mut Section<'a, '_>, name: Located<String>, table: &'a DeTa
 }
 
 /// Whatever stands behind the key of a secret; only a table can be right.
-struct AnyValue<'a>(&'a DeValue<'a>);
+pub(super) struct AnyValue<'a>(pub &'a DeValue<'a>);
 
 impl<'a> Read<'a> for AnyValue<'a> {
     const WANTED: &'static str = "a table";
@@ -200,7 +207,7 @@ pub(super) fn optional_secret<'a>(
     secret(section, key, given)
 }
 
-fn secret<'a>(
+pub(super) fn secret<'a>(
     section: &mut Section<'a, '_>,
     key: &str,
     Located { value: AnyValue(value), place }: Located<AnyValue<'a>>,

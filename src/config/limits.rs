@@ -28,6 +28,8 @@ pub const KEEP_CLOSED: Bound = bound("keep-closed", Duration::ZERO, DAY);
 pub const MAX_EXTENSION: Bound = bound("max-extension", Duration::ZERO, days(30));
 /// How long before its time an occurrence becomes a job.
 pub const AHEAD: Bound = bound("ahead", HOUR, days(60));
+/// Of feeds.
+pub const REFRESH: Bound = bound("refresh", Duration::from_secs(60), DAY);
 pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
 
 pub(super) const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {

@@ -12,7 +12,7 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 45] = [
+pub(super) const SHOWN: [&str; 50] = [
     "account-id",
     "ahead",
     "alone-for",
@@ -23,6 +23,7 @@ pub(super) const SHOWN: [&str; 45] = [
     "closed",
     "credential",
     "cron",
+    "dates",
     "days",
     "dry-run",
     "dst",
@@ -34,6 +35,7 @@ pub(super) const SHOWN: [&str; 45] = [
     "expect",
     "file",
     "first-hit-delay",
+    "from",
     "front",
     "group",
     "instance",
@@ -49,7 +51,9 @@ pub(super) const SHOWN: [&str; 45] = [
     "name",
     "only",
     "organization-id",
+    "pattern",
     "platform",
+    "refresh",
     "retention",
     "rules",
     "server",
@@ -58,13 +62,32 @@ pub(super) const SHOWN: [&str; 45] = [
     "string-ids",
     "timezone",
     "url",
+    "weekly",
 ];
 
 /// Keys that hold tables; whatever lies below another one is hidden.
-const TABLES: [&str; 8] = ["control", "daemon", "defaults", "end", "exempt", "nodes", "rule", "servers"];
+const TABLES: [&str; 10] = [
+    "calendar-end",
+    "calendars",
+    "control",
+    "daemon",
+    "defaults",
+    "end",
+    "exempt",
+    "nodes",
+    "rule",
+    "servers",
+];
+
+/// What says where a secret is.
+const WHEREABOUTS: [&str; 3] = ["credential", "env", "file"];
 
 fn is_table(key: &str) -> bool {
-    TABLES.contains(&key) || SECRET_KEYS.contains(&key)
+    TABLES.contains(&key) || holds_secret(key)
+}
+
+fn holds_secret(key: &str) -> bool {
+    key == "ics" || SECRET_KEYS.contains(&key)
 }
 
 pub(super) fn is_shown(key: &str) -> bool {
@@ -96,9 +119,14 @@ impl Walk {
     fn table(&mut self, table: &DeTable<'_>, key: &str, known: bool) {
         for (inner, value) in table {
             self.literals.push(inner.span());
-            // What is below `servers` are names.
-            let name = if key == "servers" { "" } else { inner.get_ref() };
-            let known = known && (name.is_empty() || is_shown(name) || is_table(name));
+            // What is below `servers` and `calendars` are names.
+            let name = if matches!(key, "servers" | "calendars") { "" } else { inner.get_ref() };
+            let shown = match key {
+                // Nothing but where it is: what else somebody writes there may be the secret.
+                key if holds_secret(key) => WHEREABOUTS.contains(&name),
+                _ => name.is_empty() || is_shown(name) || is_table(name),
+            };
+            let known = known && shown;
             self.value(value.span(), value.get_ref(), name, known);
         }
     }

@@ -1,6 +1,7 @@
 //! Stage two: all files as one. A key or a server that two files give is an error that names both places; entries add up
 //! (whether two of them are the same one is known only when their times are, in stage three).
 
+use super::calendars::{self, GivenCalendar, GivenEnd};
 use super::diagnostics::{Diagnostics, Located};
 use super::file::{Control, Daemon, End, File, Limits, Server};
 use super::limits;
@@ -13,6 +14,8 @@ pub(super) struct Merged {
     pub servers: Vec<Server>,
     pub defaults: Limits,
     pub ends: Vec<End>,
+    pub calendars: Vec<GivenCalendar>,
+    pub calendar_ends: Vec<GivenEnd>,
     pub rules: Vec<RuleTable>,
     pub exempt: Vec<ExemptTable>,
     /// Some file has syntax errors: what an entry refers to may stand there.
@@ -32,6 +35,7 @@ impl Merged {
         once("state-dir", &mut self.daemon.state_dir, file.daemon.state_dir, found);
         once("retention", &mut self.daemon.retention, file.daemon.retention, found);
         once("ahead", &mut self.daemon.ahead, file.daemon.ahead, found);
+        once("refresh", &mut self.daemon.refresh, file.daemon.refresh, found);
         once("socket", &mut self.control.socket, file.control.socket, found);
         once("mode", &mut self.control.mode, file.control.mode, found);
         once("group", &mut self.control.group, file.control.group, found);
@@ -45,6 +49,8 @@ impl Merged {
             self.add_server(server, found);
         }
         self.ends.extend(file.ends);
+        calendars::merge(&mut self.calendars, file.calendars, found);
+        self.calendar_ends.extend(file.calendar_ends);
         self.rules.extend(file.rules);
         self.exempt.extend(file.exempt);
         self.broken |= file.broken;

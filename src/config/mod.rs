@@ -14,8 +14,10 @@
 //! Deliberately absent: defaults that depend on the machine, includes, environment variables inside values, relative
 //! times.
 
+mod calendars;
 mod diagnostics;
 mod document;
+mod feeds;
 mod file;
 mod files;
 pub mod limits;
@@ -35,7 +37,9 @@ mod url;
 use std::path::PathBuf;
 
 pub use diagnostics::{Diagnostics, Item, Severity};
-pub use resolve::{DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR};
+pub use resolve::{
+    DEFAULT_AHEAD, DEFAULT_REFRESH, DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR,
+};
 pub use secret::Environment;
 pub use settings::Settings;
 pub use url::{UrlError, api_base};
@@ -53,19 +57,36 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
 }
 
-/// Reads, merges and checks the configuration: the code behind `adjourn check`, the start, and a reload.
+/// Reads, merges and checks the configuration: the code behind the start, a reload, and `adjourn check`.
 ///
 /// Each path is a file or a directory. A directory stands for `schedule.toml` and `schedule.d/*.toml` in it, in name
 /// order. A file named `schedule.toml` brings the `schedule.d/*.toml` beside it; a file of any other name stands for
 /// itself. `now` decides only whether a time has passed, which is a note.
 pub fn load(paths: &[PathBuf], env: &Environment, now: UtcMs) -> Loaded {
+    read(paths, env, now, |_, _, _| {})
+}
+
+/// The same, and a look at the feeds that lie in files: what the daemon leaves to its [`feeds`](crate::feeds), so that
+/// nothing that strangers wrote can keep it from starting.
+pub fn check(paths: &[PathBuf], env: &Environment, now: UtcMs) -> Loaded {
+    read(paths, env, now, |merged, resolved, found| feeds::remark(merged, resolved, now, found))
+}
+
+fn read(
+    paths: &[PathBuf],
+    env: &Environment,
+    now: UtcMs,
+    look: impl FnOnce(&merged::Merged, &resolve::Resolved, &mut Diagnostics),
+) -> Loaded {
     let mut found = Diagnostics::default();
     let files = files::read_all(paths, &mut found);
     let files = files.into_iter().map(|file| file::read(file, &mut found)).collect();
     let mut merged = merged::merge(files, &mut found);
     // What could not be read may hold what the rest refers to.
     merged.broken |= found.unreadable();
-    let settings = resolve::resolve(&merged, env, now, &mut found);
+    let resolved = resolve::resolve(&merged, env, now, &mut found);
+    look(&merged, &resolved, &mut found);
+    let settings = resolved.settings;
     Loaded { settings: (found.errors() == 0).then_some(settings), diagnostics: found }
 }
 

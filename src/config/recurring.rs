@@ -4,23 +4,50 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
+use super::calendars;
 use super::diagnostics::{Diagnostics, Located};
 use super::document::{Section, did_you_mean};
 use super::file::End;
+use super::merged::Merged;
 use super::time::parse_zone;
 use crate::job::UtcMs;
-use crate::schedule::{Dst, Recurrence};
+use crate::schedule::{Days, Dst, Recurrence};
 
 /// The keys of an `[[end]]` that comes again and again.
 #[derive(Default)]
 pub(super) struct CronKeys {
     pub cron: Option<Located<String>>,
     pub dst: Option<Located<String>>,
+    pub only: Vec<Located<String>>,
+    pub except: Vec<Located<String>>,
 }
 
 /// Stage one.
 pub(super) fn read(section: &mut Section<'_, '_>) -> CronKeys {
-    CronKeys { cron: section.get("cron"), dst: section.get("dst") }
+    CronKeys {
+        cron: section.get("cron"),
+        dst: section.get("dst"),
+        only: section.texts("only"),
+        except: section.texts("except"),
+    }
+}
+
+impl CronKeys {
+    /// The calendars; each must be there.
+    pub fn days(&self, merged: &Merged, found: &mut Diagnostics) -> Days {
+        let mut named = |given| calendars::named(given, merged, found);
+        Days { only: named(&self.only), except: named(&self.except) }
+    }
+
+    /// Complains of what says nothing without `cron`.
+    pub fn refuse(&self, found: &mut Diagnostics) {
+        let days = [("only", self.only.first()), ("except", self.except.first())];
+        for (key, given) in days.into_iter().chain([("dst", self.dst.as_ref())]) {
+            if let Some(given) = given {
+                found.error(given.place, format!("{key} counts only beside cron"), "leave it out");
+            }
+        }
+    }
 }
 
 /// What becomes of each expression. Most of them are written many times, and one is some kilobytes large.

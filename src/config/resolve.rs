@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::calendars;
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::file::{self, End};
 use super::limits::{self, Bound};
@@ -18,11 +19,13 @@ use super::servers::Builder;
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after};
 use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
-use crate::schedule::{Days, Entry, Recurring, Rule, Schedule};
+use crate::schedule::{Entry, Recurring, Rule, Schedule, Source};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const DEFAULT_AHEAD: Duration = Duration::from_secs(48 * 3600);
+/// How often feeds are read again.
+pub const DEFAULT_REFRESH: Duration = Duration::from_secs(15 * 60);
 pub const DEFAULT_SOCKET: &str = "/run/adjourn/control.sock";
 pub const DEFAULT_SOCKET_MODE: u32 = 0o660;
 
@@ -35,8 +38,15 @@ const OTHERS_MAY_WRITE: u32 = 0o002;
 /// Further ahead than this an `at` is more likely a slip than a plan.
 const FAR_AHEAD_YEARS: i64 = 5;
 
-/// The settings that remain when all problems have been reported; good for use only if none was an error.
-pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mut Diagnostics) -> Settings {
+/// What remains when all problems have been reported.
+pub(super) struct Resolved {
+    /// Good for use only if none was an error.
+    pub settings: Settings,
+    /// Every feed, with where it was given.
+    pub feeds: Vec<(Source, Place)>,
+}
+
+pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mut Diagnostics) -> Resolved {
     let control = &merged.control;
     let defaults = merge_limits(&merged.defaults, &Limits::default(), found);
     let servers: BTreeMap<ServerName, ServerSettings> = {
@@ -47,8 +57,18 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }
     let known = Known { merged, servers: &servers, defaults: &defaults };
-    let schedule = schedule(&known, now, found);
-    Settings {
+    let mut schedule = schedule(&known, now, found);
+    let resolver = calendars::Resolver {
+        merged,
+        servers: &servers,
+        defaults: &defaults,
+        env,
+        found: &mut *found,
+        sources: Vec::new(),
+    };
+    let feeds = resolver.add_to(&mut schedule);
+    rules::check_days(merged, &schedule.calendars, found);
+    let settings = Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
             .unwrap_or(DEFAULT_RETENTION),
@@ -57,18 +77,21 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         socket_group: group(control.group.as_ref(), found),
         servers,
         schedule,
-    }
+    };
+    Resolved { settings, feeds }
 }
 
 /// Everything that makes jobs.
 fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> Schedule {
     let Known { merged, servers, defaults } = *known;
     let ahead = duration(limits::AHEAD, merged.daemon.ahead.as_ref(), found).unwrap_or(DEFAULT_AHEAD);
+    let refresh = duration(limits::REFRESH, merged.daemon.refresh.as_ref(), found).unwrap_or(DEFAULT_REFRESH);
     let expressions = Expressions::default();
     let mut taken = BTreeMap::new();
-    let ends = Entries { merged, servers, defaults, now, expressions, found: &mut *found }.all(&mut taken);
+    let entries = Entries { merged, servers, defaults, now, expressions, found: &mut *found };
+    let ends = entries.all(&mut taken);
     let (rules, exempt) = rules::resolve(known, &mut taken, found);
-    let mut schedule = Schedule { ahead, rules, exempt, ..Schedule::default() };
+    let mut schedule = Schedule { ahead, refresh, rules, exempt, ..Schedule::default() };
     for end in ends {
         match end {
             Ended::At(entry) => schedule.entries.push(entry),
@@ -256,25 +279,25 @@ impl Entries<'_> {
                 Some(name) => name?,
                 None => self.unnamed(end, &server, &meeting, &cron.value),
             };
-            let days = Days::default();
+            let days = end.cron_keys.days(self.merged, self.found);
             return Some(Ended::Again(Recurring { name, server, meeting, recurrence, days, limits }));
         }
-        self.only_beside_cron(end);
-        let instance = end.instance.as_ref().map(|given| self.named(given, names::instance_id));
-        let at = self.at(end);
-        let max_duration = duration(rules::MAX_DURATION, end.max_duration.as_ref(), self.found);
-        if let (Some(at), Some(given)) = (at, &end.at) {
-            self.remark_on_time(at, given.place, limits.late_limit);
-        }
+        end.cron_keys.refuse(self.found);
         if let Some(given) = &end.max_duration {
-            self.only_length(end, given.place)?;
-            let (server, meeting, length) = (server?, meeting?, max_duration?);
+            self.whatever_runs(end);
+            let length = duration(rules::MAX_DURATION, Some(given), self.found);
+            let (server, meeting, length) = (server?, meeting?, length?);
             let name = match name {
                 Some(name) => name?,
                 None => format!("{server}/{meeting}+{}", humantime::format_duration(length)),
             };
             let rule = rules::from_end(name, server, meeting, length, limits);
             return Some(Ended::After(Box::new(rule)));
+        }
+        let instance = end.instance.as_ref().map(|given| self.named(given, names::instance_id));
+        let at = self.at(end);
+        if let (Some(at), Some(given)) = (at, &end.at) {
+            self.remark_on_time(at, given.place, limits.late_limit);
         }
         let (server, meeting, at) = (server?, meeting?, at?);
         let identity = match name {
@@ -288,20 +311,15 @@ impl Entries<'_> {
         Some(Ended::At(Entry { identity, of: None, server, meeting, instance, at, limits }))
     }
 
-    /// `None`: beside `max-duration` stands what says otherwise when its meeting ends, or of which run.
-    fn only_length(&mut self, end: &End, place: Place) -> Option<()> {
-        if end.at.is_some() {
-            return None;
+    /// Beside `max-duration` no run can be named, and no zone is needed.
+    fn whatever_runs(&mut self, end: &End) {
+        if let Some(instance) = &end.instance {
+            let message = "instance cannot stand beside max-duration: it counts for whatever runs there";
+            self.found.error(instance.place, message, "leave it out");
         }
-        if end.instance.is_none() {
-            return Some(());
+        if let Some(zone) = &end.timezone {
+            self.found.note(zone.place, "timezone has no effect beside max-duration", "leave it out");
         }
-        self.found.error(
-            place,
-            "max-duration and instance cannot stand in one entry",
-            "it counts from the start of whatever runs there; write two entries",
-        );
-        None
     }
 
     /// The limits of an entry, and what is to be said of its server and meeting.
@@ -328,12 +346,6 @@ impl Entries<'_> {
         let message = "this entry has no name: an edit of cron makes another entry of it";
         self.found.note(end.place, message, "add name = \"...\"");
         format!("{server}/{meeting}@{cron}")
-    }
-
-    fn only_beside_cron(&mut self, end: &End) {
-        if let Some(dst) = &end.cron_keys.dst {
-            self.found.error(dst.place, "dst counts only beside cron", "leave it out");
-        }
     }
 
     fn named<T>(&mut self, given: &Located<String>, parse: fn(&str) -> Result<T, NameError>) -> Option<T> {

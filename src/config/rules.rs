@@ -18,7 +18,7 @@ use super::settings::{PlatformSettings, ServerSettings};
 use super::time::parse_zone;
 use crate::job::{Limits, MeetingId, ServerName};
 use crate::schedule::rule::Weekdays;
-use crate::schedule::{Days, Exempt, Rule, Select};
+use crate::schedule::{Calendars, Days, Exempt, Rule, Select};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -427,6 +427,20 @@ impl Resolver<'_, '_> {
             let message = "match-meta matches nothing: this server tells no metadata";
             self.found.note(given.place, message, "use match or match-name");
         }
+    }
+}
+
+/// Every calendar that a rule names must be there.
+pub(super) fn check_days(merged: &Merged, calendars: &Calendars, found: &mut Diagnostics) {
+    let known: Vec<&str> = calendars.keys().map(String::as_str).collect();
+    let given = merged.rules.iter().flat_map(|rule| [&rule.only, &rule.except]).flatten();
+    let named = given.flat_map(|texts| texts.value.0.iter().map(|name| (name, texts.place)));
+    for (name, place) in named.filter(|(name, _)| !merged.broken && !calendars.contains_key(*name)) {
+        let hint = match suggest(name, &known) {
+            none if none.is_empty() => format!("add [calendars.{name}]"),
+            some => some,
+        };
+        found.error(place, format!("there is no calendar {name:?}"), hint);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every problem that a configuration can have, told in one line each: `LINE:COLUMN severity: message`.
 
+mod calendars;
 mod files;
 mod realtimekit;
 mod recurring;
@@ -44,7 +45,7 @@ fn write(files: &[(&str, &str)]) -> TempDir {
 
 fn load_one(text: &str) -> Loaded {
     let directory = write(&[("one.toml", text)]);
-    load(&[directory.path().join("one.toml")], &environment(), NOW)
+    super::check(&[directory.path().join("one.toml")], &environment(), NOW)
 }
 
 fn told(loaded: &Loaded, directory: &Path) -> Vec<String> {
@@ -214,7 +215,7 @@ fn hints_name_what_was_meant() {
     let hint = |text: &str| load_one(text).diagnostics.items().pop().and_then(|item| item.hint);
     let of = |text: &str| Some(text.to_owned());
     assert_eq!(hint("[daemon]\nretension = 1"), of("did you mean \"retention\"?"));
-    assert_eq!(hint("[daemon]\nwarn = 1"), of("known here: state-dir, retention, ahead"));
+    assert_eq!(hint("[daemon]\nwarn = 1"), of("known here: state-dir, retention, ahead, refresh"));
     assert_eq!(hint("[servers.x]\nplatform = \"bigbluebuton\""), of("did you mean \"bigbluebutton\"?"));
     let end = "[[end]]\nname = \"x\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\nserver = ";
     assert_eq!(hint(&format!("{CAMPUS}{end}\"campsu\"")), of("did you mean \"campus\"?"));
@@ -392,7 +393,7 @@ fn times() {
     check_end(&end("at = 2026-12-01T18:00:00Z"), &[]);
     check_end(&end("at = \"in 10 minutes\""), &["9:6 error: \"in 10 minutes\" is a relative time"]);
     check_end(&end("at = 5"), &["9:6 error: at must be a time, not an integer"]);
-    check_end(&end(""), &["6:1 error: [[end]] has none of at, cron"]);
+    check_end(&end(""), &["6:1 error: [[end]] has none of at, cron, max-duration"]);
     check_end(
         &end("at = \"2026-12-01T18:00:00\"\ntimezone = \"Europe/Berln\""),
         &["10:12 error: \"Europe/Berln\" is not a known time zone"],

@@ -209,6 +209,10 @@ impl Jobs {
     }
 }
 
+fn is_of(job: &Job, standing: &str) -> bool {
+    matches!(&job.origin, Origin::Schedule { of: Some(of), .. } if of == standing)
+}
+
 /// How far the done jobs of a standing entry have come. There may be a season's worth of them: they are read from the
 /// latest on, as their keys tell, until that is clear.
 fn reached(input: &Input, expansion: &Expansion, standing: &str) -> Result<Option<UtcMs>, StoreError> {
@@ -223,10 +227,10 @@ fn reached(input: &Input, expansion: &Expansion, standing: &str) -> Result<Optio
     for some in keys.chunks(READ_AT_ONCE) {
         let mut jobs = Vec::new();
         for (_, id) in some {
-            jobs.extend(input.store.get(*id)?.filter(Job::is_done));
+            jobs.extend(input.store.get(*id)?.filter(|job| job.is_done() && is_of(job, standing)));
         }
-        if let Some(latest) = schedule::latest_planned(&jobs, standing) {
-            return Ok(Some(latest));
+        if !jobs.is_empty() {
+            return Ok(schedule::reached(&jobs, standing));
         }
     }
     Ok(None)

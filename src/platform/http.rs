@@ -232,7 +232,7 @@ fn classify(error: reqwest::Error) -> HttpError {
 }
 
 /// What lies beneath: reqwest's own text says little and prints the URL.
-fn causes(error: reqwest::Error) -> String {
+pub fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut texts: Vec<String> = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = error.source();

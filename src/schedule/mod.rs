@@ -16,5 +16,5 @@ pub use self::expand::{Expansion, Window, expand, occurrence_entry};
 pub use self::feed::{Feed, FeedUrl, Feeds, MAX_FEED, Source};
 pub use self::ical::{FeedError, Problem, Problems};
 pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
-pub use self::plan::{Action, latest_planned, plan};
+pub use self::plan::{Action, plan, reached};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};

@@ -9,9 +9,9 @@
 //! job that is not among them is not wanted any more. One outside of it is left alone, unless it never will be wanted.
 //!
 //! **What has passed.** A deadline that passes has a job long before. One without a job was missed by a daemon that did not
-//! run for longer than `ahead`, or belongs to an entry that is new or was edited: nobody expects a new entry to fire for
-//! yesterday. So it is submitted only if it lies after every deadline of its entry that ever became a job. And of all that
-//! was found late of one entry and meeting only the latest deadline is caught up with; the others are missed.
+//! run for longer than `ahead`, or belongs to an entry that is new, or back, or was edited: nobody expects a new entry to
+//! fire for yesterday. So it is submitted only if it lies after every deadline of its entry that ever became a job. And of
+//! all that was found late of one entry and meeting only the latest deadline is caught up with; the others are missed.
 //!
 //! Applied, a plan leaves nothing to plan: the same again, at every tick, comes to nothing. Remarks on a single entry
 //! ([`Action::Skip`], [`Action::Refuse`]) are there as long as their cause is; they are for whoever reloads.
@@ -67,9 +67,9 @@ pub enum Action {
 /// Compares the entries with the jobs.
 ///
 /// `known` gives the latest job of an identity, open or done. `open` are the jobs that are not done; those that did not
-/// come from the schedule file are left alone. `reached` gives the [`latest_planned`] of all done jobs of a standing
-/// entry; it is asked only about an occurrence that has passed without a job, which is rare. Submits and moves come first,
-/// in the order of the entries, so that a meeting whose entry was renamed is never without a deadline.
+/// come from the schedule file are left alone. `reached` gives what [`reached()`] says of all done jobs of a standing entry;
+/// it is asked only about an occurrence that has passed without a job, which is rare. Submits and moves come first, in the
+/// order of the entries, so that a meeting whose entry was renamed is never without a deadline.
 pub fn plan<'a>(
     expansion: &Expansion,
     known: impl Fn(&str) -> Option<&'a Job>,
@@ -108,15 +108,24 @@ pub fn plan<'a>(
     actions
 }
 
-/// The latest time for which an occurrence of the standing entry was made a job, of those that the file did not take back.
-pub fn latest_planned<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> Option<UtcMs> {
-    let planned = |job: &Job| match &job.origin {
-        Origin::Schedule { of: Some(of), planned, .. } if of == standing && !job.was_withdrawn() => {
-            Some(*planned)
+/// Until when the occurrences of a standing entry have been made jobs, by the jobs that it made. `None`: never, or the file
+/// took the last one back, so that the entry was gone meanwhile and begins anew.
+pub fn reached<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> Option<UtcMs> {
+    let mut last: Option<&Job> = None;
+    let mut reached = None;
+    for job in jobs {
+        let Origin::Schedule { of: Some(of), planned, .. } = &job.origin else { continue };
+        if of != standing {
+            continue;
         }
-        _ => None,
-    };
-    jobs.into_iter().filter_map(planned).max()
+        if last.is_none_or(|last| (last.submitted.wall, last.id) < (job.submitted.wall, job.id)) {
+            last = Some(job);
+        }
+        if !job.was_withdrawn() {
+            reached = reached.max(Some(*planned));
+        }
+    }
+    reached.filter(|_| !last.is_some_and(Job::was_withdrawn))
 }
 
 /// Deadlines of one entry on one meeting.

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod calendars;
 mod cli;
 mod clock;
 mod compact;
@@ -23,6 +24,7 @@ mod janus;
 mod platforms;
 mod powercut;
 mod readme;
+mod recurring;
 mod reload;
 mod signals;
 mod storm;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{CAMPUS, NOW, campus, check_files, environment, told, write};
 use crate::config::platforms::SECRET_KEYS;
 use crate::config::{
-    DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR, Environment, limits, load,
-    mask,
+    self, DEFAULT_AHEAD, DEFAULT_REFRESH, DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE,
+    DEFAULT_STATE_DIR, Environment, limits, load, mask,
 };
 use crate::job::Limits;
+use crate::schedule::Dst;
 
 const MATH: &str =
     "[[end]]\nname = \"math\"\nserver = \"campus\"\nmeeting = \"m\"\nat = \"2026-12-01T18:00:00Z\"\n";
@@ -79,7 +80,7 @@ fn files_that_cannot_be_read() {
 }
 
 /// The rule of the example only reports: the file is a beginning for real ones.
-const RULE_NOTE: &str = "schedule.toml:202:1 note: this rule only reports, it ends nothing";
+const RULE_NOTE: &str = "schedule.toml:268:1 note: this rule only reports, it ends nothing";
 const EXAMPLE: &str = include_str!("../../../schedule.example.toml");
 
 #[test]
@@ -89,16 +90,18 @@ fn the_example_is_valid() {
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
     assert_eq!(told(&loaded, directory.path()), [RULE_NOTE]);
     let schedule = loaded.settings.unwrap().schedule;
-    assert_eq!((schedule.entries.len(), schedule.rules.len(), schedule.exempt.len()), (2, 2, 2));
+    assert_eq!((schedule.entries.len(), schedule.recurring.len()), (2, 1));
+    assert_eq!((schedule.rules.len(), schedule.exempt.len()), (2, 2));
 }
 
 /// What stands in its comments is valid too, every key is there, and the defaults that it names are the defaults.
 #[test]
 fn the_example_is_complete() {
-    let hidden = || SECRET_KEYS.into_iter().chain(["api-key"]);
+    let hidden = || SECRET_KEYS.into_iter().chain(["api-key", "ics"]);
     let is_key = |key: &str| mask::is_shown(key) || hidden().any(|hidden| hidden == key);
     let is_toml = |line: &&str| {
-        (line.starts_with("[[") || line.starts_with("[servers.")) && line.ends_with(']')
+        (line.starts_with("[[") || line.starts_with("[servers.") || line.starts_with("[calendars."))
+            && line.ends_with(']')
             || line.split_once('=').is_some_and(|(key, _)| is_key(key.trim()))
     };
     let lines: Vec<&str> =
@@ -114,18 +117,26 @@ fn the_example_is_complete() {
         ("VIDEOSDK_TOKEN", "x"),
         ("REALTIMEKIT_TOKEN", "x"),
         ("DYTE_API_KEY", "x"),
+        ("LECTURES_URL", "https://calendar.example.org/lectures.ics"),
     ]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
-    assert_eq!(told(&loaded, directory.path()).len(), 1, "the note on the rule that only reports");
+    assert_eq!(told(&loaded, directory.path()), [""; 0]);
+    let looked = config::check(&[directory.path().to_owned()], &env, NOW);
+    let told: Vec<String> = told(&looked, directory.path())
+        .iter()
+        .map(|line| line.split_once(' ').unwrap().1.to_owned())
+        .collect();
+    let rule = "note: this rule only reports, it ends nothing";
+    assert_eq!(told, ["note: what stands behind a URL is not looked at here", rule]);
     let read = loaded.settings.unwrap();
     assert_eq!(campus(&read).nodes.len(), 1);
     assert_eq!(
         read.schedule.entries[0].limits,
-        Limits {
-            prove_within: Duration::from_secs(1800),
-            max_extension: Some(Duration::from_secs(3600)),
-            ..Limits::default()
-        }
+        Limits { prove_within: Duration::from_secs(1800), ..Limits::default() }
+    );
+    assert_eq!(
+        (read.schedule.ahead, read.schedule.recurring[0].recurrence.dst()),
+        (DEFAULT_AHEAD, Dst::Wall)
     );
     assert_eq!((read.retention, read.socket_mode), (DEFAULT_RETENTION, DEFAULT_SOCKET_MODE));
     assert_eq!(
@@ -133,6 +144,8 @@ fn the_example_is_complete() {
         (Some(DEFAULT_STATE_DIR), Some(DEFAULT_SOCKET))
     );
     assert_eq!(read.servers.len(), 6);
+    assert_eq!((read.schedule.calendars.len(), read.schedule.calendar_ends.len()), (3, 1));
+    assert_eq!(read.schedule.refresh, DEFAULT_REFRESH);
     for key in mask::SHOWN.into_iter().chain(hidden()).chain(limits::ALL.map(|bound| bound.key)) {
         assert!(lines.iter().any(|line| line.contains(&format!("{key} "))), "{key} is missing");
     }

@@ -72,6 +72,10 @@ fn what_stands_beside_cron() {
     );
     check_cron(&format!("{cron}dst = \"wll\""), &["12:7 error: dst is \"wll\", not one of wall, skip"]);
     check_cron("at = \"2026-12-01T18:00:00\"\ndst = \"wall\"", &["11:7 error: dst counts only beside cron"]);
+    check_cron(
+        "at = \"2026-12-01T18:00:00\"\nexcept = \"holidays\"",
+        &["11:10 error: except counts only beside cron"],
+    );
     check_end(
         "name = \"standup\"\nserver = \"campus\"\nmeeting = \"math\"\ncron = \"15 10 * * *\"",
         &["6:1 error: [[end]] with cron has no timezone"],
@@ -79,6 +83,23 @@ fn what_stands_beside_cron() {
     check_end(
         "name = \"a\"\nserver = \"campus\"\nmeeting = \"math\"\ncron = \"15 10 * * *\"\ntimezone = \"Mars\"",
         &["11:12 error: \"Mars\" is not a known time zone"],
+    );
+}
+
+#[test]
+fn calendars_must_be_there() {
+    let cron = "name = \"standup\"\ncron = \"15 10 * * *\"\n";
+    check_cron(
+        &format!("{cron}except = \"holidays\"\nonly = [\"term\", \"exams\"]"),
+        &[
+            "12:10 error: there is no calendar \"holidays\"",
+            "13:9 error: there is no calendar \"term\"",
+            "13:17 error: there is no calendar \"exams\"",
+        ],
+    );
+    check_cron(
+        &format!("{cron}only = [5]"),
+        &["12:8 error: only must be a string or a list of strings, not an array"],
     );
 }
 

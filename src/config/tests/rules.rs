@@ -197,6 +197,18 @@ fn what_a_rule_needs() {
 }
 
 #[test]
+fn calendars_of_rules() {
+    check_rule(
+        "max-duration = \"4h\"\ntimezone = \"Europe/Berlin\"\nonly = \"term\"\nexcept = [\"holidays\", \"term\"]",
+        &[
+            "11:8 error: there is no calendar \"term\"",
+            "12:10 error: there is no calendar \"holidays\"",
+            "12:10 error: there is no calendar \"term\"",
+        ],
+    );
+}
+
+#[test]
 fn names_are_unique_among_entries_and_rules() {
     let rule = "[[rule]]\nname = \"r\"\nserver = \"campus\"\nmax-duration = \"4h\"\ndry-run = false\n";
     let end = "[[end]]\nname = \"r\"\nserver = \"campus\"\nmeeting = \"m\"\nat = \"2026-12-01T18:00:00Z\"\n";

@@ -27,8 +27,8 @@ pub enum FeedError {
     TooManyEvents { line: usize },
     #[error("line {line}: more than {MAX_ZONES} time zones")]
     TooManyZones { line: usize },
-    #[error("its events repeat so often that working them out took too long")]
-    TooSlow,
+    #[error("reading it took too long, took too much memory, or crashed (in a process of its own)")]
+    Harmful,
 }
 
 /// One component.

@@ -87,8 +87,8 @@ pub(super) fn planned_for(expansion: &Expansion, jobs: &[Job], now: UtcMs) -> Ve
         latest(jobs, true).or_else(|| latest(jobs, false))
     };
     let open: Vec<Job> = jobs.iter().filter(|job| !job.is_done()).cloned().collect();
-    let reached = |name: &str| latest_planned(jobs.iter().filter(|job| job.is_done()), name);
-    plan(expansion, known, reached, &open, now)
+    let so_far = |name: &str| reached(jobs.iter().filter(|job| job.is_done()), name);
+    plan(expansion, known, so_far, &open, now)
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn what_the_file_cancelled_comes_back_with_its_entry() {
         &["skip a: its time changed, but job 00000000 is done (cancelled); give it a new name"],
     );
     // A person's word stands.
-    check(&[ahead.clone()], &cancelled(By::Peer { uid: 0, pid: None }), &[]);
+    check(slice::from_ref(&ahead), &cancelled(By::Peer { uid: 0, pid: None }), &[]);
 }
 
 /// An occurrence of `daily`.

@@ -30,7 +30,7 @@ pub type Allows<'a> = &'a dyn Fn(&Days, UtcMs, &TimeZone) -> bool;
 
 /// Applies the rules of one server to a complete listing of what is live there. Pure.
 ///
-/// `now`: when the listing was sent. A listing that failed, or is not complete, is no sweep.
+/// `now`: when the listing came. A listing that failed, or is not complete, is no sweep.
 pub fn sweep(
     rules: &[Rule],
     exempt: &[Exempt],

@@ -1,0 +1,255 @@
+//! Reading iCalendar feeds, and keeping the last good copy of each.
+//!
+//! A feed comes from strangers, and what it says ends meetings. So nothing that is broken, cut off, too large or too slow to
+//! work out takes the place of what was read before; the copy in the state directory (`feeds/`, one file a feed, named by
+//! what it is a copy of) outlives restarts, and a daemon without network starts with it. What a feed has come to is told
+//! when it changes, and not at every refresh. URLs are secrets as often as not: only their hosts are ever shown.
+
+mod fetch;
+mod kept;
+mod trial;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::{self, StreamExt};
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use self::fetch::{Fetched, Fetcher, Validators};
+use crate::job::UtcMs;
+use crate::schedule::{Feed, FeedError, Feeds, Schedule, Source};
+
+pub use self::kept::{load_kept, read_file};
+pub use self::trial::{TRIAL_ARG, Trial, trial_child_main};
+
+/// Feeds that are read at once.
+const CONCURRENT: usize = 4;
+
+/// Reads feeds, and remembers what there is to remember between two refreshes.
+pub struct Reader {
+    state_dir: PathBuf,
+    trial: Trial,
+    fetcher: Fetcher,
+    known: Mutex<BTreeMap<Source, Memory>>,
+}
+
+/// What is known of one feed.
+#[derive(Clone, Default)]
+struct Memory {
+    /// Of the bytes that the present copy was made from.
+    digest: Option<[u8; 32]>,
+    validators: Validators,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    New,
+    Good,
+    /// Good, and this many events were left out.
+    Odd(usize),
+    Failing,
+    /// Good, and it could not be kept.
+    Unkept,
+}
+
+/// Something has changed about a feed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// A path, or the host of a URL.
+    pub source: String,
+    /// `calendars.holidays`, `calendar-end lectures`.
+    pub used_by: Vec<String>,
+    pub news: News,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum News {
+    /// It could be read, for the first time or again.
+    Read,
+    /// The same, but some events were left out.
+    LeftOut { count: usize, first: String },
+    /// It cannot be read; `fallback`: the last good copy counts meanwhile.
+    Failing { why: String, fallback: bool },
+    /// It could be read, but not kept for the next start.
+    Unkept { why: String },
+}
+
+impl Report {
+    /// Should somebody look?
+    pub fn is_bad(&self) -> bool {
+        self.news != News::Read
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the feed {} ({}) ", self.source, self.used_by.join(", "))?;
+        match &self.news {
+            News::Read => f.write_str("was read"),
+            News::LeftOut { count: 1, first } => write!(f, "was read, without one event: {first}"),
+            News::LeftOut { count, first } => write!(f, "was read, without {count} events: {first}, ..."),
+            News::Failing { why, fallback: true } => {
+                write!(f, "cannot be read: {why}; the last good copy counts")
+            }
+            News::Failing { why, fallback: false } => write!(
+                f,
+                "cannot be read: {why}; nothing is known of it: no meeting ends by it, and no calendar takes it into \
+                 account"
+            ),
+            News::Unkept { why } => write!(f, "was read, but cannot be kept for the next start: {why}"),
+        }
+    }
+}
+
+impl Reader {
+    /// Fails only where TLS cannot be set up on this machine.
+    pub fn new(state_dir: &Path, trial: Trial) -> Result<Reader, String> {
+        let state_dir = state_dir.to_owned();
+        Ok(Reader { state_dir, trial, fetcher: Fetcher::new()?, known: Mutex::default() })
+    }
+
+    /// Reads every feed of the schedule, `known` being what is there so far. What cannot be read stays as it was; what the
+    /// schedule no longer uses is dropped. Bounded in time: a minute for every four feeds at
+    /// worst.
+    ///
+    /// `now` decides only which years are worked out here rather than when somebody asks.
+    pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> (Feeds, Vec<Report>) {
+        let sources = schedule.sources();
+        let year = TimeZone::UTC.to_datetime(now.timestamp()).year();
+        let each = sources.keys().map(|source| async move {
+            let present = known.get(source).cloned();
+            let found = self.read(source, present.is_some(), year).await;
+            ((*source).clone(), present, found)
+        });
+        let all: Vec<_> = stream::iter(each).buffered(CONCURRENT).collect().await;
+        let (mut feeds, mut reports) = (Feeds::default(), Vec::new());
+        for (source, present, found) in all {
+            let news = self.note(&source, &found, present.is_some());
+            if let Some(news) = news {
+                let used_by = sources.get(&source).cloned().unwrap_or_default();
+                reports.push(Report { source: source.to_string(), used_by, news });
+            }
+            if let Some(feed) = found.ok().and_then(|found| found.feed).or(present) {
+                feeds.insert(source, feed);
+            }
+        }
+        self.forget_others(sources.keys().copied()).await;
+        (feeds, reports)
+    }
+
+    async fn read(&self, source: &Source, present: bool, year: i16) -> Result<Found, String> {
+        let before = self.memory(source);
+        let (bytes, validators) = match source {
+            Source::File(path) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
+                (read.map_err(|_| "reading it was interrupted".to_owned())??, Validators::default())
+            }
+            Source::Url(url) => {
+                let validators = if present { before.validators.clone() } else { Validators::default() };
+                match self.fetcher.fetch(url, &validators).await? {
+                    Fetched::New(bytes, validators) => (bytes, validators),
+                    Fetched::Unchanged => return Ok(Found::default()),
+                }
+            }
+        };
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        if present && before.digest == Some(digest) {
+            self.remember(source, |memory| memory.validators = validators);
+            return Ok(Found::default());
+        }
+        let bytes = Arc::new(bytes);
+        let feed =
+            work_out(self.trial.clone(), bytes.clone(), year).await.map_err(|error| error.to_string())?;
+        let kept = self.keep(source, bytes).await;
+        self.remember(source, |memory| {
+            memory.digest = Some(digest);
+            memory.validators = validators;
+        });
+        Ok(Found { feed: Some(feed), kept })
+    }
+
+    async fn keep(&self, source: &Source, bytes: Arc<Vec<u8>>) -> Result<(), String> {
+        let (dir, source) = (self.state_dir.clone(), source.clone());
+        let kept = tokio::task::spawn_blocking(move || kept::keep(&dir, &source, &bytes)).await;
+        kept.map_err(|_| "writing it was interrupted".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    /// What to tell of a feed, if that is not what was told last.
+    fn note(&self, source: &Source, found: &Result<Found, String>, present: bool) -> Option<News> {
+        let before = self.memory(source).state;
+        let (state, news) = match found {
+            Err(why) => (State::Failing, News::Failing { why: why.clone(), fallback: present }),
+            Ok(Found { kept: Err(why), .. }) => (State::Unkept, News::Unkept { why: why.clone() }),
+            Ok(Found { feed: Some(feed), .. }) => {
+                let problems = feed.problems();
+                match problems.first.first() {
+                    Some(first) => {
+                        let news = News::LeftOut { count: problems.count, first: first.to_string() };
+                        (State::Odd(problems.count), news)
+                    }
+                    None => (State::Good, News::Read),
+                }
+            }
+            Ok(Found { feed: None, .. }) => match before {
+                State::Failing | State::New => (State::Good, News::Read),
+                same => return self.settle(source, same, None),
+            },
+        };
+        self.settle(source, state, (state != before).then_some(news))
+    }
+
+    fn settle(&self, source: &Source, state: State, news: Option<News>) -> Option<News> {
+        self.remember(source, |memory| memory.state = state);
+        news
+    }
+
+    fn memory(&self, source: &Source) -> Memory {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(source).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, source: &Source, change: impl FnOnce(&mut Memory)) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(known.entry(source.clone()).or_default());
+    }
+
+    /// Copies and memories of what the schedule no longer uses.
+    async fn forget_others(&self, used: impl Iterator<Item = &Source>) {
+        let used: Vec<Source> = used.cloned().collect();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|source, _| used.contains(source));
+        let dir = self.state_dir.clone();
+        // What stays behind is found again at the next refresh.
+        let _ = tokio::task::spawn_blocking(move || kept::forget_others(&dir, &used)).await;
+    }
+}
+
+/// One refresh of one feed that went well.
+struct Found {
+    /// `None`: it has not changed.
+    feed: Option<Arc<Feed>>,
+    kept: Result<(), String>,
+}
+
+impl Default for Found {
+    fn default() -> Found {
+        Found { feed: None, kept: Ok(()) }
+    }
+}
+
+/// Away from everything that must be on time.
+async fn work_out(trial: Trial, bytes: Arc<Vec<u8>>, year: i16) -> Result<Arc<Feed>, FeedError> {
+    let work = tokio::task::spawn_blocking(move || {
+        trial.run(&bytes, year)?;
+        trial::read(&bytes, year).map(Arc::new)
+    });
+    work.await.unwrap_or(Err(FeedError::Harmful))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! A feed is read for the first time in a child process.
+//!
+//! What strangers wrote goes through a parser that strangers wrote, and in a release build a panic ends the process: one odd
+//! event on somebody's server would stop every deadline here, again at each start. So before new bytes are parsed in the
+//! daemon, this executable is run again with [`TRIAL_ARG`] and does exactly the same; if it does not come back well, in
+//! time and within its memory, the daemon leaves the feed alone.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+
+use crate::schedule::{Feed, FeedError, MAX_FEED};
+
+/// The hidden first argument; `main` hands the second one to [`trial_child_main`].
+pub const TRIAL_ARG: &str = "__try-feed";
+
+/// Ordinary feeds take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of address space of the child.
+const MEMORY: u64 = 2 << 30;
+
+/// Who tries a feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trial {
+    /// This executable, run again: one whose `main` knows [`TRIAL_ARG`].
+    Child(PathBuf),
+    /// Nobody. For tests, where panics unwind.
+    Skip,
+}
+
+impl Trial {
+    /// This very program.
+    pub fn child() -> io::Result<Trial> {
+        std::env::current_exe().map(Trial::Child)
+    }
+
+    /// Can these bytes be read, good or not, without harm? Blocks.
+    pub(super) fn run(&self, bytes: &[u8], year: i16) -> Result<(), FeedError> {
+        let Trial::Child(program) = self else { return Ok(()) };
+        // A machine that cannot start a process has other troubles; then the copy that is there is good enough.
+        if survives(program, bytes, year).unwrap_or(false) { Ok(()) } else { Err(FeedError::Harmful) }
+    }
+}
+
+fn survives(program: &Path, bytes: &[u8], year: i16) -> io::Result<bool> {
+    let mut command = Command::new(program);
+    command.arg(TRIAL_ARG).arg(year.to_string()).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // It reads everything before it does anything; one that is gone has failed, which its status says.
+        let _ = input.write_all(bytes);
+    }
+    let (send, receive) = mpsc::channel();
+    if let Some(mut output) = child.stdout.take() {
+        std::thread::spawn(move || {
+            // It says nothing: the end of its output is its own end.
+            let _ = output.read(&mut [0]);
+            let _ = send.send(());
+        });
+    }
+    if receive.recv_timeout(PATIENCE).is_err() {
+        child.kill()?;
+    }
+    Ok(child.wait()?.success())
+}
+
+/// The child's whole life: a feed on its standard input is parsed, and the years around the given one are worked out.
+pub fn trial_child_main(year: &str) -> ExitCode {
+    // Nobody waits for it when the daemon is gone.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let _ = setrlimit(Resource::As, Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) });
+    let mut bytes = Vec::new();
+    let Ok(year) = year.parse() else { return ExitCode::FAILURE };
+    if io::stdin().take(MAX_FEED as u64 + 1).read_to_end(&mut bytes).is_err() {
+        return ExitCode::FAILURE;
+    }
+    // Whether it is good is for the daemon to find out, in the same way.
+    let _ = read(&bytes, year);
+    ExitCode::SUCCESS
+}
+
+/// Parses a feed and works out the years around now.
+pub(super) fn read(bytes: &[u8], year: i16) -> Result<Feed, FeedError> {
+    let feed = Feed::parse(bytes)?;
+    for year in [year, year.saturating_add(1), year.saturating_sub(1)] {
+        feed.year(year);
+    }
+    Ok(feed)
+}
