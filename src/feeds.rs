@@ -114,8 +114,8 @@ impl Reader {
     }
 
     /// Reads every feed of the schedule, `known` being what is there so far. What cannot be read stays as it was; what the
-    /// schedule no longer uses is dropped. Bounded in time: a minute for every four feeds at
-    /// worst.
+    /// schedule no longer uses is dropped. Bounded in time: three minutes for every four feeds
+    /// at worst.
     ///
     /// `now` decides only which years are worked out here rather than when somebody asks.
     pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> (Feeds, Vec<Report>) {

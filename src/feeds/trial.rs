@@ -11,15 +11,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
 
 use crate::schedule::{Feed, FeedError, MAX_FEED};
 
 /// The hidden first argument; `main` hands the second one to [`trial_child_main`].
 pub const TRIAL_ARG: &str = "__try-feed";
 
-/// Ordinary feeds take milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Until it is over, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Processor time of the child, in seconds. Ordinary feeds take milliseconds, 10,000 daily events about a second.
+const PROCESSOR: u64 = 10;
 /// Bytes of address space of the child.
 const MEMORY: u64 = 2 << 30;
 
@@ -73,7 +75,11 @@ fn survives(program: &Path, bytes: &[u8], year: i16) -> io::Result<bool> {
 pub fn trial_child_main(year: &str) -> ExitCode {
     // Nobody waits for it when the daemon is gone.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let _ = setrlimit(Resource::As, Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) });
+    for (resource, most) in [(Resource::As, MEMORY), (Resource::Cpu, PROCESSOR)] {
+        // Without limits the patience remains.
+        let _ = setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    }
+    let _ = nice(10);
     let mut bytes = Vec::new();
     let Ok(year) = year.parse() else { return ExitCode::FAILURE };
     if io::stdin().take(MAX_FEED as u64 + 1).read_to_end(&mut bytes).is_err() {
