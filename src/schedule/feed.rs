@@ -112,7 +112,7 @@ impl fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Never panics, whatever the bytes are.
+    /// `Err`: it is no whole feed. Single events that are odd are among the problems.
     pub fn parse(bytes: &[u8]) -> Result<Feed, FeedError> {
         if bytes.len() > MAX_FEED {
             return Err(FeedError::TooLarge { limit: MAX_FEED });
