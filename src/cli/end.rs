@@ -55,6 +55,12 @@ pub struct Args {
     /// Also close the room against whoever comes back, where the platform can
     #[arg(long, value_name = "HOW", value_parser = ["no", "reversible", "permanent"])]
     lock: Option<String>,
+    /// Tell the people inside so long before the end, where the platform can: 10m,1m
+    #[arg(long, value_name = "DURATION", value_parser = when::duration, value_delimiter = ',')]
+    warn: Vec<Duration>,
+    /// What they are told; {remaining}, {due} and {meeting} are filled in
+    #[arg(long, value_name = "TEXT")]
+    warn_text: Option<String>,
     #[command(flatten)]
     limits: Limits,
     /// Show what would be submitted, and submit nothing
@@ -110,6 +116,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let made: JobAnswer = typed(&answer)?;
     if !args.json {
         cx.report(&made)?;
+        if let Some(marks) = say::list(&made.job.warn) {
+            cx.out.line(format_args!("the people inside are told {marks} before"))?;
+        }
         cx.out.flush()?;
     }
     let live = looking.await.unwrap_or_else(|_| Err(died()));
@@ -155,6 +164,8 @@ impl Args {
             ("instance", self.instance.as_ref().map(|id| json!(id))),
             ("expect", self.expect.as_ref().map(|what| json!(what))),
             ("lock", self.lock.as_ref().map(|how| json!(how))),
+            ("warn", (!self.warn.is_empty()).then(|| self.warn.iter().copied().map(duration).collect())),
+            ("warn-text", self.warn_text.as_ref().map(|text| json!(text))),
             ("keep-closed", limits.keep_closed.map(duration)),
             ("late-limit", limits.late_limit.map(duration)),
             ("give-up-after", limits.give_up_after.map(duration)),

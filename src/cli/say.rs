@@ -119,6 +119,15 @@ pub fn painted_outcome(job: &JobView) -> String {
     tone.paint(outcome(job))
 }
 
+/// `10m, 5m and 1m`; `None`: there are none.
+pub fn list(items: &[String]) -> Option<String> {
+    let (last, others) = items.split_last()?;
+    if others.is_empty() {
+        return Some(clean(last));
+    }
+    Some(clean(&format!("{} and {last}", others.join(", "))))
+}
+
 /// `campus/math-101`, cleaned.
 pub fn meeting(job: &JobView) -> String {
     format!("{}/{}", clean(job.server.as_str()), clean(job.meeting.as_str()))
@@ -155,6 +164,14 @@ mod tests {
         view.extended_from = None;
         view.extension_left_ms = Some(0);
         assert_eq!(extension(&view).as_deref(), Some("0s of 1h left"));
+    }
+
+    #[test]
+    fn lists_end_in_and() {
+        let said = |items: &[&str]| list(&items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>());
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&["10m"]).as_deref(), Some("10m"));
+        assert_eq!(said(&["1h", "10m", "1m"]).as_deref(), Some("1h, 10m and 1m"));
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn facts(job: &JobView, cx: &Context) -> Vec<(&'static str, String)> {
     facts.extend(job.accepted_at.map(|at| ("accepted", exact(at))));
     facts.extend(job.proven_at.map(|at| ("proven", exact(at))));
     facts.extend(job.reopened_at.map(|at| ("reopened", exact(at))));
+    facts.extend(job.next_warning_at.map(|at| ("warning", with_distance(at))));
     facts.extend(job.next_at.map(|at| ("next", with_distance(at))));
     facts.push(("made", format!("end calls: {}, looks: {}", job.ends, job.looks)));
     facts.push(("origin", format!("{}, submitted {}", clean(&job.origin), exact(job.submitted_at))));
@@ -105,6 +106,7 @@ mod tests {
             accepted_at: Some(at(31)),
             proven_at: Some(at(3_100)),
             lateness_ms: Some(2),
+            next_warning_at: Some(at(30_000)),
             next_at: Some(at(60_000)),
             ends: 1,
             looks: 4,
@@ -135,6 +137,7 @@ mod tests {
           end sent    2026-12-01 17:15:00.002 CET (2 ms after due)
           accepted    2026-12-01 17:15:00.031 CET
           proven      2026-12-01 17:15:03.100 CET
+          warning     2026-12-01 17:15:30.000 CET (in 30s)
           next        2026-12-01 17:16:00.000 CET (in 1m)
           made        end calls: 1, looks: 4
           origin      api, submitted 2026-12-01 17:15:00.000 CET

@@ -92,10 +92,13 @@ fn row(name: &str, server: &ServerStatus) -> Vec<String> {
         Some(false) => "no",
         None => "not yet",
     };
-    let summary = match &server.alarm {
+    let mut summary = match &server.alarm {
         Some(alarm) => format!("ALARM: {}", clean(alarm)),
         None => clean(&server.summary),
     };
+    if let Some(why) = &server.no_warnings {
+        summary.push_str(&format!("; nobody can be warned: {}", clean(why)));
+    }
     vec![
         clean(name),
         clean(&server.platform),

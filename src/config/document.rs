@@ -55,6 +55,15 @@ impl<'a, 'r> Section<'a, 'r> {
         None
     }
 
+    /// A list of strings.
+    pub fn strings(&mut self, key: &'static str) -> Option<Located<Vec<Located<String>>>> {
+        let Located { value: Strings(items), place } = self.get::<Strings<'a>>(key)?;
+        let all: Vec<Option<Located<String>>> =
+            items.iter().map(|item| self.typed(key, item.span(), item.get_ref())).collect();
+        // What is wrong with one of them has been reported.
+        Some(Located { value: all.into_iter().collect::<Option<_>>()?, place })
+    }
+
     /// Is the key there, whatever its type?
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
@@ -191,6 +200,17 @@ impl<'a> Read<'a> for Texts {
         let Some(items) = value.as_array() else { return Some(Texts(vec![(text(value)?, None)])) };
         let texts = items.iter().map(|item| Some((text(item.get_ref())?, Some(item.span()))));
         texts.collect::<Option<Vec<_>>>().map(Texts)
+    }
+}
+
+/// An array whose items are read as strings.
+struct Strings<'a>(&'a DeArray<'a>);
+
+impl<'a> Read<'a> for Strings<'a> {
+    const WANTED: &'static str = "a list of strings";
+    const HINT: &'static str = "put them in brackets: [\"...\"]";
+    fn read(value: &'a DeValue<'a>) -> Option<Strings<'a>> {
+        value.as_array().map(Strings)
     }
 }
 

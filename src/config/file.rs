@@ -71,6 +71,8 @@ pub(super) struct Limits {
     pub durations: [Option<Located<String>>; limits::ALL.len()],
     pub expect: Option<Located<String>>,
     pub lock: Option<Located<String>>,
+    pub warn: Option<Located<Vec<Located<String>>>>,
+    pub warn_text: Option<Located<String>>,
 }
 
 /// `[[end]]`
@@ -155,6 +157,8 @@ pub(super) fn limits(section: &mut Section<'_, '_>) -> Limits {
         durations: limits::ALL.map(|bound| section.get(bound.key)),
         expect: section.get("expect"),
         lock: section.get("lock"),
+        warn: section.strings("warn"),
+        warn_text: section.get("warn-text"),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::job::{Expect, LimitsPatch, Lock};
+use super::document::did_you_mean;
+use crate::job::{
+    Expect, LimitsPatch, Lock, MeetingId, PLACEHOLDERS, TextError, WARN_TEXT_LENGTH, check_text,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,6 +33,10 @@ pub const MAX_EXTENSION: Bound = bound("max-extension", Duration::ZERO, days(30)
 pub const AHEAD: Bound = bound("ahead", HOUR, days(60));
 /// Of feeds.
 pub const REFRESH: Bound = bound("refresh", Duration::from_secs(60), DAY);
+/// How long before due the people inside are told.
+pub const WARN: Bound = bound("warn", Duration::from_secs(30), DAY);
+/// Marks of one deadline.
+pub const MOST_MARKS: usize = 8;
 pub const RETENTION: Bound = bound("retention", Duration::from_secs(60), days(3650));
 
 pub(super) const fn bound(key: &'static str, min: Duration, max: Duration) -> Bound {
@@ -136,6 +143,46 @@ pub fn lock_fault(server: &str, asked: Lock, offered: Lock) -> Option<(String, S
     Some((message, hint))
 }
 
+/// The marks of `warn`, longest first, or why they cannot be, and what to do.
+pub fn warn_marks(mut marks: Vec<Duration>) -> Result<Vec<Duration>, (String, String)> {
+    let within = |mark: &&Duration| **mark < WARN.min || **mark > WARN.max;
+    if let Some(odd) = marks.iter().find(within) {
+        let message = format!("a mark of warn is {}", humantime::format_duration(*odd));
+        return Err((message, format!("give {} to {}", short(WARN.min), short(WARN.max))));
+    }
+    if marks.len() > MOST_MARKS {
+        let message = format!("warn has {} marks, more than {MOST_MARKS}", marks.len());
+        return Err((message, "leave some out".to_owned()));
+    }
+    marks.sort_unstable_by(|a, b| b.cmp(a));
+    match marks.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            let message = format!("warn has the mark {} twice", humantime::format_duration(pair[0]));
+            Err((message, "keep one of the two".to_owned()))
+        }
+        None => Ok(marks),
+    }
+}
+
+/// Why the people inside cannot be told this, and what to do. `meeting`: the one that it is for, if that is known.
+pub fn warn_text_fault(text: &str, meeting: Option<&MeetingId>) -> Option<(String, String)> {
+    let error = check_text(text, meeting).err()?;
+    let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
+    let hint = match &error {
+        TextError::Unknown(name) => match did_you_mean(name, &PLACEHOLDERS) {
+            none if none.is_empty() => format!("there are: {known}"),
+            near => format!("{near} There are: {known}"),
+        },
+        TextError::Unclosed => format!("braces are for placeholders: {known}"),
+        TextError::Control => "write it as one line".to_owned(),
+        TextError::Empty => "leave it out: there is a text for that".to_owned(),
+        TextError::TooLong(_) => format!(
+            "shorten it: with everything filled in it may have {WARN_TEXT_LENGTH} (characters beyond U+FFFF count twice)"
+        ),
+    };
+    Some((format!("warn-text: {error}"), hint))
+}
+
 /// `any` or `live`.
 pub fn expect(text: &str) -> Option<Expect> {
     match text {
@@ -185,6 +232,30 @@ mod tests {
             "99999999999999999999y",
             "overdue-after is \"99999999999999999999y\", which is not a duration",
         );
+    }
+
+    #[test]
+    fn marks() {
+        let marks = |texts: &[&str]| {
+            let read = texts.iter().map(|text| humantime::parse_duration(text).unwrap()).collect();
+            warn_marks(read).map(|marks| marks.iter().map(Duration::as_secs).collect::<Vec<_>>())
+        };
+        assert_eq!(marks(&[]), Ok(vec![]));
+        assert_eq!(marks(&["1m", "1d", "30s"]), Ok(vec![86_400, 60, 30]));
+        let fault = |texts: &[&str]| marks(texts).map_err(|(message, _)| message);
+        assert_eq!(fault(&["1m", "60s"]), Err("warn has the mark 1m twice".to_owned()));
+        assert_eq!(fault(&["29s"]), Err("a mark of warn is 29s".to_owned()));
+        assert_eq!(fault(&["25h"]), Err("a mark of warn is 1day 1h".to_owned()));
+        let nine = ["1m", "2m", "3m", "4m", "5m", "6m", "7m", "8m", "9m"];
+        assert_eq!(fault(&nine), Err("warn has 9 marks, more than 8".to_owned()));
+        assert!(marks(&nine[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_placeholder_is_suggested() {
+        let (message, hint) = warn_text_fault("ends in {remainig}", None).unwrap();
+        assert_eq!(message, "warn-text: there is no placeholder {remainig}");
+        assert_eq!(hint, "did you mean \"remaining\"? There are: {remaining}, {due}, {meeting}");
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl Merged {
         }
         once("expect", &mut self.defaults.expect, file.defaults.expect, found);
         once("lock", &mut self.defaults.lock, file.defaults.lock, found);
+        once("warn", &mut self.defaults.warn, file.defaults.warn, found);
+        once("warn-text", &mut self.defaults.warn_text, file.defaults.warn_text, found);
         for server in file.servers {
             self.add_server(server, found);
         }

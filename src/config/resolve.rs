@@ -130,7 +130,50 @@ pub(super) fn merge_limits(given: &file::Limits, base: &Limits, found: &mut Diag
             );
         }
     }
+    if let Some(warn) = &given.warn {
+        patch.warn = marks(warn, found);
+    }
+    if let Some(Located { value, place }) = &given.warn_text {
+        match limits::warn_text_fault(value, None) {
+            Some((message, hint)) => found.error(*place, message, hint),
+            None => patch.warn_text = Some(value.clone()),
+        }
+    }
     patch.over(base)
+}
+
+fn marks(given: &Located<Vec<Located<String>>>, found: &mut Diagnostics) -> Option<Vec<Duration>> {
+    let read: Vec<Option<Duration>> =
+        given.value.iter().map(|mark| duration(limits::WARN, Some(mark), found)).collect();
+    let marks = limits::warn_marks(read.into_iter().collect::<Option<_>>()?);
+    marks.map_err(|(message, hint)| found.error(given.place, message, hint)).ok()
+}
+
+/// Can the people inside be warned at all? `place`: where that is asked for.
+pub(super) fn check_warn(
+    name: &str,
+    platform: &PlatformSettings,
+    limits: &Limits,
+    place: Place,
+    found: &mut Diagnostics,
+) {
+    if !limits.warn.is_empty() && !platform.can_warn() {
+        let message =
+            format!("nobody can be warned on {name}: its platform has no way to tell the people inside");
+        found.note(
+            place,
+            message,
+            "the event warning-due goes out all the same, and says that it was not delivered",
+        );
+    }
+}
+
+/// Does what they are told have room for the id of this meeting? `place`: of the text, or of what makes it too long.
+pub(super) fn check_warn_text(limits: &Limits, meeting: &MeetingId, place: Place, found: &mut Diagnostics) {
+    let fault = limits.warn_text.as_ref().and_then(|text| limits::warn_text_fault(text, Some(meeting)));
+    if let Some((message, hint)) = fault {
+        found.error(place, message, hint);
+    }
 }
 
 /// Can rooms of this platform be closed as the limits ask? `place`: where that is asked for.
@@ -337,6 +380,13 @@ impl Entries<'_> {
         }
         if let (Some(settings), Some(given), Some(lock)) = (settings, &end.server, &end.limits.lock) {
             check_lock(&given.value, &settings.platform, &limits, lock.place, self.found);
+        }
+        if let (Some(settings), Some(given), Some(warn)) = (settings, &end.server, &end.limits.warn) {
+            check_warn(&given.value, &settings.platform, &limits, warn.place, self.found);
+        }
+        if let (Some(meeting), Some(given)) = (meeting, &end.meeting) {
+            let place = end.limits.warn_text.as_ref().map_or(given.place, |text| text.place);
+            check_warn_text(&limits, meeting, place, self.found);
         }
         limits
     }

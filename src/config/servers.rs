@@ -7,7 +7,7 @@ use super::diagnostics::{Diagnostics, Located};
 use super::document::did_you_mean;
 use super::file;
 use super::names;
-use super::resolve::{check_lock, merge_limits};
+use super::resolve::{check_lock, check_warn, merge_limits};
 use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::url::{UrlError, is_in_clear};
@@ -35,6 +35,8 @@ impl Builder<'_> {
         let platform = server.platform.as_ref()?.settings(self)?;
         let place = server.limits.lock.as_ref().map_or(server.name.place, |lock| lock.place);
         check_lock(&server.name.value, &platform, &limits, place, self.found);
+        let place = server.limits.warn.as_ref().map_or(server.name.place, |warn| warn.place);
+        check_warn(&server.name.value, &platform, &limits, place, self.found);
         Some((name.ok()?, ServerSettings { platform, limits, max_concurrent }))
     }
 

@@ -7,6 +7,7 @@ mod recurring;
 mod rules;
 mod secrets;
 mod videosdk;
+mod warnings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -198,7 +199,7 @@ fn typos_are_unknown_keys() {
     check_campus("[daemn]\n", &["6:2 error: unknown key \"daemn\" in the file"]);
     check_campus("[daemon]\nretension = \"9d\"\n", &["7:1 error: unknown key \"retension\" in [daemon]"]);
     check_campus("shecksum = \"sha1\"", &["6:1 error: unknown key \"shecksum\" in [servers.campus]"]);
-    check_campus("[defaults]\nwarn = []", &["7:1 error: unknown key \"warn\" in [defaults]"]);
+    check_campus("[defaults]\nwarning = []", &["7:1 error: unknown key \"warning\" in [defaults]"]);
     check_campus("[[rules]]\nname = \"x\"", &["6:3 error: unknown key \"rules\" in the file"]);
     check_end(
         "server = \"campus\"\nmeeting = \"math\"\nat = \"2026-12-01T18:00:00Z\"\nkron = \"0 0 * * *\"",

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use super::extract::checked_key;
 use super::problem::Problem;
+use crate::config::limits;
 use crate::config::names::{self, MAX_MEETING_ID};
 use crate::config::time::parse_at;
 use crate::engine::api::{self, Submission, When};
@@ -59,6 +60,8 @@ pub(super) struct Submit {
     max_extension: Option<Span>,
     expect: Option<Expect>,
     lock: Option<Lock>,
+    warn: Option<Vec<Span>>,
+    warn_text: Option<String>,
     #[serde(default)]
     held: bool,
     held_until: Option<Instant>,
@@ -83,7 +86,7 @@ impl Submit {
             ));
         }
         let when = self.when(now)?;
-        let limits = self.limits();
+        let limits = self.limits()?;
         let hold = self.hold()?;
         let server = match (self.server, in_path) {
             (Some(body), Some(path)) if body != path => {
@@ -130,9 +133,16 @@ impl Submit {
         }
     }
 
-    fn limits(&self) -> LimitsPatch {
+    fn limits(&self) -> Result<LimitsPatch, Problem> {
         let span = |given: Option<Span>| given.map(|Span(duration)| duration);
-        LimitsPatch {
+        let fault = |(detail, hint): (String, String)| Problem::invalid(format!("the body: {detail}"), hint);
+        let marks = self.warn.as_ref().map(|marks| marks.iter().map(|Span(mark)| *mark).collect());
+        let warn = marks.map(limits::warn_marks).transpose().map_err(fault)?;
+        let told = self.warn_text.as_ref();
+        if let Some(why) = told.and_then(|text| limits::warn_text_fault(text, Some(&self.meeting))) {
+            return Err(fault(why));
+        }
+        Ok(LimitsPatch {
             late_limit: span(self.late_limit),
             give_up_after: span(self.give_up_after),
             prove_within: span(self.prove_within),
@@ -141,10 +151,10 @@ impl Submit {
             keep_closed: span(self.keep_closed),
             expect: self.expect,
             lock: self.lock,
-            warn: None,
-            warn_text: None,
+            warn,
+            warn_text: self.warn_text.clone(),
             max_extension: span(self.max_extension),
-        }
+        })
     }
 }
 

@@ -15,7 +15,9 @@ use super::jobs::states;
 use super::problem::Problem;
 use super::{App, MAX_PAGE};
 use crate::engine::SCHEDULE_KEYS;
-use crate::job::{Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState};
+use crate::job::{
+    Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState, WARN_TEXT,
+};
 use crate::store::Filter;
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +56,9 @@ struct Exported<'a> {
     max_extension: Option<String>,
     expect: Expect,
     lock: Lock,
+    warn: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warn_text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
 }
@@ -79,6 +84,8 @@ impl Exported<'_> {
             max_extension: job.extension_left().map(span),
             expect: job.limits.expect,
             lock: job.limits.lock,
+            warn: job.limits.warn.iter().copied().map(span).collect(),
+            warn_text: job.limits.warn_text.as_deref().or((!job.limits.warn.is_empty()).then_some(WARN_TEXT)),
             key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS)),
         }
     }
@@ -154,6 +161,8 @@ mod tests {
             max_extension: Some(Duration::from_secs(1800)),
             expect: Expect::Live,
             lock: Lock::Reversible,
+            warn: vec![Duration::from_secs(600), Duration::from_millis(30_001)],
+            warn_text: Some("{meeting}: \"{remaining}\"".to_owned()),
             ..Limits::default()
         };
         full
@@ -176,6 +185,16 @@ mod tests {
         let extended = full().change(&change, by, NOW).unwrap();
         let read = read_text(&line(&extended), NOW).unwrap();
         assert_eq!(read.limits.max_extension, Some(Duration::from_secs(1200)));
+    }
+
+    #[test]
+    fn the_text_that_this_daemon_would_tell_goes_along() {
+        let mut job = full();
+        job.limits.warn_text = None;
+        assert_eq!(read_text(&line(&job), NOW).unwrap().limits.warn_text.as_deref(), Some(WARN_TEXT));
+        job.limits.warn.clear();
+        let read = read_text(&line(&job), NOW).unwrap();
+        assert_eq!((read.limits.warn, read.limits.warn_text), (Some(Vec::new()), None));
     }
 
     #[test]

@@ -74,7 +74,8 @@ async fn submit_makes_a_job_and_says_where_it_is() {
     let daemon = start();
     let url = "http://adjourn/v1/jobs";
     let body = json!({ "server": "campus", "meeting": "math", "at": "2026-12-01T17:30:00+01:00",
-        "late-limit": "1h 30m", "keep-closed": "10m", "expect": "live", "instance": "abc-1" });
+        "late-limit": "1h 30m", "keep-closed": "10m", "expect": "live", "instance": "abc-1",
+        "warn": ["1m", "10m"], "warn-text": "{meeting} ends in {remaining}" });
     let response = daemon.http.post(url).body(body.to_string()).send().await.unwrap();
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["etag"], "\"1\"");
@@ -90,6 +91,10 @@ async fn submit_makes_a_job_and_says_where_it_is() {
     assert_eq!(submission.limits.late_limit, Some(Duration::from_secs(5400)));
     assert_eq!(submission.limits.keep_closed, Some(Duration::from_secs(600)));
     assert_eq!(submission.limits.give_up_after, None);
+    let marks = vec![Duration::from_secs(600), Duration::from_secs(60)];
+    assert_eq!(submission.limits.warn, Some(marks), "longest first");
+    assert_eq!(submission.limits.warn_text.as_deref(), Some("{meeting} ends in {remaining}"));
+    assert_eq!(answer["warn"], json!(["10m", "1m"]));
     assert_eq!(submission.only.unwrap().as_str(), "abc-1");
     let By::Peer { uid, pid } = submission.by else { panic!("{:?}", submission.by) };
     assert_eq!(uid, rustix::process::getuid().as_raw());
@@ -126,6 +131,13 @@ async fn a_wrong_submit_changes_nothing_and_names_the_field() {
         (with("now", json!(true)), "exactly one of `at`, `in` and `now`"),
         (with("late-limit", json!("-1s")), "late-limit: \"-1s\""),
         (with("expect", json!("dead")), "expect: unknown variant `dead`"),
+        (with("warn", json!("10m")), "warn: invalid type"),
+        (with("warn", json!(["soon"])), "\"soon\" is no duration"),
+        (with("warn", json!(["5s"])), "a mark of warn is 5s"),
+        (with("warn", json!(["1m", "60s"])), "warn has the mark 1m twice"),
+        (with("warn-text", json!("in {remainng}")), "there is no placeholder {remainng}"),
+        (with("warn-text", json!("x".repeat(501))), "it comes to 501 characters"),
+        (with("warn-text", json!("a\u{1b}[2J")), "it holds a control character"),
         (json!({ "server": "campus", "meeting": "m" }), "exactly one of"),
         (json!({ "server": "campus", "in": "1m" }), "missing field `meeting`"),
         (

@@ -12,7 +12,7 @@ use super::bulk::{BulkReply, Prepared};
 use super::core::{Core, Inner};
 use super::plan::SCHEDULE_KEYS;
 use super::reload::{Ask, Current, Planned};
-use crate::config::limits::lock_fault;
+use crate::config::limits::{lock_fault, warn_text_fault};
 use crate::config::settings::Settings;
 use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
 use crate::platform::Platform;
@@ -163,6 +163,11 @@ impl Core {
         };
         let limits = limits.over(&known.limits);
         if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
+            return Err(refusal(RefusalKind::Invalid, detail, hint));
+        }
+        // An entry of the schedule has been checked; what a text of the server's may do to it must cost no deadline.
+        let told = limits.warn_text.as_ref().filter(|_| *by != By::Schedule);
+        if let Some((detail, hint)) = told.and_then(|text| warn_text_fault(text, Some(meeting))) {
             return Err(refusal(RefusalKind::Invalid, detail, hint));
         }
         let now = self.now();

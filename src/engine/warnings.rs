@@ -12,8 +12,8 @@ use super::active::announce;
 use super::api::Notice;
 use super::core::{Core, Inner};
 use crate::job::{
-    Event, Filling, Job, JobId, Mark, Now, Remaining, ServerName, TextError, WARN_LATEST, WARN_TEXT, Warned,
-    Warning as Run, expand,
+    Event, Filling, Job, JobId, Mark, Now, Remaining, ServerName, WARN_LATEST, WARN_TEXT, Warned,
+    Warning as Run, cut, expand,
 };
 use crate::platform::Warning;
 
@@ -110,6 +110,8 @@ fn warning(job: &Job, mark: Mark, now: Now) -> Result<Warning, String> {
         due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
         meeting: job.meeting.as_str(),
     };
-    let text = expand(template, &filling).map_err(|error: TextError| format!("warn-text: {error}"))?;
-    Ok(Warning { meeting: job.meeting.clone(), instance: job.only.clone(), text })
+    // Both have been checked; what a rule hits may still have a longer id than its text has room for.
+    let text =
+        expand(template, &filling).unwrap_or_else(|_| WARN_TEXT.replace("{remaining}", filling.remaining));
+    Ok(Warning { meeting: job.meeting.clone(), instance: job.only.clone(), text: cut(&text) })
 }

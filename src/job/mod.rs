@@ -29,7 +29,7 @@ pub use view::{HistoryLine, JobView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{
-    Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, expand,
+    Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, cut, expand,
 };
 pub use warning::{Mark, WARN_LATEST, Warned, Warning, Warnings};
 

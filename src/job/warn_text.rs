@@ -71,6 +71,16 @@ pub fn check_text(template: &str, meeting: Option<&MeetingId>) -> Result<(), Tex
     }
 }
 
+/// At most as long as platforms take.
+pub fn cut(text: &str) -> String {
+    let mut length = 0;
+    let fits = |c: &char| {
+        length += c.len_utf16();
+        length <= WARN_TEXT_LENGTH
+    };
+    text.chars().take_while(fits).collect()
+}
+
 /// So long until the end, as people say it: to the minute, near the end to the second.
 pub struct Remaining(Duration);
 
@@ -136,6 +146,14 @@ mod tests {
         assert_eq!(check_text(&template, None), Ok(()));
         assert_eq!(check_text(&template, Some(&"0123456789".into())), Ok(()));
         assert_eq!(check_text(&template, Some(&"0123456789a".into())), Err(TextError::TooLong(501)));
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        let cut_of = |text: &str| cut(text).encode_utf16().count();
+        assert_eq!(cut("short \u{1f512}"), "short \u{1f512}");
+        assert_eq!(cut_of(&"x".repeat(600)), 500);
+        assert_eq!(cut_of(&format!("x{}", "\u{1f512}".repeat(300))), 499);
     }
 
     #[test]

@@ -28,3 +28,4 @@ mod recurring;
 mod reload;
 mod signals;
 mod storm;
+mod warnings;
