@@ -101,6 +101,9 @@ impl Core {
 
 /// What is told, as of now; the error says why nothing can be.
 fn warning(job: &Job, mark: Mark, now: Now) -> Result<Warning, String> {
+    if now.wall < mark.due - mark.before {
+        return Err("the clock was set back before its time".to_owned());
+    }
     if now.wall >= mark.due - WARN_LATEST {
         return Err("it would have come too late".to_owned());
     }
@@ -113,5 +116,6 @@ fn warning(job: &Job, mark: Mark, now: Now) -> Result<Warning, String> {
     // Both have been checked; what a rule hits may still have a longer id than its text has room for.
     let text =
         expand(template, &filling).unwrap_or_else(|_| WARN_TEXT.replace("{remaining}", filling.remaining));
-    Ok(Warning { meeting: job.meeting.clone(), instance: job.only.clone(), text: cut(&text) })
+    let (meeting, instance) = (job.meeting.clone(), job.only.clone());
+    Ok(Warning { job: job.id, mark, meeting, instance, text: cut(&text) })
 }

@@ -143,12 +143,14 @@ impl Draft {
     /// Not delivered, and tried again while this mark counts; that is said once a mark.
     fn put_off(&mut self, mark: Mark, why: String) {
         let again = self.job.due == mark.due && self.job.mark_at(self.now.wall) == Some(mark.before);
+        // The clock was set back: its time is still to come.
+        let early = self.now.wall < mark.due - mark.before;
         if again {
             let pause = WARN_AGAIN.max(mark.before / TRIES_A_MARK);
             self.job.run.warn_again = Some((mark.before, self.now.boot + pause));
         }
         let said = self.job.warnings.put_off == Some(mark.before);
-        self.note(match again && said {
+        self.note(match early || again && said {
             true => Fact::WarningPutOff { mark, why },
             false => undelivered(mark, why, again),
         });

@@ -25,8 +25,8 @@ use self::videosdk::VideoSdk;
 use crate::clock::Clock;
 pub use crate::job::LiveMeeting;
 use crate::job::{
-    Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, MeetingId, Now, Pin, Purpose, ServerName, Sighting,
-    Verdict, Warned,
+    Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, Mark, MeetingId, Now, Pin, Purpose, ServerName,
+    Sighting, Verdict, Warned,
 };
 
 /// A server's settings, by its platform. Equal ones (secrets included) need no other platform object.
@@ -240,6 +240,8 @@ pub struct EndCall {
 /// One line for the people inside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning {
+    pub job: JobId,
+    pub mark: Mark,
     pub meeting: MeetingId,
     /// This one and no other.
     pub instance: Option<InstanceId>,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::clock::{Ms, SimClock};
 use super::plan::Ask;
+use super::told::Told;
 use super::world::World;
 use crate::engine::api::{Receipt, Refusal};
 use crate::job::{Aim, EndAnswer, Entry, Fact, InstanceId, Job, JobId, Outcome, Run, Sighting, State, UtcMs};
@@ -44,6 +45,8 @@ pub enum Law {
     Bounded = 8,
     Replays = 9,
     FullDisk = 12,
+    /// Told once a mark and due time, not before it, and not when it is of no use any more.
+    ToldOnce = 13,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +109,7 @@ pub struct Checker {
     epoch: u32,
     restarted: Ms,
     pub outcomes: BTreeMap<Outcome, u64>,
+    pub told: Told,
 }
 
 /// Where the truth is found.
@@ -125,6 +129,7 @@ impl Checker {
         self.epoch += 1;
         self.restarted = now;
         self.loads.clear();
+        self.told.restarted();
         for track in self.tracks.values_mut() {
             track.looks.clear();
             // Whether it was answered, nobody will ever know.
@@ -189,6 +194,9 @@ impl Checker {
                 }
             }
             Fact::Moved { .. } | Fact::Held { .. } | Fact::Released { .. } => {
+                if matches!(entry.fact, Fact::Moved { .. }) {
+                    self.told.moved(id);
+                }
                 track.moved = at;
                 track.changed = at;
             }

@@ -34,4 +34,5 @@ mod shrink;
 mod sim;
 mod store;
 mod tests;
+mod told;
 mod world;

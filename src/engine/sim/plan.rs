@@ -230,6 +230,7 @@ impl Plan {
         if !forgets && maker.one_in(3) {
             maker.clocks();
         }
+        maker.warnings(seed);
         Plan { seed, sites, items: maker.items, crash_at: None }.sorted()
     }
 }
@@ -349,6 +350,18 @@ impl Maker {
             patch.resend_after = Some(self.pick(&[1, 5, 30].each_ref().map(secs)));
         }
         patch
+    }
+
+    /// From a chance of its own, so that the same seed is otherwise the same history.
+    fn warnings(&mut self, seed: u64) {
+        let mut rng = Rng::with_seed(seed ^ 0x0a11);
+        let marks: [&[u64]; 4] = [&[], &[20], &[60, 30], &[200, 45, 15]];
+        for item in &mut self.items {
+            if let Item::Submit { order, .. } = item {
+                let marks = marks[rng.usize(0..marks.len())];
+                order.limits.warn = Some(marks.iter().copied().map(Duration::from_secs).collect());
+            }
+        }
     }
 
     fn people(&mut self) {

@@ -10,11 +10,11 @@ use super::plan::NetFault;
 use super::sim::{Quirk, Sim};
 use super::world::{Coming, Flavour};
 use crate::job::{
-    Aim, EndAnswer, Evidence, Instance, InstanceId, MeetingId, Now, Pin, Sighting, UtcMs, Verdict,
+    Aim, EndAnswer, Evidence, Instance, InstanceId, MeetingId, Now, Pin, Sighting, UtcMs, Verdict, Warned,
 };
 use crate::platform::bigbluebutton::{Front, weigh};
 use crate::platform::{
-    EndCall, Fault, Judgement, LiveMeeting, Memory, NodeMemory, Platform, Probe, Round, Target,
+    EndCall, Fault, Judgement, LiveMeeting, Memory, NodeMemory, Platform, Probe, Round, Target, Warning,
 };
 
 /// A request without an answer is given up after this long.
@@ -200,6 +200,26 @@ impl SimPlatform {
         }
     }
 
+    /// A line in the chat; now and then the server turns out to be too old for that.
+    async fn tell(&self, warning: &Warning) -> Warned {
+        let fault = self.sim.net_fault(self.site);
+        match self.way(fault).await {
+            Way::Failed { why, sent } => Warned::Failed { why: why.to_owned(), sent },
+            Way::Through { then } => {
+                let at = self.sim.advance();
+                let seen = self.shown(&warning.meeting, at).map(|seen| seen.id);
+                self.wait(then).await;
+                match seen {
+                    _ if fault == Some(NetFault::Never) => Warned::Unsupported("too old".to_owned()),
+                    Some(id) if warning.instance.as_ref().is_none_or(|only| *only == id) => {
+                        Warned::Delivered { instance: Some(id), also: 0 }
+                    }
+                    _ => Warned::NotThere,
+                }
+            }
+        }
+    }
+
     async fn look_around(&self, targets: &[Target]) -> Round {
         let (sent, left) = (self.sim.machine_now(), self.sim.clock.truth());
         let fault = self.sim.net_fault(self.site);
@@ -286,6 +306,20 @@ impl Platform for SimPlatform {
             }
         }
         judgement
+    }
+
+    async fn warn(&self, warning: &Warning) -> Warned {
+        if !self.sim.effect() {
+            self.dead().await;
+        }
+        self.sim.warning_leaves(self.site, warning);
+        let result = self.tell(warning).await;
+        self.sim.check.lock().unwrap().told.answered(self.site, warning, &result);
+        if !self.sim.effect() {
+            self.dead().await;
+        }
+        self.sim.say(|| format!("server {}: warning of job {}: {result:?}", self.site, warning.job.short()));
+        result
     }
 
     async fn probe(&self) -> Result<Probe, Fault> {

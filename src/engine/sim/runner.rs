@@ -39,6 +39,8 @@ const ON_TIME: Ms = 600;
 /// What a history came to.
 pub struct Report {
     pub violations: Vec<Violation>,
+    /// Warnings that left.
+    pub told: u64,
     pub effects: u64,
     pub faults: u64,
     pub outcomes: BTreeMap<Outcome, u64>,
@@ -85,9 +87,14 @@ pub fn run(plan: &Plan, quirk: Quirk, tell: bool) -> Report {
     last_questions(&sim);
     let story = sim.story();
     let mut check = sim.check.lock().unwrap();
+    for (law, at, what) in check.told.take_broken() {
+        check.flag(law, at, what);
+    }
     let violations = std::mem::take(&mut check.violations);
+    let told = check.told.count;
     let outcomes = check.outcomes.clone();
-    Report { violations, effects: sim.effects(), faults: sim.faults.load(Ordering::Relaxed), outcomes, story }
+    let faults = sim.faults.load(Ordering::Relaxed);
+    Report { violations, told, effects: sim.effects(), faults, outcomes, story }
 }
 
 fn runtime(sim: &Arc<Sim>) -> Runtime {

@@ -13,7 +13,7 @@ use super::store::Disk;
 use super::world::{Coming, Room, World};
 use crate::clock::Clock;
 use crate::job::{Aim, Job, JobId, Now, ServerName, UtcMs};
-use crate::platform::{EndCall, Target};
+use crate::platform::{EndCall, Target, Warning};
 
 /// How the simulation itself may be dishonest, so that the judge can prove that it sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub enum Quirk {
     StaleLooks,
     /// The platform takes no answer for a proof.
     HastyJudge,
+    /// The disk brings back jobs without what it knew of their warnings.
+    ForgetsClaims,
     /// The disk brings back jobs as they were before they were done.
     ReviveDone,
 }
@@ -221,6 +223,15 @@ impl Sim {
 
     pub fn look_leaves(&self, site: usize, targets: &[Target]) {
         self.check.lock().unwrap().look_leaves(site, targets, self.clock.truth());
+    }
+
+    pub fn warning_leaves(&self, site: usize, warning: &Warning) {
+        self.advance();
+        self.say(|| format!("engine: warning of job {} leaves: {}", warning.job.short(), warning.text));
+        let stored = self.stored(warning.job);
+        let wall = self.clock.wall();
+        let now = self.clock.truth();
+        self.check.lock().unwrap().told.leaves(site, warning, stored.as_ref(), (now, wall));
     }
 
     pub fn end_leaves(&self, site: usize, call: &EndCall, aim: Aim) {

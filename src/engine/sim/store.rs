@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::clock::Ms;
 use super::plan::DiskFault;
 use super::sim::{Quirk, Sim};
-use crate::job::{Job, JobId, MeetingId, Run, ServerName, UtcMs};
+use crate::job::{Job, JobId, MeetingId, Run, ServerName, UtcMs, Warnings};
 use crate::platform::Memory;
 use crate::store::{Change, Counts, Filter, Store, StoreError};
 
@@ -159,6 +159,9 @@ pub fn crash(sim: &Sim, keep: usize) {
     if sim.quirk == Quirk::ReviveDone {
         let undone = std::mem::take(&mut disk.undone);
         disk.jobs.extend(undone);
+    }
+    if sim.quirk == Quirk::ForgetsClaims {
+        disk.jobs.values_mut().for_each(|job| job.warnings = Warnings::default());
     }
     drop(disk);
     // Callbacks own channels whose other ends may be dropped with them.

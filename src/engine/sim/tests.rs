@@ -1,6 +1,7 @@
 //! Histories by the thousand, and the proof that the judge is awake.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::check::Law;
 use super::plan::{Ask, Item, Only, Plan, SimOrder, SimWhen, Site};
@@ -34,19 +35,21 @@ fn no_history_breaks_a_law() {
         return print_story(&plan);
     }
     let from = number("SIM_FROM").unwrap_or(0);
-    let (mut events, mut faults, mut outcomes) = (0, 0, BTreeMap::new());
+    let (mut events, mut faults, mut told, mut outcomes) = (0, 0, 0, BTreeMap::new());
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     for seed in from..from + seeds {
         let report = expect_lawful(&Plan::generate(seed));
         events += report.effects;
         faults += report.faults;
+        told += report.told;
         for (outcome, count) in report.outcomes {
             *outcomes.entry(outcome).or_insert(0) += count;
         }
     }
-    println!("{seeds} histories, {events} events, {faults} faults; outcomes {outcomes:?}");
+    println!("{seeds} histories, {events} events, {faults} faults, {told} warnings; outcomes {outcomes:?}");
     if seeds >= SEEDS {
         assert_eq!(outcomes.len(), crate::job::Outcome::ALL.len(), "every outcome is met: {outcomes:?}");
+        assert!(told > seeds, "{told} warnings");
     }
 }
 
@@ -72,7 +75,7 @@ fn script(flavour: Flavour) -> Plan {
         room: 0,
         when: SimWhen::At(30_000),
         only: Only::Any,
-        limits: LimitsPatch::default(),
+        limits: LimitsPatch { warn: Some(vec![Duration::from_secs(18)]), ..LimitsPatch::default() },
         keyed: true,
     };
     let items = vec![
@@ -126,6 +129,11 @@ fn a_platform_that_passes_off_old_looks_is_caught() {
 #[test]
 fn a_judge_without_proof_is_caught() {
     expect_caught(Quirk::HastyJudge, Law::NoFalseEnded);
+}
+
+#[test]
+fn a_disk_that_loses_the_claims_of_warnings_is_caught() {
+    expect_caught(Quirk::ForgetsClaims, Law::ToldOnce);
 }
 
 #[test]

@@ -296,6 +296,19 @@ fn a_clock_set_back_repeats_no_warning() {
 }
 
 #[test]
+fn a_clock_set_back_before_it_could_be_told_leaves_its_time_to_come() {
+    let mut sim = waiting();
+    sim.advance(mins(20));
+    sim.warning_slot();
+    sim.step_clock(-600);
+    sim.warning_says(failed(false));
+    assert_eq!((said(&sim), sim.facts("warning-put-off")), (vec![], 1));
+    warn_for(&mut sim, mins(11), &delivered());
+    assert_eq!(said(&sim), [true]);
+    assert_eq!(sim.warnings.last(), Some(&(mins(10), mins(10))));
+}
+
+#[test]
 fn a_job_is_in_memory_before_its_first_mark() {
     let mut sim = waiting();
     assert_eq!(sim.job.index_wake(), Some(sim.job.due - mins(10)));

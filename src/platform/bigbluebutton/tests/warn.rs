@@ -1,12 +1,19 @@
 //! Telling the people inside: what is sent, to whom, and what the answers say.
 
 use super::*;
+use crate::job::Mark;
 
 const V3: &str = "<version>2.0</version><graphqlWebsocketUrl>w</graphqlWebsocketUrl>";
 const TEXT: &str = "Ends in 10 minutes & a bit: \"schönen Abend\" +1";
 
 fn warning(instance: Option<&str>) -> Warning {
-    Warning { meeting: "math 101".into(), instance: instance.map(Into::into), text: TEXT.to_owned() }
+    Warning {
+        job: JobId(uuid::Uuid::nil()),
+        mark: Mark { before: Duration::from_secs(600), due: UtcMs(WALL + 600_000) },
+        meeting: "math 101".into(),
+        instance: instance.map(Into::into),
+        text: TEXT.to_owned(),
+    }
 }
 
 fn info(breakouts: &[&str]) -> ResponseTemplate {
