@@ -15,7 +15,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::clock;
 use crate::engine::api::{ServerStatus, Status};
-use crate::job::{EndAnswer, Outcome, ServerName, State, Verdict};
+use crate::job::{EndAnswer, Outcome, ServerName, State, Verdict, Warned};
 
 /// Of the answer to a scrape.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -97,6 +97,7 @@ pub struct Metrics {
     lateness: Lateness,
     end_calls: Family<WithResult, Counter>,
     looks: Family<WithResult, Counter>,
+    warnings: Family<WithResult, Counter>,
     store_write: Histogram,
     /// Events that a slow listener has missed.
     pub events_dropped: Counter,
@@ -111,6 +112,7 @@ impl Default for Metrics {
             lateness: Family::new_with_constructor(|| Histogram::new(LATENESS)),
             end_calls: Family::default(),
             looks: Family::default(),
+            warnings: Family::default(),
             store_write: Histogram::new(WRITE),
             events_dropped: Counter::default(),
             requests: Family::default(),
@@ -134,6 +136,11 @@ impl Metrics {
     pub fn end_answered(&self, platform: &'static str, server: &ServerName, answer: &EndAnswer) {
         let OfServer { platform, server } = OfServer::new(platform, server);
         self.end_calls.get_or_create(&WithResult { platform, server, result: end_result(answer) }).inc();
+    }
+
+    pub fn warned(&self, platform: &'static str, server: &ServerName, result: &Warned) {
+        let OfServer { platform, server } = OfServer::new(platform, server);
+        self.warnings.get_or_create(&WithResult { platform, server, result: warn_result(result) }).inc();
     }
 
     /// What one look at one meeting has shown.
@@ -191,6 +198,7 @@ impl Metrics {
             self.end_calls.clone(),
         );
         registry.register("looks", "Meetings looked at, by what was seen", self.looks.clone());
+        registry.register("warnings", "Warnings tried, by what came of it", self.warnings.clone());
         registry.register_with_unit(
             "store_write",
             "From asking for a write to having it on disk, or refused",
@@ -334,6 +342,15 @@ fn end_result(answer: &EndAnswer) -> &'static str {
     }
 }
 
+fn warn_result(result: &Warned) -> &'static str {
+    match result {
+        Warned::Delivered { .. } => "delivered",
+        Warned::NotThere => "nobody",
+        Warned::Unsupported(_) => "unsupported",
+        Warned::Failed { .. } => "failed",
+    }
+}
+
 fn look_result(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Live(_) | Verdict::Occupied => "live",
@@ -359,6 +376,7 @@ mod tests {
         metrics.first_call("bigbluebutton", &campus, 3);
         metrics.end_answered("bigbluebutton", &campus, &EndAnswer::Accepted);
         metrics.looked("bigbluebutton", &campus, &Verdict::Gone { needed: 2 });
+        metrics.warned("bigbluebutton", &campus, &Warned::NotThere);
         metrics.write().done();
         metrics.events_dropped.inc();
         metrics.request(&Method::GET, Some("/v1/jobs/{id}"), StatusCode::OK);
@@ -398,6 +416,7 @@ mod tests {
         check(&text, &format!("adjourn_lateness_seconds_bucket{{le=\"0.005\",{of}}} 1"));
         check(&text, &format!("adjourn_end_calls_total{{{of},result=\"accepted\"}} 1"));
         check(&text, &format!("adjourn_looks_total{{{of},result=\"gone\"}} 1"));
+        check(&text, &format!("adjourn_warnings_total{{{of},result=\"nobody\"}} 1"));
         check(&text, "adjourn_store_write_seconds_count 1");
         check(&text, "adjourn_store_free_bytes 1099511627776");
         check(&text, "adjourn_store_sound 0");

@@ -27,15 +27,15 @@ use crate::config::Settings;
 use crate::config::settings::PlatformSettings;
 use crate::job::{
     BootMs, Effect, EndAnswer, Event, InstanceId, Job, JobId, Mark, Now, ServerName, UtcMs, Wake, Warned,
-    Warning, step,
+    step,
 };
 use crate::metrics::Metrics;
 use crate::platform::{self, Fault, Platform, Probe, Round, Target};
 use crate::schedule::Feeds;
 use crate::store::{Change, Store, StoreError};
 
-/// Jobs due within this are in memory, so that they fire on time even if the disk fails.
-const HORIZON: Duration = Duration::from_secs(600);
+/// Jobs due within this (or with a warning to send) are in memory, so that they fire on time even if the disk fails.
+pub(super) const HORIZON: Duration = Duration::from_secs(600);
 /// Jobs read from the store in one go.
 const PAGE: usize = 1_000;
 /// After a failed write the job is written again this much later.
@@ -87,12 +87,7 @@ pub(super) enum Inner {
         job: JobId,
         result: Result<(), String>,
     },
-    Warned {
-        server: ServerName,
-        job: JobId,
-        mark: Mark,
-        result: Warned,
-    },
+    Warned(ServerName, JobId, Mark, Warned),
     Probed {
         server: ServerName,
         epoch: u32,
@@ -121,7 +116,7 @@ pub(super) struct Core {
     pub stopping: bool,
     wakes: Wakes,
     /// Servers whose lane may have something to do.
-    touched: BTreeSet<ServerName>,
+    pub touched: BTreeSet<ServerName>,
     /// When the next page of jobs has to be read.
     next_load: Option<UtcMs>,
     /// New jobs on their way to disk: durable any moment, but not acknowledged.
@@ -458,7 +453,7 @@ impl Core {
                 self.touched.insert(server);
             }
             Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
-            Inner::Warned { server, job, mark, result } => self.warned(&server, job, mark, result),
+            Inner::Warned(server, job, mark, result) => self.warned(&server, job, mark, result),
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
             Inner::Planned(plan) => self.planned(plan),
             Inner::PlanWritten(result) => self.plan_written(result),
@@ -520,27 +515,6 @@ impl Core {
         let Some(active) = self.active.remove(&id) else { return };
         self.wakes.remove(id, active.wake);
         self.unwritten.remove(&id);
-    }
-
-    /// This server's lane may have something to do.
-    pub fn touch(&mut self, server: ServerName) {
-        self.touched.insert(server);
-    }
-
-    /// A turn in the lane that came while the job was locked is asked for again.
-    fn queue_what_was_missed(&mut self, id: JobId) {
-        let Some(active) = self.active.get_mut(&id) else { return };
-        let end = std::mem::take(&mut active.missed_slot) && active.job.run.queued;
-        let warning = std::mem::take(&mut active.missed_warning) && active.job.run.warning == Warning::Queued;
-        let (name, first) = (active.job.server.clone(), active.job.ends == 0);
-        let Some(server) = self.servers.get_mut(&name).filter(|_| end || warning) else { return };
-        if end {
-            server.lane.queue_end(id, first);
-        }
-        if warning {
-            server.lane.queue_warning(id);
-        }
-        self.touched.insert(name);
     }
 
     /// Hands on what has waited for a write; stops when that starts another one that locks.

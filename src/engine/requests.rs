@@ -9,7 +9,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
 use super::api::{Hold, Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
 use super::bulk::{BulkReply, Prepared};
-use super::core::{Core, Inner};
+use super::core::{Core, HORIZON, Inner};
 use super::plan::SCHEDULE_KEYS;
 use super::reload::{Ask, Current, Planned};
 use crate::config::limits::{lock_fault, warn_text_fault};
@@ -374,9 +374,11 @@ impl Core {
             .active
             .values()
             .filter(|active| active.job.state == State::Waiting)
-            .map(|active| active.job.due)
+            .map(|active| active.job.next_warning_at(now.wall).unwrap_or(active.job.due))
             .min();
-        let next_due = near.or_else(|| self.store.next_wake(now.wall).ok().flatten());
+        // A job may be in memory for its first warning, and its deadline be further away than that of one that is not.
+        let far = self.store.next_wake(now.wall + HORIZON).ok().flatten();
+        let next_due = [near, far].into_iter().flatten().min();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -13,7 +13,7 @@ use super::lane::Lane;
 use crate::config::settings::ServerSettings;
 use crate::job::{
     Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Purpose, ServerName,
-    Verdict,
+    Verdict, Warning,
 };
 use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target, Work};
 use crate::store::Change;
@@ -223,6 +223,22 @@ impl Core {
                 server.lane.end_answered();
             }
         }
+    }
+
+    /// A turn in the lane that came while the job was locked is asked for again.
+    pub(super) fn queue_what_was_missed(&mut self, id: JobId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let end = std::mem::take(&mut active.missed_slot) && active.job.run.queued;
+        let warning = std::mem::take(&mut active.missed_warning) && active.job.run.warning == Warning::Queued;
+        let (name, first) = (active.job.server.clone(), active.job.ends == 0);
+        let Some(server) = self.servers.get_mut(&name).filter(|_| end || warning) else { return };
+        if end {
+            server.lane.queue_end(id, first);
+        }
+        if warning {
+            server.lane.queue_warning(id);
+        }
+        self.touched.insert(name);
     }
 
     /// Closes a room; gives what tells when that has been answered.

@@ -49,11 +49,8 @@ impl Core {
         let Some(active) = self.active.get_mut(&id) else { return };
         let (name, inbox) = (active.job.server.clone(), self.inbox.clone());
         let Some(server) = self.servers.get(&name) else { return };
-        let answer = {
-            let name = name.clone();
-            // The engine is gone only when the daemon is.
-            move |result| drop(inbox.send(Inner::Warned { server: name, job: id, mark, result }))
-        };
+        // The engine is gone only when the daemon is.
+        let answer = move |result| drop(inbox.send(Inner::Warned(name, id, mark, result)));
         if let Some(why) = &server.no_warnings {
             return answer(Warned::Unsupported(why.clone()));
         }
@@ -84,6 +81,7 @@ impl Core {
     pub(super) fn warned(&mut self, name: &ServerName, id: JobId, mark: Mark, result: Warned) {
         if let Some(server) = self.servers.get_mut(name) {
             server.lane.warning_answered();
+            self.metrics.warned(server.platform.kind(), name, &result);
             if let Warned::Unsupported(why) = &result
                 && server.no_warnings.is_none()
             {
@@ -95,7 +93,7 @@ impl Core {
             }
         }
         self.step(id, Event::Warned { mark, result });
-        self.touch(name.clone());
+        self.touched.insert(name.clone());
     }
 }
 
