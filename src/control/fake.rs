@@ -115,7 +115,14 @@ impl FakeService {
         let text = format!("{event} happened");
         let server = view.server.clone();
         let at = NOW.wall.to_string();
-        let _ = self.events.send(Arc::new(Notice { event: event.into(), text, at, server, job: Some(view) }));
+        let _ = self.events.send(Arc::new(Notice {
+            event: event.into(),
+            text,
+            at,
+            server,
+            job: Some(view),
+            told: None,
+        }));
     }
 
     fn refused(&self) -> Result<(), Refusal> {

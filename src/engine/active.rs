@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tokio::sync::broadcast::Sender;
 use tokio::sync::oneshot;
 
-use super::api::{Notice, Receipt, Refusal};
-use crate::job::{By, Change, Event, Job, JobView, Now, Wake, Warning};
+use super::api::{Notice, Receipt, Refusal, Told};
+use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Wake, Warning};
 
 pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
 
@@ -140,10 +140,16 @@ pub(super) fn notices(job: &Job, from: usize, to: usize, now: Now) -> Vec<Notice
             at: entry.at.wall.to_string(),
             server: job.server.clone(),
             job: Some(JobView::new(job, now)),
+            told: told(&entry.fact),
         })
         .collect();
     notices.reverse();
     notices
+}
+
+fn told(fact: &Fact) -> Option<Told> {
+    let Fact::WarningDue { mark, delivered, .. } = fact else { return None };
+    Some(Told { mark: humantime::format_duration(mark.before).to_string(), delivered: *delivered })
 }
 
 /// Sends events to whoever listens, and to the log.

@@ -101,6 +101,24 @@ pub struct Notice {
     pub server: ServerName,
     /// Absent for an event of a server.
     pub job: Option<JobView>,
+    /// Of `warning-due` alone.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+}
+
+/// Were the people inside told, at this mark before due?
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// `10m`.
+    pub mark: String,
+    pub delivered: bool,
+}
+
+impl Notice {
+    /// Something that happened to a server.
+    pub fn of_server(event: &str, text: String, at: UtcMs, server: ServerName) -> Notice {
+        Notice { event: event.to_owned(), text, at: at.to_string(), server, job: None, told: None }
+    }
 }
 
 /// One snapshot for `status`, `/metrics`, `STATUS=` and tests.

@@ -560,7 +560,7 @@ impl Core {
         self.stopping = true;
         let busy: [(Duration, IsBusy); 3] = [
             (DRAIN_CALLS, |core| core.active.values().any(|active| active.job.run.calling.is_some())),
-            (DRAIN_WARNINGS, |core| core.active.values().any(|active| active.is_warning())),
+            (DRAIN_WARNINGS, |core| core.active.values().any(Active::is_warning)),
             (DRAIN_WRITES, |core| {
                 !core.submitting.is_empty() || core.active.values().any(|active| active.writing.is_some())
             }),

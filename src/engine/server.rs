@@ -431,9 +431,7 @@ impl Core {
             return;
         }
         server.alarm = Some(why.clone());
-        let at = self.now().wall.to_string();
-        let notice =
-            Notice { event: "server-alarm".to_owned(), text: why, at, server: name.clone(), job: None };
+        let notice = Notice::of_server("server-alarm", why, self.now().wall, name.clone());
         announce(&self.events, vec![notice]);
     }
 }

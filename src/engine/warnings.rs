@@ -86,10 +86,10 @@ impl Core {
                 && server.no_warnings.is_none()
             {
                 server.no_warnings = Some(why.clone());
-                let at = self.now().wall.to_string();
                 let text = format!("nobody can be warned there: {why}");
-                let event = "warnings-unsupported".to_owned();
-                announce(&self.events, vec![Notice { event, text, at, server: name.clone(), job: None }]);
+                let at = self.now().wall;
+                let notice = Notice::of_server("warnings-unsupported", text, at, name.clone());
+                announce(&self.events, vec![notice]);
             }
         }
         self.step(id, Event::Warned { mark, result });

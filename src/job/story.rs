@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::step::Last;
-use super::{Aim, By, EndAnswer, Fact, Instance, Job, Purpose, State, UtcMs, Verdict};
+use super::{Aim, By, EndAnswer, Fact, Instance, Job, Mark, Purpose, State, UtcMs, Verdict};
 
 impl Job {
     /// One sentence: how it ended, or what it is doing.
@@ -69,23 +69,12 @@ impl fmt::Display for Fact {
             Fact::Unproven { instance } => {
                 write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
             }
-            Fact::WarningClaimed(mark) => {
-                write!(f, "warning {} before due may leave from now on", Span(mark.before))
-            }
-            Fact::WarningDue { mark, delivered: true, also, .. } => {
-                write!(f, "warned {} before due", Span(mark.before))?;
-                match also {
-                    0 => Ok(()),
-                    rooms => write!(f, ", in {rooms} breakout rooms too"),
-                }
-            }
+            Fact::WarningClaimed(mark) => write!(f, "{mark} may leave from now on"),
+            Fact::WarningDue { mark, delivered: true, also, .. } => told(f, *mark, *also),
             Fact::WarningDue { mark, why, .. } => {
-                write!(f, "warning {} before due, not delivered", Span(mark.before))?;
-                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+                write!(f, "{mark} not delivered: {}", why.as_deref().unwrap_or("nobody knows why"))
             }
-            Fact::WarningPutOff { mark, why } => {
-                write!(f, "warning {} before due, not delivered yet: {why}", Span(mark.before))
-            }
+            Fact::WarningPutOff { mark, why } => write!(f, "{mark} not delivered yet: {why}"),
             Fact::Claimed => f.write_str("claimed: an end call may leave from now on"),
             Fact::DueReached { late_ms } => write!(f, "due reached, {late_ms} ms late"),
             Fact::EndSent { attempt, aim, instance, looked_ms_ago } => {
@@ -117,11 +106,17 @@ impl fmt::Display for Fact {
     }
 }
 
-struct Span(Duration);
+fn told(f: &mut fmt::Formatter<'_>, mark: Mark, breakouts: u32) -> fmt::Result {
+    match breakouts {
+        0 => write!(f, "{mark} delivered"),
+        1 => write!(f, "{mark} delivered, to 1 breakout room too"),
+        rooms => write!(f, "{mark} delivered, to {rooms} breakout rooms too"),
+    }
+}
 
-impl fmt::Display for Span {
+impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        write!(f, "warning (mark {})", humantime::format_duration(self.before))
     }
 }
 
