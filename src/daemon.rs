@@ -17,6 +17,7 @@ use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, Reread, Setup};
 use crate::exit::ExitCode;
 use crate::housekeeping;
+use crate::schedule::Feeds;
 use crate::store::{self, Checker, OpenError, Queue};
 use crate::systemd;
 
@@ -90,6 +91,7 @@ impl Daemon {
             socket: settings.socket.clone(),
             reread,
             feeds: Arc::default(),
+            read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;

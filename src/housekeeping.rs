@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use tokio_cron_scheduler::{Job as Tick, JobScheduler};
 
-use crate::engine::Handle;
+use crate::engine::{Current, Handle};
 use crate::job::UtcMs;
 use crate::store::{Change, Queue, Store, StoreError};
 
@@ -54,14 +54,14 @@ pub async fn start(handle: Handle, store: Arc<Queue>) -> anyhow::Result<JobSched
 
 /// What fails is logged, shown by `status` and tried again by the engine.
 async fn expand(handle: &Handle) {
-    let Ok((settings, _)) = handle.current().await else { return };
+    let Ok(Current { settings, .. }) = handle.current().await else { return };
     if settings.schedule.is_standing() {
         let _ = handle.expand().await;
     }
 }
 
 async fn forget_old(handle: &Handle, store: Arc<Queue>) {
-    let Ok((settings, now)) = handle.current().await else { return };
+    let Ok(Current { settings, now, .. }) = handle.current().await else { return };
     let before = now.wall - settings.retention;
     match tokio::task::spawn_blocking(move || sweep(&*store, before)).await {
         Ok(Ok(0)) => {}

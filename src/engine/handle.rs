@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use jiff::tz::TimeZone;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -16,7 +16,7 @@ use super::api::{
 };
 use super::bulk::prepare;
 use super::plan::Platforms;
-use super::reload::Outcome;
+use super::reload::{Current, Outcome};
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
 use crate::config::settings::Settings;
@@ -33,6 +33,9 @@ const LISTING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Reads the schedule files anew; the error is what `check` would print.
 pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
+/// Reads the calendars of a schedule that are not known yet, as far as that goes in a few seconds. Has no effect.
+pub type ReadFeeds = dyn Fn(Arc<Settings>, Arc<Feeds>) -> BoxFuture<'static, Feeds> + Send + Sync;
+
 #[derive(Clone)]
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
@@ -41,6 +44,7 @@ pub struct Handle {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) reread: Arc<Reread>,
+    pub(super) read_feeds: Arc<ReadFeeds>,
     /// What must not change while the daemon runs.
     pub(super) state_dir: PathBuf,
     pub(super) socket: PathBuf,
@@ -57,18 +61,17 @@ impl Handle {
         self.ask(request).await?
     }
 
-    /// Applies settings that have been read already.
-    pub async fn apply(&self, settings: Settings) -> Result<Reloaded, Refusal> {
-        let settings = Arc::new(settings);
-        let planned = self.ask(|reply| Request::Reload { settings, apply: true, reply }).await?;
+    /// Applies settings that have been read already. `more`: calendars that the engine need not know yet.
+    pub async fn apply(&self, settings: Arc<Settings>, more: Feeds) -> Result<Reloaded, Refusal> {
+        let more = Arc::new(more);
+        let planned = self.ask(|reply| Request::Reload(settings, more, reply)).await?;
         Ok(planned?.reloaded)
     }
 
     /// What [`Handle::apply`] would do.
-    pub async fn rehearse(&self, settings: Settings) -> Result<Reloaded, Refusal> {
-        let settings = Arc::new(settings);
-        let asked = settings.clone();
-        let planned = self.ask(|reply| Request::Reload { settings: asked, apply: false, reply }).await?;
+    pub async fn rehearse(&self, settings: Arc<Settings>, more: Feeds) -> Result<Reloaded, Refusal> {
+        let (asked, more) = (settings.clone(), Arc::new(more));
+        let planned = self.ask(|reply| Request::Rehearse(asked, more, reply)).await?;
         let Outcome { mut reloaded, platforms, feeds } = planned?;
         (reloaded.rules, reloaded.unseen) = self.would_hit(&settings, &platforms, &feeds).await;
         Ok(reloaded)
@@ -85,10 +88,8 @@ impl Handle {
         self.requests.send(Request::Feeds(Arc::new(feeds))).await.map_err(|_| stopping())
     }
 
-    /// The settings that count now, and the time with the wall clock that the engine believes.
-    pub async fn current(&self) -> Result<(Arc<Settings>, Now), Refusal> {
-        let current = self.ask(Request::Current).await?.ok_or_else(stopping)?;
-        Ok((current.settings, current.now))
+    pub async fn current(&self) -> Result<Current, Refusal> {
+        self.ask(Request::Current).await?.ok_or_else(stopping)
     }
 
     /// The rules, applied once to what is live now, without any effect. Rules that wait for something to last have just
@@ -130,8 +131,8 @@ impl Handle {
         (hits, unseen)
     }
 
-    /// What the files say now, if the running daemon can take that.
-    async fn read_again(&self) -> Result<Settings, Refusal> {
+    /// What the files say now, if the running daemon can take that, and the calendars that are new in them.
+    async fn read_again(&self) -> Result<(Arc<Settings>, Feeds), Refusal> {
         let reread = self.reread.clone();
         let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|_| stopping())?;
         let settings = read.map_err(|why| {
@@ -145,7 +146,10 @@ impl Handle {
                 "restart the daemon for that: systemctl restart adjourn",
             ));
         }
-        Ok(settings)
+        let settings = Arc::new(settings);
+        let known = self.current().await?.feeds;
+        let more = (self.read_feeds)(settings.clone(), known).await;
+        Ok((settings, more))
     }
 
     /// What the engine itself knows; nothing of it is read from a disk.
@@ -250,7 +254,7 @@ impl Service for Handle {
 
     async fn reload(&self) -> Result<Reloaded, Refusal> {
         let reloaded = match self.read_again().await {
-            Ok(settings) => self.apply(settings).await,
+            Ok((settings, more)) => self.apply(settings, more).await,
             Err(refusal) => {
                 self.refuse_schedule(refusal.detail.clone()).await;
                 Err(refusal)
@@ -266,7 +270,8 @@ impl Service for Handle {
     }
 
     async fn would_reload(&self) -> Result<Reloaded, Refusal> {
-        self.rehearse(self.read_again().await?).await
+        let (settings, more) = self.read_again().await?;
+        self.rehearse(settings, more).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Notice>> {

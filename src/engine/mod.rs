@@ -40,8 +40,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Core, Parts};
-pub use self::handle::{Handle, Reread};
+pub use self::handle::{Handle, ReadFeeds, Reread};
 pub use self::plan::SCHEDULE_KEYS;
+pub use self::reload::Current;
 pub(crate) use self::requests::due;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
@@ -62,6 +63,7 @@ pub struct Setup {
     pub reread: Arc<Reread>,
     /// The last good copies of the calendars that the schedule refers to.
     pub feeds: Arc<Feeds>,
+    pub read_feeds: Arc<ReadFeeds>,
 }
 
 /// Starts the engine with these settings. It recovers what is in the store, then submits what the schedule has new.
@@ -71,7 +73,7 @@ pub fn start(
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(Handle, JoinHandle<io::Result<()>>), api::Refusal> {
-    let Setup { clock, store, state_dir, socket, reread, feeds } = setup;
+    let Setup { clock, store, state_dir, socket, reread, feeds, read_feeds } = setup;
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS);
@@ -88,5 +90,5 @@ pub fn start(
     core.feeds = feeds;
     core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
-    Ok((Handle { requests, events, store, clock, metrics, reread, state_dir, socket }, engine))
+    Ok((Handle { requests, events, store, clock, metrics, reread, read_feeds, state_dir, socket }, engine))
 }

@@ -55,9 +55,10 @@ impl std::fmt::Debug for Outcome {
 }
 
 /// What the engine works with at this moment.
-#[derive(Debug)]
-pub(super) struct Current {
+#[derive(Clone, Debug)]
+pub struct Current {
     pub settings: Arc<Settings>,
+    pub feeds: Arc<Feeds>,
     /// With the wall clock that the engine believes.
     pub now: Now,
 }
@@ -71,17 +72,21 @@ pub(super) struct Ask {
 enum Purpose {
     /// The first one of a process: its settings count already.
     Start,
-    Reload(Arc<Settings>),
+    /// With calendars that were not known yet.
+    Reload(Arc<Settings>, Arc<Feeds>),
     /// Only to be told.
-    Rehearse(Arc<Settings>),
+    Rehearse(Arc<Settings>, Arc<Feeds>),
     /// Time has passed, or a calendar has changed.
     Expand,
 }
 
 impl Ask {
-    pub fn reload(settings: Arc<Settings>, apply: bool, reply: oneshot::Sender<Planned>) -> Ask {
-        let purpose = if apply { Purpose::Reload(settings) } else { Purpose::Rehearse(settings) };
-        Ask { purpose, reply: Some(reply) }
+    pub fn reload(settings: Arc<Settings>, feeds: Arc<Feeds>, reply: oneshot::Sender<Planned>) -> Ask {
+        Ask { purpose: Purpose::Reload(settings, feeds), reply: Some(reply) }
+    }
+
+    pub fn rehearse(settings: Arc<Settings>, feeds: Arc<Feeds>, reply: oneshot::Sender<Planned>) -> Ask {
+        Ask { purpose: Purpose::Rehearse(settings, feeds), reply: Some(reply) }
     }
 
     pub fn expand(reply: Option<oneshot::Sender<Planned>>) -> Ask {
@@ -123,6 +128,7 @@ impl Plans {
 struct Planning {
     ask: Ask,
     settings: Arc<Settings>,
+    feeds: Arc<Feeds>,
     /// It is given up then.
     until: BootMs,
     stage: Stage,
@@ -156,7 +162,7 @@ impl Core {
     /// The settings of a new process count at once; what its schedule wants follows as soon as it is durable.
     pub(super) fn start_with(&mut self, settings: &Settings) -> Result<(), Refusal> {
         let settings = Arc::new(settings.clone());
-        let plan = prepare(&self.plan_input(&settings))?;
+        let plan = prepare(&self.plan_input(&settings, &self.feeds))?;
         for change in self.server_changes(&settings, &plan.platforms) {
             tracing::info!("schedule: {change}");
         }
@@ -164,6 +170,7 @@ impl Core {
         self.plans.under_way = Some(Planning {
             ask: Ask { purpose: Purpose::Start, reply: None },
             settings,
+            feeds: self.feeds.clone(),
             until: self.now().boot + PATIENCE,
             stage: Stage::Ready(Box::new(plan)),
         });
@@ -195,9 +202,12 @@ impl Core {
             return;
         }
         let Some(ask) = self.plans.asked.pop_front() else { return };
-        let settings = match &ask.purpose {
-            Purpose::Reload(settings) | Purpose::Rehearse(settings) => Some(settings.clone()),
-            Purpose::Start | Purpose::Expand => self.settings.clone(),
+        let (settings, feeds) = match &ask.purpose {
+            Purpose::Reload(settings, more) | Purpose::Rehearse(settings, more) => {
+                let feeds = Feeds::clone(&self.feeds).or(more);
+                (Some(settings.clone()), Arc::new(feeds))
+            }
+            Purpose::Start | Purpose::Expand => (self.settings.clone(), self.feeds.clone()),
         };
         let Some(settings) = settings else {
             return ask.answer(Err(refusal(
@@ -207,14 +217,14 @@ impl Core {
             )));
         };
         let until = self.now().boot + PATIENCE;
-        self.plans.under_way =
-            Some(Planning { ask, settings: settings.clone(), until, stage: Stage::Reading });
-        self.read_plan(&settings);
+        let planning = Planning { ask, settings, feeds, until, stage: Stage::Reading };
+        self.read_plan(&planning);
+        self.plans.under_way = Some(planning);
     }
 
     /// Has the plan made beside the loop.
-    fn read_plan(&self, settings: &Arc<Settings>) {
-        let (input, inbox) = (self.plan_input(settings), self.inbox.clone());
+    fn read_plan(&self, planning: &Planning) {
+        let (input, inbox) = (self.plan_input(&planning.settings, &planning.feeds), self.inbox.clone());
         self.tasks.spawn(async move {
             let plan = match Runtime::current().runtime_flavor() {
                 // There is no other thread that would not upset a simulation.
@@ -229,7 +239,7 @@ impl Core {
         });
     }
 
-    fn plan_input(&self, settings: &Arc<Settings>) -> Input {
+    fn plan_input(&self, settings: &Arc<Settings>, feeds: &Arc<Feeds>) -> Input {
         let configured = self.settings.iter().flat_map(|settings| &settings.servers);
         let running = configured.filter_map(|(name, server)| {
             let platform = self.servers.get(name)?.platform.clone();
@@ -241,7 +251,7 @@ impl Core {
             .filter(|active| active.is_dirty() && matches!(active.job.origin, Origin::Schedule { .. }));
         Input {
             settings: settings.clone(),
-            feeds: self.feeds.clone(),
+            feeds: feeds.clone(),
             now: self.now(),
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -256,14 +266,14 @@ impl Core {
         let Some(mut planning) = self.plans.under_way.take() else { return };
         match plan {
             Err(refusal) => self.plan_refused(planning, refusal),
-            Ok(plan) if matches!(planning.ask.purpose, Purpose::Rehearse(_)) => {
+            Ok(plan) if matches!(planning.ask.purpose, Purpose::Rehearse(..)) => {
                 let told = self.rehearse(plan.steps);
                 let servers = self.server_changes(&planning.settings, &plan.platforms);
                 let reloaded = Reloaded { applied: false, servers, changes: told, ..Reloaded::default() };
                 planning.ask.answer(Ok(Outcome {
                     reloaded,
                     platforms: plan.platforms,
-                    feeds: self.feeds.clone(),
+                    feeds: planning.feeds,
                 }));
                 self.next_plan();
             }
@@ -295,33 +305,33 @@ impl Core {
         if self.stopping {
             return;
         }
-        let Some(planning) = self.plans.under_way.take() else { return };
-        let Planning { ask, settings, until, stage } = planning;
-        let Stage::Ready(plan) = stage else {
-            self.plans.under_way = Some(Planning { ask, settings, until, stage });
-            return;
+        let Some(mut planning) = self.plans.under_way.take() else { return };
+        let plan = match std::mem::replace(&mut planning.stage, Stage::Reading) {
+            Stage::Ready(plan) => plan,
+            stage => {
+                planning.stage = stage;
+                self.plans.under_way = Some(planning);
+                return;
+            }
         };
-        if let Err(refusal) = self.refuse_new_orphans(&settings) {
-            let planning = Planning { ask, settings, until, stage: Stage::Reading };
+        if let Err(refusal) = self.refuse_new_orphans(&planning.settings) {
             return self.plan_refused(planning, refusal);
         }
-        let now = self.now().boot;
-        let (job, stage) = match self.hindrance(&plan) {
-            None => {
-                let writes = Writes { platforms: plan.platforms, ..Writes::default() };
-                let planning = Planning { ask, settings, until, stage: Stage::Reading };
-                return self.write_plan(planning, writes, plan.steps);
-            }
-            Some(Hindrance::Busy(job)) => (job, Stage::Ready(plan)),
-            Some(Hindrance::Changed(job)) => (job, Stage::Reading),
+        let Some(hindrance) = self.hindrance(&plan) else {
+            let writes = Writes { platforms: plan.platforms, ..Writes::default() };
+            return self.write_plan(planning, writes, plan.steps);
         };
-        let planning = Planning { ask, settings, until, stage };
-        if now >= until {
+        let (Hindrance::Busy(job) | Hindrance::Changed(job)) = hindrance;
+        let now = self.now().boot;
+        if now >= planning.until {
             return self.plan_refused(planning, contended(&format!("job {} is being changed", job.short())));
         }
-        match planning.stage {
-            Stage::Reading => self.read_plan(&planning.settings),
-            _ => self.plans.step_at = Some(now + LOOK_AGAIN),
+        match hindrance {
+            Hindrance::Changed(_) => self.read_plan(&planning),
+            Hindrance::Busy(_) => {
+                planning.stage = Stage::Ready(plan);
+                self.plans.step_at = Some(now + LOOK_AGAIN);
+            }
         }
         self.plans.under_way = Some(planning);
     }
@@ -431,7 +441,7 @@ impl Core {
                 }
                 let raced = matches!(error, StoreError::Revision { .. } | StoreError::KeyTaken { .. });
                 if raced && self.now().boot < planning.until && !self.stopping {
-                    self.read_plan(&planning.settings);
+                    self.read_plan(&planning);
                     self.plans.under_way = Some(planning);
                     return;
                 }
@@ -462,7 +472,9 @@ impl Core {
             announce(&self.events, told_to_all);
         }
         let mut servers = Vec::new();
-        if let Purpose::Reload(_) = ask.purpose {
+        if let Purpose::Reload(_, more) = &ask.purpose {
+            // Those that are known may have been read again meanwhile.
+            self.feeds = Arc::new(Feeds::clone(&self.feeds).or(more));
             servers = self.server_changes(&settings, &platforms);
             self.configure(&settings, platforms.clone());
             self.schedule_error = None;
@@ -501,8 +513,8 @@ impl Core {
     /// Nothing has changed.
     fn plan_refused(&mut self, planning: Planning, refusal: Refusal) {
         match planning.ask.purpose {
-            Purpose::Rehearse(_) => {}
-            Purpose::Reload(_) => self.schedule_error = Some(refusal.detail.clone()),
+            Purpose::Rehearse(..) => {}
+            Purpose::Reload(..) => self.schedule_error = Some(refusal.detail.clone()),
             Purpose::Start | Purpose::Expand => {
                 if self.plans.error.is_none() {
                     tracing::error!(
@@ -534,7 +546,7 @@ fn contended(why: &str) -> Refusal {
 /// A reload tells everything, the passing of time only what it did.
 fn log(purpose: &Purpose, reloaded: &Reloaded) {
     let expands = matches!(purpose, Purpose::Expand);
-    if reloaded.is_nothing() && matches!(purpose, Purpose::Reload(_)) {
+    if reloaded.is_nothing() && matches!(purpose, Purpose::Reload(..)) {
         tracing::info!("schedule: nothing has changed");
     }
     for change in &reloaded.servers {

@@ -34,12 +34,10 @@ pub(super) enum Request {
     },
     Status(oneshot::Sender<Status>),
     Platform(ServerName, PlatformReply),
-    /// Applies these settings, or says what that would do.
-    Reload {
-        settings: Arc<Settings>,
-        apply: bool,
-        reply: oneshot::Sender<Planned>,
-    },
+    /// These settings are to count, with these calendars beside those that are known.
+    Reload(Arc<Settings>, Arc<Feeds>, oneshot::Sender<Planned>),
+    /// What would that do?
+    Rehearse(Arc<Settings>, Arc<Feeds>, oneshot::Sender<Planned>),
     ScheduleRefused(String),
     /// Compares the schedule with the jobs once more, as time has passed.
     Expand(oneshot::Sender<Planned>),
@@ -87,8 +85,9 @@ impl Core {
                 let found = self.servers.get(&name).map(|server| server.platform.clone());
                 answer(reply, found.ok_or_else(|| self.unknown_server(&name, RefusalKind::NotFound)));
             }
-            Request::Reload { settings, apply, reply } => {
-                self.ask_plan(Ask::reload(settings, apply, reply));
+            Request::Reload(settings, feeds, reply) => self.ask_plan(Ask::reload(settings, feeds, reply)),
+            Request::Rehearse(settings, feeds, reply) => {
+                self.ask_plan(Ask::rehearse(settings, feeds, reply));
             }
             Request::ScheduleRefused(why) => self.schedule_error = Some(why),
             Request::Expand(reply) => self.ask_plan(Ask::expand(Some(reply))),
@@ -97,9 +96,9 @@ impl Core {
                 self.ask_plan(Ask::expand(None));
             }
             Request::Current(reply) => {
-                let now = self.now();
+                let (now, feeds) = (self.now(), self.feeds.clone());
                 let settings = self.settings.clone();
-                answer(reply, settings.map(|settings| Current { settings, now }));
+                answer(reply, settings.map(|settings| Current { settings, feeds, now }));
             }
         }
     }

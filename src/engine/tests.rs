@@ -299,6 +299,7 @@ fn start(max_concurrent: usize) -> Rig {
         clock,
         metrics,
         reread,
+        read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
     };

@@ -88,6 +88,15 @@ impl Feeds {
         self
     }
 
+    /// What is not here is taken from there.
+    #[must_use]
+    pub fn or(mut self, other: &Feeds) -> Feeds {
+        for (source, feed) in &other.0 {
+            self.0.entry(source.clone()).or_insert_with(|| feed.clone());
+        }
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

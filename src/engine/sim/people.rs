@@ -11,6 +11,7 @@ use super::world::meeting_id;
 use crate::engine::Handle;
 use crate::engine::api::{Refusal, RefusalKind, Service, Submission, When};
 use crate::job::{By, Change, InstanceId, Origin, UtcMs};
+use crate::schedule::Feeds;
 
 /// Somebody whose keyed request was refused for the moment asks again this much later, so many times.
 const ASK_AGAIN: Ms = 20_000;
@@ -26,7 +27,7 @@ pub fn act(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle, at: u
             Item::Reload { entries, .. } => {
                 outside.lock().unwrap().entries.clone_from(&entries);
                 sim.say(|| format!("people: the schedule file now says {entries:?}"));
-                let applied = handle.apply(settings(&sim, &entries)).await;
+                let applied = handle.apply(Arc::new(settings(&sim, &entries)), Feeds::default()).await;
                 sim.say(|| format!("people: reload: {applied:?}"));
             }
             Item::Status { .. } => {

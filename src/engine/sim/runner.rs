@@ -23,7 +23,7 @@ use crate::engine::core::{Core, Makers, Parts};
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
 use crate::platform::{Platform, bigbluebutton};
-use crate::schedule::{Entry, Schedule};
+use crate::schedule::{Entry, Feeds, Schedule};
 
 /// When nothing goes wrong any more, everything that is due is done after this, whatever stands there ...
 const REST: Ms = 85 * 60_000;
@@ -167,7 +167,8 @@ fn start(
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     let reread: Arc<crate::engine::Reread> = Arc::new(|| Err("there is no file".to_owned()));
     let (state_dir, socket) = ("/simulated".into(), "/simulated".into());
-    Some((Handle { requests, events, store, clock, reread, metrics, state_dir, socket }, engine))
+    let read_feeds: Arc<crate::engine::ReadFeeds> = Arc::new(|_, _| Box::pin(async { Feeds::default() }));
+    Some((Handle { requests, events, store, clock, reread, read_feeds, metrics, state_dir, socket }, engine))
 }
 
 fn makers(sim: &Arc<Sim>) -> Makers {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::core::Makers;
 use super::*;
-use crate::schedule::{Entry, Rule, Schedule, Select};
+use crate::schedule::{Entry, Feeds, Rule, Schedule, Select};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,6 +82,7 @@ fn start_on(store: Arc<MemStore>, entries: &[Entry]) -> Planned {
         clock,
         metrics,
         reread,
+        read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
     };
@@ -93,6 +94,14 @@ fn start(entries: &[Entry]) -> Planned {
 }
 
 impl Planned {
+    async fn apply(&self, settings: Settings) -> Result<Reloaded, Refusal> {
+        self.handle.apply(Arc::new(settings), Feeds::default()).await
+    }
+
+    async fn rehearse(&self, settings: Settings) -> Result<Reloaded, Refusal> {
+        self.handle.rehearse(Arc::new(settings), Feeds::default()).await
+    }
+
     fn jobs(&self) -> BTreeMap<String, Job> {
         let name = |job: &Job| match &job.origin {
             Origin::Schedule { name, .. } => name.clone(),
@@ -133,7 +142,7 @@ async fn a_reload_is_one_commit_and_the_same_again_is_none() {
     let before = rig.commits();
     assert_eq!(before, 1, "the start is one commit, too");
     let next = settings(&[entry("b", now + 2 * HOUR), entry("c", now + HOUR)]);
-    let reloaded = rig.handle.apply(next.clone()).await.unwrap();
+    let reloaded = rig.apply(next.clone()).await.unwrap();
     assert!(reloaded.applied);
     assert_eq!(told(&reloaded), ["move b", "add c", "remove a"]);
     assert_eq!(rig.commits(), before + 1);
@@ -141,7 +150,7 @@ async fn a_reload_is_one_commit_and_the_same_again_is_none() {
     assert_eq!(jobs["a"].outcome, Some(Outcome::Cancelled));
     assert_eq!((jobs["b"].due, jobs["c"].due), (now + 2 * HOUR, now + HOUR));
 
-    let again = rig.handle.apply(next).await.unwrap();
+    let again = rig.apply(next).await.unwrap();
     assert!(again.is_nothing() && again.changes.is_empty(), "{again:?}");
     assert!(rig.handle.expand().await.unwrap().is_nothing());
     assert_eq!(rig.commits(), before + 1);
@@ -156,18 +165,18 @@ async fn a_refused_commit_changes_nothing_at_all() {
     let mut next = settings(&[entry("a", now + 2 * HOUR), entry("c", now + HOUR)]);
     next.servers.insert("events".into(), server_settings(1));
     rig.store.fail(true);
-    let refused = rig.handle.apply(next.clone()).await.unwrap_err();
+    let refused = rig.apply(next.clone()).await.unwrap_err();
     assert_eq!(refused.kind, RefusalKind::StoreFailed);
     assert_eq!(rig.jobs(), before);
     assert!(rig.schedule_error().await.unwrap().contains("no space left"));
-    let (settings, _) = rig.handle.current().await.unwrap();
+    let settings = rig.handle.current().await.unwrap().settings;
     assert_eq!((settings.servers.len(), settings.schedule.entries[0].at), (1, now + HOUR));
     assert!(!rig.handle.status().await.unwrap().servers.contains_key(&ServerName::from("events")));
 
     rig.store.fail(false);
     let by = By::Peer { uid: 0, pid: None };
     rig.handle.change(before["a"].id, None, Change::Extend { by: SECOND }, by).await.expect("unlocked");
-    let reloaded = rig.handle.apply(next).await.unwrap();
+    let reloaded = rig.apply(next).await.unwrap();
     assert_eq!(told(&reloaded), ["move a", "add c", "remove b"]);
     assert!(rig.schedule_error().await.is_none());
     assert!(rig.handle.status().await.unwrap().servers.contains_key(&ServerName::from("events")));
@@ -181,11 +190,11 @@ async fn a_rehearsal_says_the_same_and_changes_nothing() {
     let (before, commits) = (rig.jobs(), rig.commits());
     let mut next = settings(&[entry("a", now + 2 * HOUR), entry("c", now + HOUR)]);
     next.servers.insert("events".into(), server_settings(1));
-    let rehearsed = rig.handle.rehearse(next.clone()).await.unwrap();
+    let rehearsed = rig.rehearse(next.clone()).await.unwrap();
     assert!(!rehearsed.applied);
     assert_eq!((rig.jobs(), rig.commits()), (before, commits));
-    assert_eq!(rig.handle.current().await.unwrap().0.servers.len(), 1);
-    let reloaded = rig.handle.apply(next).await.unwrap();
+    assert_eq!(rig.handle.current().await.unwrap().settings.servers.len(), 1);
+    let reloaded = rig.apply(next).await.unwrap();
     let without_ids = |reloaded: &Reloaded| {
         let changes = reloaded.changes.iter().cloned();
         changes.map(|change| PlannedChange { job: None, ..change }).collect::<Vec<_>>()
@@ -203,11 +212,11 @@ async fn an_extension_by_hand_stays_until_the_file_says_otherwise() {
     let by = By::Peer { uid: 0, pid: None };
     let id = rig.jobs()["a"].id;
     rig.handle.change(id, None, Change::Extend { by: HOUR }, by).await.unwrap();
-    let kept = rig.handle.apply(settings(&[entry("a", now + HOUR)])).await.unwrap();
+    let kept = rig.apply(settings(&[entry("a", now + HOUR)])).await.unwrap();
     assert!(kept.is_nothing());
     let sentence = kept.changes[0].sentence(|at| at.ms_since(now).to_string());
     assert_eq!(sentence, "a: a-room on campus stays at 7200000, extended by hand");
-    let moved = rig.handle.apply(settings(&[entry("a", now + 3 * HOUR)])).await.unwrap();
+    let moved = rig.apply(settings(&[entry("a", now + 3 * HOUR)])).await.unwrap();
     let sentence = moved.changes[0].sentence(|at| at.ms_since(now).to_string());
     assert_eq!(
         sentence,
@@ -227,7 +236,7 @@ async fn a_job_does_not_fire_on_the_deadline_that_a_plan_moves() {
         rig.store.hold();
         let later = settings(&[entry("a", due + HOUR)]);
         let handle = rig.handle.clone();
-        let reload = tokio::spawn(async move { handle.apply(later).await });
+        let reload = tokio::spawn(async move { handle.apply(Arc::new(later), Feeds::default()).await });
         rig.until("the commit waits", |rig| rig.store.waiting() > 0).await;
         rig.until("due has passed", |_| system_now().wall > due + SECOND / 2).await;
         assert!(rig.platform.calls.lock().unwrap().is_empty());
@@ -263,7 +272,8 @@ async fn a_plan_waits_for_a_change_that_is_on_its_way_but_not_for_ever() {
         let rig = &rig;
         async move {
             rig.until("the change waits", |rig| rig.store.waiting() == 1).await;
-            let mut reload = tokio::spawn(async move { other.apply(moved).await });
+            let mut reload =
+                tokio::spawn(async move { other.apply(Arc::new(moved), Feeds::default()).await });
             let early = tokio::time::timeout(SECOND / 2, &mut reload).await;
             assert!(early.is_err(), "it waits for the change");
             if patient {
@@ -293,7 +303,7 @@ async fn a_platform_whose_settings_are_the_same_stays() {
     let mut next = settings(&[]);
     let server = next.servers.get_mut(&ServerName::from("campus")).unwrap();
     server.max_concurrent = 9;
-    let reloaded = rig.handle.apply(next.clone()).await.unwrap();
+    let reloaded = rig.apply(next.clone()).await.unwrap();
     assert_eq!((reloaded.servers[0].action, built()), (ServerAction::Changed, 1));
     let PlatformSettings::BigBlueButton(server) =
         &mut next.servers.get_mut(&ServerName::from("campus")).unwrap().platform
@@ -301,7 +311,7 @@ async fn a_platform_whose_settings_are_the_same_stays() {
         unreachable!("it is one")
     };
     server.secret = "another".to_owned().into();
-    let reloaded = rig.handle.apply(next).await.unwrap();
+    let reloaded = rig.apply(next).await.unwrap();
     assert_eq!((reloaded.servers[0].action, built()), (ServerAction::Changed, 2));
 }
 
@@ -328,11 +338,11 @@ async fn a_server_with_open_jobs_stays() {
     rig.until("it is there", |rig| rig.jobs().len() == 1).await;
     let mut next = settings(&[]);
     next.servers = BTreeMap::from([("events".into(), server_settings(1))]);
-    for refused in [rig.handle.rehearse(next.clone()).await, rig.handle.apply(next.clone()).await] {
+    for refused in [rig.rehearse(next.clone()).await, rig.apply(next.clone()).await] {
         assert!(refused.unwrap_err().detail.contains("open jobs on campus"));
     }
-    rig.handle.apply(settings(&[])).await.unwrap();
-    let reloaded = rig.handle.apply(next).await.unwrap();
+    rig.apply(settings(&[])).await.unwrap();
+    let reloaded = rig.apply(next).await.unwrap();
     let servers: Vec<String> = reloaded.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["server campus removed", "server events added (scripted)"]);
 }
@@ -344,10 +354,15 @@ async fn a_deadline_that_had_its_job_gets_no_other_one() {
     let other = Entry { meeting: "other".into(), ..first.clone() };
     let rig = start(std::slice::from_ref(&first));
     rig.until("it is there", |rig| rig.jobs().len() == 1).await;
-    rig.handle.apply(settings(&[])).await.unwrap();
-    assert_eq!(told(&rig.handle.apply(settings(&[other])).await.unwrap()), ["add a"]);
-    rig.handle.apply(settings(&[])).await.unwrap();
-    let back = rig.handle.apply(settings(&[first])).await.unwrap();
+    let cancel = |job: JobId| {
+        let by = By::Peer { uid: 0, pid: None };
+        rig.handle.change(job, None, Change::Cancel, by)
+    };
+    cancel(rig.jobs()["a"].id).await.unwrap();
+    let added = rig.apply(settings(&[other])).await.unwrap();
+    assert_eq!(told(&added), ["add a"]);
+    cancel(added.changes[0].job.unwrap()).await.unwrap();
+    let back = rig.apply(settings(&[first])).await.unwrap();
     assert_eq!(told(&back), ["skip a"]);
     assert!(back.changes[0].reason.contains("give the entry a new name"), "{back:?}");
 }
@@ -358,14 +373,14 @@ async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
     let rig = start(&[]);
     let mut with_rule = settings(&[]);
     with_rule.schedule.rules.push(rule(Some("math-101".into())));
-    rig.handle.apply(with_rule.clone()).await.unwrap();
+    rig.apply(with_rule.clone()).await.unwrap();
     let due = system_now().wall + HOUR;
     let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
     let key = Some("schedule:long@i-1".to_owned());
     let job = Submission { key, origin, by: By::Schedule, ..submission(When::At(due)) };
     let id = rig.handle.submit(job).await.unwrap().job.id;
-    assert!(rig.handle.apply(with_rule).await.unwrap().is_nothing());
-    let reloaded = rig.handle.apply(settings(&[])).await.unwrap();
+    assert!(rig.apply(with_rule).await.unwrap().is_nothing());
+    let reloaded = rig.apply(settings(&[])).await.unwrap();
     assert_eq!((told(&reloaded), reloaded.changes[0].job), (vec!["remove long@i-1".to_owned()], Some(id)));
 }
 
@@ -373,10 +388,10 @@ async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
 async fn a_rehearsal_says_which_servers_could_not_be_asked_about_their_rules() {
     let rig = start(&[]);
     *rig.platform.lists_nothing.lock().unwrap() = true;
-    assert!(rig.handle.rehearse(settings(&[])).await.unwrap().unseen.is_empty(), "it has no rules");
+    assert!(rig.rehearse(settings(&[])).await.unwrap().unseen.is_empty(), "it has no rules");
     let mut with_rule = settings(&[]);
     with_rule.schedule.rules.push(rule(None));
-    let rehearsed = rig.handle.rehearse(with_rule).await.unwrap();
+    let rehearsed = rig.rehearse(with_rule).await.unwrap();
     let unseen = Unseen { server: "campus".into(), why: "connection refused".to_owned() };
     assert_eq!(rehearsed.unseen, [unseen]);
 }
