@@ -367,7 +367,7 @@ async fn a_deadline_that_had_its_job_gets_no_other_one() {
     assert!(back.changes[0].reason.contains("give the entry a new name"), "{back:?}");
 }
 
-/// Its jobs come and go with the sweeps of the rules.
+/// Its jobs come and go with the sweeps, and have keys of their own.
 #[tokio::test]
 async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
     let rig = start(&[]);
@@ -376,12 +376,10 @@ async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
     rig.apply(with_rule.clone()).await.unwrap();
     let due = system_now().wall + HOUR;
     let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
-    let key = Some("schedule:long@i-1".to_owned());
+    let key = Some("rule:long@i-1".to_owned());
     let job = Submission { key, origin, by: By::Schedule, ..submission(When::At(due)) };
-    let id = rig.handle.submit(job).await.unwrap().job.id;
+    rig.handle.submit(job).await.unwrap();
     assert!(rig.apply(with_rule).await.unwrap().is_nothing());
-    let reloaded = rig.apply(settings(&[])).await.unwrap();
-    assert_eq!((told(&reloaded), reloaded.changes[0].job), (vec!["remove long@i-1".to_owned()], Some(id)));
 }
 
 #[tokio::test]
@@ -416,4 +414,58 @@ fn rule(meeting: Option<MeetingId>) -> Rule {
         every: SECOND,
         limits: Limits::default(),
     }
+}
+
+/// A feed with one event, which ends then; or with none.
+fn feed(end: Option<UtcMs>) -> Feeds {
+    let time = |at: UtcMs| at.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let event = end.map_or_else(String::new, |end| {
+        let (begin, end) = (time(end - HOUR), time(end));
+        format!(
+            "BEGIN:VEVENT\r\nUID:lecture-1\r\nDTSTAMP:20260101T000000Z\r\nDTSTART:{begin}\r\nDTEND:{end}\r\n\
+             LOCATION:math-101\r\nEND:VEVENT\r\n"
+        )
+    });
+    let text = format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:test\r\n{event}END:VCALENDAR\r\n");
+    let read = crate::schedule::Feed::parse(text.as_bytes()).unwrap();
+    Feeds::default().with(lectures(), Arc::new(read))
+}
+
+fn lectures() -> crate::schedule::Source {
+    crate::schedule::Source::File("/nowhere/lectures.ics".into())
+}
+
+#[tokio::test]
+async fn deadlines_follow_the_events_of_a_calendar() {
+    let rig = start(&[]);
+    let mut with_calendar = settings(&[]);
+    with_calendar.schedule.ahead = 48 * HOUR;
+    with_calendar.schedule.calendar_ends.push(crate::schedule::CalendarEnd {
+        name: "lectures".to_owned(),
+        server: "campus".into(),
+        source: lectures(),
+        property: "LOCATION".to_owned(),
+        pattern: None,
+        timezone: None,
+        days: crate::schedule::Days::default(),
+        limits: Limits::default(),
+    });
+    let whole_second = UtcMs(system_now().wall.0 / 1_000 * 1_000);
+    let first = whole_second + 2 * HOUR;
+    let handle = rig.handle.clone();
+    let with_calendar = Arc::new(with_calendar);
+    let rehearsed = handle.rehearse(with_calendar.clone(), feed(Some(first))).await.unwrap();
+    assert_eq!((rehearsed.changes.len(), rig.jobs().len()), (1, 0));
+    assert!(handle.current().await.unwrap().feeds.is_empty(), "a rehearsal leaves no calendar behind");
+    let reloaded = handle.apply(with_calendar, feed(Some(first))).await.unwrap();
+    assert_eq!(reloaded.changes[0].action, PlannedAction::Add, "{reloaded:?}");
+    let due = |rig: &Planned| {
+        let jobs = rig.store.select(|job| !job.is_done());
+        jobs.iter().map(|job| job.due).collect::<Vec<_>>()
+    };
+    assert_eq!(due(&rig), [first]);
+    handle.set_feeds(feed(Some(first + HOUR))).await.unwrap();
+    rig.until("the event has moved", |rig| due(rig) == [first + HOUR]).await;
+    handle.set_feeds(feed(None)).await.unwrap();
+    rig.until("the event is gone", |rig| due(rig).is_empty()).await;
 }
