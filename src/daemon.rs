@@ -10,12 +10,13 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, system_now};
 use crate::config::settings::Settings;
 use crate::control::{self, ListenError};
 use crate::engine::api::{Refusal, RefusalKind};
-use crate::engine::{self, Handle, Reread, Setup};
+use crate::engine::{self, Handle, ReadFeeds, Reread, Setup};
 use crate::exit::ExitCode;
+use crate::feeds::{self, Reader, Trial};
 use crate::housekeeping;
 use crate::schedule::Feeds;
 use crate::store::{self, Checker, OpenError, Queue};
@@ -84,18 +85,21 @@ impl Daemon {
         let shutdown = CancellationToken::new();
         let store = open_store(&settings, checker).await?;
         let listener = listen(&settings, inherited)?;
+        let trial = Trial::child().map_err(anyhow::Error::from)?;
+        let reader = Reader::new(&settings.state_dir, trial).map_err(anyhow::Error::msg)?;
+        let reader = Arc::new(reader);
         let setup = Setup {
             clock,
             store: store.clone(),
             state_dir: settings.state_dir.clone(),
             socket: settings.socket.clone(),
             reread,
-            feeds: Arc::default(),
-            read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
+            feeds: kept_feeds(&settings).await?,
+            read_feeds: read_feeds(reader.clone()),
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;
-        let housekeeping = housekeeping::start(handle.clone(), store.clone()).await?;
+        let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
         systemd::ready();
@@ -131,6 +135,20 @@ impl Daemon {
             tracing::error!("the store was not closed cleanly");
         }
     }
+}
+
+/// What the feeds of the schedule last said, before anything has been read anew.
+async fn kept_feeds(settings: &Settings) -> anyhow::Result<Arc<Feeds>> {
+    let (state_dir, schedule) = (settings.state_dir.clone(), settings.schedule.clone());
+    let kept = tokio::task::spawn_blocking(move || feeds::load_kept(&state_dir, &schedule)).await;
+    Ok(Arc::new(kept?))
+}
+
+fn read_feeds(reader: Arc<Reader>) -> Arc<ReadFeeds> {
+    Arc::new(move |settings, known| {
+        let reader = reader.clone();
+        Box::pin(async move { reader.missing(&settings.schedule, &known, system_now().wall).await })
+    })
 }
 
 async fn open_store(settings: &Settings, checker: Checker) -> Result<Arc<Queue>, StartError> {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use jiff::tz::TimeZone;
@@ -25,6 +26,8 @@ use crate::schedule::{Feed, FeedError, Feeds, Schedule, Source};
 pub use self::kept::{load_kept, read_file};
 pub use self::trial::{TRIAL_ARG, Trial, trial_child_main};
 
+/// A reload waits so long for feeds that are new.
+const WAITED_FOR: Duration = Duration::from_secs(3);
 /// Feeds that are read at once.
 const CONCURRENT: usize = 4;
 
@@ -121,10 +124,11 @@ impl Reader {
     pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> (Feeds, Vec<Report>) {
         let sources = schedule.sources();
         let year = TimeZone::UTC.to_datetime(now.timestamp()).year();
-        let each = sources.keys().map(|source| async move {
-            let present = known.get(source).cloned();
-            let found = self.read(source, present.is_some(), year).await;
-            ((*source).clone(), present, found)
+        let used: Vec<Source> = sources.keys().copied().cloned().collect();
+        let each = used.into_iter().map(|source| async move {
+            let present = known.get(&source).cloned();
+            let found = self.read(&source, present.is_some(), year).await;
+            (source, present, found)
         });
         let all: Vec<_> = stream::iter(each).buffered(CONCURRENT).collect().await;
         let (mut feeds, mut reports) = (Feeds::default(), Vec::new());
@@ -140,6 +144,23 @@ impl Reader {
         }
         self.forget_others(sources.keys().copied()).await;
         (feeds, reports)
+    }
+
+    /// The feeds of the schedule that are not `known`, as far as they can be read within some seconds: for a reload, which
+    /// somebody waits for. What is late comes with the next refresh, which also tells what is wrong.
+    pub async fn missing(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> Feeds {
+        let year = TimeZone::UTC.to_datetime(now.timestamp()).year();
+        let sources: Vec<Source> = schedule.sources().into_keys().cloned().collect();
+        let missing = sources.into_iter().filter(|source| known.get(source).is_none());
+        let reads = missing.map(|source| async move {
+            let read = tokio::time::timeout(WAITED_FOR, self.read(&source, false, year)).await;
+            Some((source, read.ok()?.ok()?.feed?))
+        });
+        let mut feeds = Feeds::default();
+        for (source, feed) in futures_util::future::join_all(reads).await.into_iter().flatten() {
+            feeds.insert(source, feed);
+        }
+        feeds
     }
 
     async fn read(&self, source: &Source, present: bool, year: i16) -> Result<Found, String> {

@@ -1,4 +1,4 @@
-//! What is done now and then: new occurrences of the schedule become jobs, done jobs are forgotten when their retention is
+//! What is done now and then: new occurrences of the schedule become jobs, calendars are read again, done jobs are forgotten when their retention is
 //! over, and it is noticed when the store has become much larger than what is in it.
 //!
 //! tokio-cron-scheduler keeps the rhythm, in UTC. It holds no deadline: a missed or a doubled tick only comes later or
@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job as Tick, JobScheduler};
 
 use crate::engine::{Current, Handle};
+use crate::feeds::Reader;
 use crate::job::UtcMs;
 use crate::store::{Change, Queue, Store, StoreError};
 
 /// Occurrences become jobs days ahead: this need not be on time. Off the full minute, when meetings end.
 const EXPAND: &str = "20 */5 * * * *";
+/// Calendars are read again. Events are rarely moved in the last minutes.
+const FEEDS: &str = "50 */10 * * * *";
 /// Every hour, off the full hour.
 const SWEEP: &str = "0 37 * * * *";
 /// Every day, when few meetings end.
@@ -26,13 +30,20 @@ const SWEEP_BATCH: usize = 500;
 const CHANNEL: usize = 8_192;
 
 /// Starts the scheduler; it runs until it is dropped or shut down.
-pub async fn start(handle: Handle, store: Arc<Queue>) -> anyhow::Result<JobScheduler> {
+pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> anyhow::Result<JobScheduler> {
     let scheduler =
         JobScheduler::new_with_channel_size(CHANNEL).await.context("starting the housekeeping")?;
     let expanding = handle.clone();
     let expand = Tick::new_async(EXPAND, move |_, _| {
         let handle = expanding.clone();
         Box::pin(async move { expand(&handle).await })
+    });
+    let feeds = Arc::new(Refresh { handle: handle.clone(), reader, turn: Mutex::default() });
+    let at_once = feeds.clone();
+    tokio::spawn(async move { at_once.refresh().await });
+    let refresh = Tick::new_async(FEEDS, move |_, _| {
+        let feeds = feeds.clone();
+        Box::pin(async move { feeds.refresh().await })
     });
     let sweeping = store.clone();
     let sweep = Tick::new_async(SWEEP, move |_, _| {
@@ -44,12 +55,46 @@ pub async fn start(handle: Handle, store: Arc<Queue>) -> anyhow::Result<JobSched
         let (store, told) = (store.clone(), told.clone());
         Box::pin(async move { look_at_size(store, &told).await })
     });
-    for (tick, what) in [(expand, "the schedule"), (sweep, "the sweep"), (size, "the look at the store")] {
+    let ticks = [
+        (expand, "the schedule"),
+        (refresh, "the calendars"),
+        (sweep, "the sweep"),
+        (size, "the look at the store"),
+    ];
+    for (tick, what) in ticks {
         let tick = tick.with_context(|| format!("planning {what}"))?;
         scheduler.add(tick).await.with_context(|| format!("planning {what}"))?;
     }
     scheduler.start().await.context("starting the housekeeping")?;
     Ok(scheduler)
+}
+
+/// Calendars, read again one after the other.
+struct Refresh {
+    handle: Handle,
+    reader: Arc<Reader>,
+    turn: Mutex<()>,
+}
+
+impl Refresh {
+    async fn refresh(&self) {
+        // Where many do not answer, one takes minutes.
+        let Ok(_turn) = self.turn.try_lock() else { return };
+        let Ok(Current { settings, feeds, now }) = self.handle.current().await else { return };
+        if settings.schedule.sources().is_empty() {
+            return;
+        }
+        let (feeds, reports) = self.reader.refresh(&settings.schedule, &feeds, now.wall).await;
+        for report in reports {
+            if report.is_bad() {
+                tracing::warn!("{report}");
+            } else {
+                tracing::info!("{report}");
+            }
+        }
+        // The engine is gone only when the daemon is.
+        let _ = self.handle.set_feeds(feeds).await;
+    }
 }
 
 /// What fails is logged, shown by `status` and tried again by the engine.

@@ -33,7 +33,7 @@ const LISTING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Reads the schedule files anew; the error is what `check` would print.
 pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
-/// Reads the calendars of a schedule that are not known yet, as far as that goes in a few seconds. Has no effect.
+/// Reads the calendars of a schedule that are not known yet, as far as that goes in a few seconds.
 pub type ReadFeeds = dyn Fn(Arc<Settings>, Arc<Feeds>) -> BoxFuture<'static, Feeds> + Send + Sync;
 
 #[derive(Clone)]

@@ -92,7 +92,8 @@ impl Core {
             Request::ScheduleRefused(why) => self.schedule_error = Some(why),
             Request::Expand(reply) => self.ask_plan(Ask::expand(Some(reply))),
             Request::Feeds(feeds) => {
-                self.feeds = feeds;
+                // A reload may have brought others meanwhile.
+                self.feeds = Arc::new(Feeds::clone(&feeds).or(&self.feeds));
                 self.ask_plan(Ask::expand(None));
             }
             Request::Current(reply) => {
