@@ -82,7 +82,7 @@ async fn reload(client: &Client, what: &str, body: &Value) {
     let _ = looks.await;
     let slowest = Duration::from_micros(SLOWEST_US.load(Ordering::Relaxed));
     let changes = answer["changes"].as_array().map_or(0, Vec::len);
-    println!("| {what} | {took:.2?} | {changes} | {:.2?} |", slowest);
+    println!("| {what} | {took:.2?} | {changes} | {slowest:.2?} |");
 }
 
 static SLOWEST_US: AtomicU64 = AtomicU64::new(0);
@@ -201,6 +201,7 @@ fn write_schedule(directory: &Path, second: Option<i64>, rules: u64) {
     std::fs::write(directory.join("schedule.toml"), text).expect("a schedule");
 }
 
+#[expect(clippy::zombie_processes, reason = "whoever starts it waits for it")]
 fn start(directory: &Path) -> Child {
     let path = directory.join("notify.sock");
     let notify = UnixDatagram::bind(&path).expect("a socket");

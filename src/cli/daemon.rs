@@ -103,12 +103,9 @@ fn at_once() -> ExitCode {
 async fn reload_on(mut hangup: Signal, handle: crate::engine::Handle) {
     while hangup.recv().await.is_some() {
         systemd::reloading();
-        match handle.reload().await {
-            Ok(reloaded) => {
-                tracing::info!(changes = reloaded.changes.len(), "the schedule was read again");
-            }
-            // It has been logged.
-            Err(_) => {}
+        // A refusal has been logged.
+        if let Ok(reloaded) = handle.reload().await {
+            tracing::info!(changes = reloaded.changes.len(), "the schedule was read again");
         }
         systemd::ready();
     }

@@ -145,7 +145,7 @@ enum Stage {
 struct Writes {
     platforms: Platforms,
     told: Vec<PlannedChange>,
-    new: Vec<Box<Job>>,
+    new: Vec<Job>,
     /// In memory, and locked.
     changed: Vec<JobId>,
 }
@@ -380,7 +380,7 @@ impl Core {
                 Work::Submit(job) => {
                     self.submitting.insert(job.id, job.server.clone());
                     batch.push(Write::Put { job: job.clone(), expected: None });
-                    writes.new.push(job);
+                    writes.new.push(*job);
                 }
                 Work::Change(read, change) => {
                     let id = read.id;
@@ -493,7 +493,7 @@ impl Core {
     }
 
     /// What is due soon into memory; the events of many, made beside the loop, do not go to the log one by one.
-    fn take_up_planned(&mut self, new: Vec<Box<Job>>, now: Now) {
+    fn take_up_planned(&mut self, new: Vec<Job>, now: Now) {
         for job in &new {
             self.take_up(job);
         }
