@@ -92,7 +92,7 @@ impl Bound {
 }
 
 /// `30d`, `1h`, `200ms`: a bound in its largest whole unit.
-fn short(duration: Duration) -> String {
+pub(super) fn short(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
     match units.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {

@@ -24,6 +24,7 @@ pub mod limits;
 mod mask;
 mod merged;
 pub mod names;
+mod overlap;
 mod platforms;
 mod recurring;
 mod resolve;

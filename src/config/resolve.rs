@@ -12,6 +12,7 @@ use super::file::{self, End};
 use super::limits::{self, Bound};
 use super::merged::Merged;
 use super::names::{self, NameError};
+use super::overlap;
 use super::recurring::Expressions;
 use super::rules::{self, Known};
 use super::secret::Environment;
@@ -57,7 +58,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }
     let known = Known { merged, servers: &servers, defaults: &defaults };
-    let mut schedule = schedule(&known, now, found);
+    let (mut schedule, places) = schedule(&known, now, found);
     let resolver = calendars::Resolver {
         merged,
         servers: &servers,
@@ -68,6 +69,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     };
     let feeds = resolver.add_to(&mut schedule);
     rules::check_days(merged, &schedule.calendars, found);
+    overlap::remark(&schedule, &places, now, found);
     let settings = Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
@@ -81,8 +83,12 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     Resolved { settings, feeds }
 }
 
-/// Everything that makes jobs.
-fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> Schedule {
+/// Everything that makes jobs, and where each entry is named, or stands.
+fn schedule(
+    known: &Known<'_>,
+    now: UtcMs,
+    found: &mut Diagnostics,
+) -> (Schedule, BTreeMap<String, Place>) {
     let Known { merged, servers, defaults } = *known;
     let ahead = duration(limits::AHEAD, merged.daemon.ahead.as_ref(), found).unwrap_or(DEFAULT_AHEAD);
     let refresh = duration(limits::REFRESH, merged.daemon.refresh.as_ref(), found).unwrap_or(DEFAULT_REFRESH);
@@ -100,7 +106,7 @@ fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> Schedule 
         }
     }
     schedule.exempt.extend(merged.ends.iter().filter_map(rules::exempt_by_end));
-    schedule
+    (schedule, taken)
 }
 
 /// The given limits over those of the next level up.
