@@ -27,6 +27,7 @@ mod list;
 mod man;
 mod meetings;
 mod output;
+mod preview;
 mod release;
 mod reload;
 mod sandbox;
@@ -101,6 +102,7 @@ enum Command {
     Meetings(meetings::Args),
     End(end::Args),
     List(list::Args),
+    Preview(preview::Args),
     Show(show::Args),
     Extend(extend::Args),
     Hold(hold::Args),
@@ -150,6 +152,7 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Meetings(args) => block_on(meetings::run(args, cx)),
         Command::End(args) => block_on(end::run(args, cx)),
         Command::List(args) => block_on(list::run(args, cx)),
+        Command::Preview(args) => block_on(preview::run(args, cx)),
         Command::Show(args) => block_on(show::run(args, cx)),
         Command::Extend(args) => block_on(extend::run(args, cx)),
         Command::Hold(args) => block_on(hold::run(args, cx)),

@@ -252,6 +252,35 @@ fn an_extension_says_what_is_left_of_its_limit() {
 }
 
 #[test]
+fn a_preview_of_the_daemon_and_one_of_a_file() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["preview", "--days", "1", "--server", "campus"]);
+    assert_eq!((ran.0, ran.1.lines().count()), (0, 3), "{}{}", ran.1, ran.2);
+    assert!(ran.1.contains("18:15:00 CET  17:15:00Z  in 1h  campus/math  api   00000001"), "{}", ran.1);
+    let json: serde_json::Value = serde_json::from_str(&daemon.run(&["preview", "--json"]).1).unwrap();
+    assert_eq!(json["items"].as_array().unwrap().len(), 2);
+    let ran = daemon.run(&["preview", "--server", "lab"]);
+    assert_eq!((ran.0, ran.2.lines().next()), (1, Some("error: there is no server lab")));
+    assert_eq!(daemon.run(&["preview", "--days", "367"]).0, 2);
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plan.toml");
+    let text = "[servers.rooms]\nplatform = \"janus\"\nurl = \"http://127.0.0.1:7188/admin\"\n\
+                admin-secret = { file = \"SECRET\" }\n[[end]]\nname = \"exam\"\nserver = \"rooms\"\nmeeting = \"1234\"\n\
+                at = \"2026-12-02T18:00:00+01:00\"\n";
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "x").unwrap();
+    std::fs::write(&file, text.replace("SECRET", secret.to_str().unwrap())).unwrap();
+    let nowhere = PathBuf::from("/nowhere");
+    let ran = run_at(nowhere.clone(), &["preview", "--file", file.to_str().unwrap()]);
+    assert_eq!((ran.0, ran.1.lines().count()), (0, 2), "{}{}", ran.1, ran.2);
+    let line = "Wed 2026-12-02 18:00:00 CET  17:00:00Z  in 1d  rooms/1234  schedule:exam       planned";
+    assert!(ran.1.contains(line), "{}", ran.1);
+    std::fs::write(&file, "[servers.rooms\n").unwrap();
+    assert_eq!(run_at(nowhere, &["preview", "--file", file.to_str().unwrap()]).0, 78);
+}
+
+#[test]
 fn unlock_opens_a_room_again() {
     let daemon = Daemon::start();
     daemon.check(&["unlock", "campus", "math"], 0, "campus/math is open again");

@@ -84,11 +84,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
 }
 
 /// Everything that makes jobs, and where each entry is named, or stands.
-fn schedule(
-    known: &Known<'_>,
-    now: UtcMs,
-    found: &mut Diagnostics,
-) -> (Schedule, BTreeMap<String, Place>) {
+fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> (Schedule, BTreeMap<String, Place>) {
     let Known { merged, servers, defaults } = *known;
     let ahead = duration(limits::AHEAD, merged.daemon.ahead.as_ref(), found).unwrap_or(DEFAULT_AHEAD);
     let refresh = duration(limits::REFRESH, merged.daemon.refresh.as_ref(), found).unwrap_or(DEFAULT_REFRESH);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::engine::api::{
     Notice, PlannedAction, PlannedChange, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, ServerStatus,
-    Service, Status, StoreStatus, Submission, Unseen, When,
+    Service, Standing, Status, StoreStatus, Submission, Unseen, When,
 };
 use crate::job::{
     BootMs, By, Change, Conflict, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order,
@@ -19,6 +19,7 @@ use crate::job::{
 };
 use crate::metrics::Metrics;
 use crate::platform::{LiveMeeting, Memory};
+use crate::schedule::Schedule;
 use crate::store::{self, Counts, Filter, Store, StoreError};
 
 /// 2026-12-01T17:15:00+01:00.
@@ -44,6 +45,7 @@ pub(crate) struct FakeService {
     pub(crate) hang: Mutex<bool>,
     pub(crate) unlocked: Mutex<Vec<MeetingId>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) schedule: Mutex<Schedule>,
 }
 
 /// One entry is moved by an hour.
@@ -98,6 +100,7 @@ impl FakeService {
             hang: Mutex::default(),
             unlocked: Mutex::default(),
             metrics: Arc::default(),
+            schedule: Mutex::default(),
         })
     }
 
@@ -248,6 +251,11 @@ impl Service for FakeService {
         })
     }
 
+    async fn standing(&self) -> Result<Standing, Refusal> {
+        let schedule = Arc::new(self.schedule.lock().unwrap().clone());
+        Ok(Standing { schedule, servers: vec!["campus".into()], ..Standing::default() })
+    }
+
     async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal> {
         self.meetings(server).await?;
         self.unlocked.lock().unwrap().push(meeting.clone());
@@ -335,10 +343,14 @@ impl Store for FakeStore {
     fn due_before(
         &self,
         before: UtcMs,
-        _after: Option<(UtcMs, JobId)>,
+        after: Option<(UtcMs, JobId)>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        Ok(self.matching(|job| job.due < before).into_iter().take(limit).collect())
+        let mut jobs = self.matching(|job| job.index_wake().is_some_and(|wake| wake < before));
+        jobs.sort_by_key(|job| (job.index_wake(), job.id));
+        jobs.retain(|job| after.is_none_or(|after| (job.index_wake().unwrap(), job.id) > after));
+        jobs.truncate(limit);
+        Ok(jobs)
     }
 
     fn next_wake(&self, _from: UtcMs) -> Result<Option<UtcMs>, StoreError> {

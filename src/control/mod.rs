@@ -9,7 +9,7 @@
 //! | `listen` | the socket file: stale, live, somebody else's |
 //! | `peer` | connections: how many, how idle, whose |
 //! | `extract`, `body`, `lines` | what comes in, checked |
-//! | `jobs`, `import`, `export`, `servers`, `events`, `metrics` | the routes |
+//! | `jobs`, `import`, `export`, `preview`, `servers`, `events`, `metrics` | the routes |
 //! | `wire` | what goes out; the command line reads it with the same types |
 //! | `problem` | every refusal, as RFC 9457 documents with a hint |
 //!
@@ -27,6 +27,7 @@ mod lines;
 mod listen;
 mod metrics;
 mod peer;
+mod preview;
 mod problem;
 mod servers;
 pub mod wire;
@@ -57,6 +58,7 @@ use crate::store::{Store, StoreError};
 pub use import::{Checked, check_line};
 pub use lines::MAX_LINE_BYTES;
 pub use listen::{ListenError, group_name, listen};
+pub use preview::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, of_files as preview_of_files};
 
 use peer::{Bounded, Peer};
 use problem::Problem;
@@ -175,6 +177,7 @@ fn router(app: App, bound: Duration) -> Router {
         .route("/v1/jobs/{id}/hold", post(jobs::hold))
         .route("/v1/jobs/{id}/release", post(jobs::release))
         .route("/v1/jobs/{id}/extend", post(jobs::extend))
+        .route("/v1/preview", get(preview::preview))
         .route("/v1/events", get(events::events))
         .route("/metrics", get(metrics::metrics))
         .fallback(problem::no_such_route)

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::fake::{FakeService, MINUTE, NOW, Served, concluded, id, job};
 use super::*;
 use crate::engine::api::{RefusalKind, When};
-use crate::job::{By, Change, Outcome, UtcMs};
+use crate::job::{By, Change, Limits, Outcome, UtcMs};
+use crate::schedule::{Entry, Schedule};
 
 mod import;
 
@@ -306,6 +307,59 @@ async fn changes_reach_the_service() {
     }
     let no_body = daemon.send(Method::POST, &format!("/v1/jobs/{}/hold", id(2)), None).await;
     assert_eq!((no_body.0, &no_body.1["state"]), (200, &json!("held")));
+}
+
+#[tokio::test]
+async fn a_preview_joins_the_queue_and_the_schedule() {
+    let daemon = start();
+    let mut exam = entry("exam", 90);
+    exam.limits.warn = vec![Duration::from_secs(600)];
+    let at_work = {
+        let mut job = job(7, "late", Duration::ZERO);
+        job.record(NOW, crate::job::Fact::DueReached { late_ms: 0 });
+        job
+    };
+    let far = job(8, "far", 8 * 24 * HOUR);
+    daemon.served.service.store.jobs.lock().unwrap().extend([at_work, far]);
+    let entries = vec![exam, entry("gone", -90)];
+    *daemon.served.service.schedule.lock().unwrap() = Schedule { entries, ..Schedule::default() };
+    let (status, answer) = daemon.get("/v1/preview").await;
+    assert_eq!(status, 200, "{answer}");
+    let items = answer["items"].as_array().unwrap();
+    let told: Vec<Value> =
+        items.iter().map(|item| json!([item["meeting"], item["kind"], item["state"]])).collect();
+    let expected = [
+        json!(["late", "job", "ending"]),
+        json!(["math", "job", "waiting"]),
+        json!(["exam", "planned", null]),
+        json!(["math", "job", "waiting"]),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(items[2]["warnings"], json!([UtcMs(NOW.wall.0 + 80 * MINUTE).to_string()]));
+    let (_, longer) = daemon.get("/v1/preview?days=9&server=campus").await;
+    assert_eq!(longer["items"].as_array().unwrap().len(), 5);
+
+    for (query, status, kind, detail) in [
+        ("days=0", 422, "invalid", "must be 1 to 366"),
+        ("days=367", 422, "invalid", "must be 1 to 366"),
+        ("server=lab", 404, "not-found", "no server lab"),
+        ("until=tomorrow", 400, "bad-request", "until"),
+    ] {
+        let refused = daemon.get(&format!("/v1/preview?{query}")).await;
+        Peerless::check_problem(refused, status, kind, detail);
+    }
+}
+
+fn entry(name: &str, minutes: i64) -> Entry {
+    Entry {
+        identity: name.to_owned(),
+        of: None,
+        server: "campus".into(),
+        meeting: name.into(),
+        instance: None,
+        at: UtcMs(NOW.wall.0 + minutes * MINUTE),
+        limits: Limits::default(),
+    }
 }
 
 #[tokio::test]

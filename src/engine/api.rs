@@ -13,6 +13,7 @@ use crate::job::{
 };
 use crate::metrics::Metrics;
 use crate::platform::LiveMeeting;
+use crate::schedule::{Feeds, Schedule};
 use crate::store::{Counts, Store};
 
 /// When a submitted deadline is due.
@@ -316,6 +317,15 @@ pub struct Unseen {
     pub why: String,
 }
 
+/// What the daemon goes by now: for a preview.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    pub schedule: Arc<Schedule>,
+    /// The last good copies of its feeds.
+    pub feeds: Arc<Feeds>,
+    pub servers: Vec<ServerName>,
+}
+
 /// What the control socket needs of the daemon.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
@@ -333,6 +343,8 @@ pub trait Service: Send + Sync + 'static {
         by: By,
     ) -> Result<Receipt, Refusal>;
     async fn status(&self) -> Result<Status, Refusal>;
+    /// The schedule that the daemon goes by.
+    async fn standing(&self) -> Result<Standing, Refusal>;
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal>;
     /// Undoes a reversible lock.
     async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal>;

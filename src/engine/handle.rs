@@ -11,8 +11,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::active::Reply;
 use super::api::{
-    Notice, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, Service, Status, StoreStatus, Submission,
-    Unseen,
+    Notice, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, Service, Standing, Status, StoreStatus,
+    Submission, Unseen,
 };
 use super::bulk::prepare;
 use super::plan::Platforms;
@@ -240,6 +240,10 @@ impl Service for Handle {
             };
         }
         Ok(status)
+    }
+
+    async fn standing(&self) -> Result<Standing, Refusal> {
+        self.ask(Request::Standing).await
     }
 
     async fn meetings(&self, server: &ServerName) -> Result<Vec<LiveMeeting>, Refusal> {

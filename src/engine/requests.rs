@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
-use super::api::{Hold, Receipt, Refusal, RefusalKind, Status, StoreStatus, Submission, When};
+use super::api::{Hold, Receipt, Refusal, RefusalKind, Standing, Status, StoreStatus, Submission, When};
 use super::bulk::{BulkReply, Prepared};
 use super::core::{Core, HORIZON, Inner};
 use super::plan::SCHEDULE_KEYS;
@@ -33,6 +33,7 @@ pub(super) enum Request {
         reply: Reply,
     },
     Status(oneshot::Sender<Status>),
+    Standing(oneshot::Sender<Standing>),
     Platform(ServerName, PlatformReply),
     /// These settings are to count, with these calendars beside those that are known.
     Reload(Arc<Settings>, Arc<Feeds>, oneshot::Sender<Planned>),
@@ -81,6 +82,7 @@ impl Core {
                 self.change(id, ChangeRequest { if_match, change, by, reply });
             }
             Request::Status(reply) => answer(reply, self.status()),
+            Request::Standing(reply) => answer(reply, self.standing()),
             Request::Platform(name, PlatformReply(reply)) => {
                 let found = self.servers.get(&name).map(|server| server.platform.clone());
                 answer(reply, found.ok_or_else(|| self.unknown_server(&name, RefusalKind::NotFound)));
@@ -366,6 +368,15 @@ impl Core {
             known => format!("configured servers: {}", known.join(", ")),
         };
         refusal(kind, format!("there is no server {:?}", name.as_str()), hint)
+    }
+
+    fn standing(&self) -> Standing {
+        let schedule = self.settings.as_ref().map(|settings| settings.schedule.clone());
+        Standing {
+            schedule: Arc::new(schedule.unwrap_or_default()),
+            feeds: self.feeds.clone(),
+            servers: self.servers.keys().cloned().collect(),
+        }
     }
 
     fn status(&self) -> Status {

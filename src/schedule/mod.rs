@@ -8,6 +8,7 @@ mod ical;
 mod model;
 mod overlap;
 mod plan;
+pub mod preview;
 mod recurrence;
 pub mod rule;
 

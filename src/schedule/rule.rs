@@ -17,7 +17,7 @@ mod plan;
 mod sweep;
 mod watch;
 
-pub use closing::{Closing, Weekdays, closings};
+pub use closing::{Closing, Weekdays, closings, upcoming};
 pub use describe::describe;
 pub use plan::{is_from_sweep, key, plan};
 pub use sweep::{Allows, sweep};

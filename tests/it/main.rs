@@ -23,6 +23,7 @@ mod import;
 mod janus;
 mod platforms;
 mod powercut;
+mod preview;
 mod readme;
 mod recurring;
 mod reload;

@@ -92,6 +92,23 @@ pub fn closings(rule: &Rule, now: UtcMs) -> (Vec<Closing>, Vec<Closing>) {
     (moments.unwrap_or_default(), windows.unwrap_or_default())
 }
 
+/// The closings that begin after `after`, up to and including `until`, earliest first.
+pub fn upcoming(rule: &Rule, after: UtcMs, until: UtcMs) -> impl Iterator<Item = Closing> + '_ {
+    let day_of = |at: UtcMs| at.timestamp().to_zoned(rule.timezone.clone()).date();
+    let (first, last) = (day_of(after), day_of(until));
+    // The first one of a day that the clocks move may begin on the day after.
+    let days = first.yesterday().unwrap_or(first).series(jiff::Span::new().days(1));
+    let days = days.take_while(move |day| *day <= last).filter(|day| rule.weekdays.has(day.weekday()));
+    let of_day = |day: Date| {
+        let moment = rule.close_at.and_then(|time| moment(day, time, rule));
+        let window = rule.closed.and_then(|hours| window(day, hours, rule));
+        let mut both: Vec<Closing> = moment.into_iter().chain(window).collect();
+        both.sort_by_key(|closing| closing.from);
+        both
+    };
+    days.flat_map(of_day).filter(move |closing| after < closing.from && closing.from <= until)
+}
+
 fn moment(day: Date, time: Time, rule: &Rule) -> Option<Closing> {
     Some(Closing { day, from: instant(day, time, &rule.timezone)?, until: None })
 }
@@ -146,6 +163,33 @@ mod tests {
 
     fn close_at(at: &str, zone: &str) -> Rule {
         Rule { close_at: Some(time(at)), timezone: TimeZone::get(zone).unwrap(), ..rule("r") }
+    }
+
+    #[test]
+    fn upcoming_ones_in_order() {
+        let check = |rule: &Rule, from: &str, until: &str, expected: &[&str]| {
+            let at = |text: &str| UtcMs::from(text.parse::<jiff::Timestamp>().unwrap());
+            let found: Vec<String> =
+                upcoming(rule, at(from), at(until)).map(|closing| closing.from.to_string()).collect();
+            assert_eq!(found, expected);
+        };
+        let mut rule = closed("20:00", "06:00", "Europe/Berlin");
+        rule.close_at = Some(time("12:00"));
+        rule.weekdays = Weekdays::parse("Sat-Sun").unwrap();
+        check(
+            &rule,
+            "2026-10-23T00:00:00Z",
+            "2026-10-25T19:00:00Z",
+            &[
+                "2026-10-24T10:00:00.000Z",
+                "2026-10-24T18:00:00.000Z",
+                "2026-10-25T11:00:00.000Z",
+                "2026-10-25T19:00:00.000Z",
+            ],
+        );
+        check(&rule, "2026-10-24T10:00:00Z", "2026-10-24T17:59:59Z", &[]);
+        let neither = Rule { timezone: TimeZone::UTC, ..super::super::tests::rule("r") };
+        check(&neither, "2026-10-24T10:00:00Z", "2027-10-24T17:59:59Z", &[]);
     }
 
     fn closed(from: &str, until: &str, zone: &str) -> Rule {
