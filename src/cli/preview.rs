@@ -1,6 +1,10 @@
 //! `adjourn preview`.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
@@ -15,8 +19,8 @@ use crate::config::{self, Environment};
 use crate::control::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, preview_of_files};
 use crate::exit::ExitCode;
 use crate::job::{ServerName, UtcMs};
-use crate::schedule::Feeds;
 use crate::schedule::preview::{Instant, Item, Kind, Preview, RuleLine};
+use crate::schedule::{Feed, Feeds, MAX_FEED, Schedule, Source};
 
 /// Columns that a meeting's id may take.
 const MEETING_COLUMNS: usize = 40;
@@ -73,7 +77,7 @@ fn offline(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
         return Err(Failure::new(ExitCode::Refused, format!("there is no server {unknown}"))
             .hint(format!("the files name {}", known.join(", "))));
     }
-    let feeds = Feeds::default();
+    let feeds = read_feeds(&settings.schedule, cx);
     let preview = preview_of_files(&settings.schedule, &feeds, now, args.days, server);
     if args.json {
         cx.out.json(&preview)?;
@@ -81,6 +85,33 @@ fn offline(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
         tell(&preview, cx)?;
     }
     Ok(ExitCode::Done)
+}
+
+/// The feeds that are files. What has to be fetched is the daemon's.
+fn read_feeds(schedule: &Schedule, cx: &mut Context) -> Feeds {
+    let calendars = schedule.calendars.values().filter_map(|calendar| calendar.source.as_ref());
+    let sources: BTreeSet<&Source> =
+        calendars.chain(schedule.calendar_ends.iter().map(|end| &end.source)).collect();
+    let mut feeds = Feeds::default();
+    for source in sources {
+        let read = match source {
+            Source::File(path) => read_feed(path),
+            Source::Url(_) => Err("only the daemon fetches it: adjourn preview, without --file".to_owned()),
+        };
+        match read {
+            Ok(feed) => feeds.insert(source.clone(), Arc::new(feed)),
+            Err(why) => cx.out.note(clean(&format!("the feed {source} is not in here: {why}"))),
+        }
+    }
+    feeds
+}
+
+fn read_feed(path: &Path) -> Result<Feed, String> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_FEED).unwrap_or(u64::MAX).saturating_add(1);
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    Feed::parse(&bytes).map_err(|error| error.to_string())
 }
 
 fn tell(preview: &Preview, cx: &mut Context) -> Result<(), Failure> {
@@ -192,6 +223,7 @@ mod tests {
     use crate::cli::output::Output;
     use crate::control::fake::{NOW, id};
     use crate::job::State;
+    use crate::schedule::Calendar;
 
     fn item(meeting: &str, minutes: u64) -> Item {
         let due = NOW.wall + Duration::from_secs(60 * minutes);
@@ -271,7 +303,24 @@ mod tests {
         let text = out.text();
         let table = text.lines().take_while(|line| !line.starts_with("rule "));
         assert!(table.clone().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 90), "{text}");
-        assert!(!text.contains("UTC") && text.contains("Tue 2026-12-01 17:20:00 CET"), "{text}");
+        assert!(!text.contains("UTC") && text.contains("17:20:00 CET"), "{text}");
+    }
+
+    #[test]
+    fn feeds_that_are_files_are_read_and_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("holidays.ics");
+        let event = "BEGIN:VEVENT\nUID:1\nDTSTART;VALUE=DATE:20261224\nEND:VEVENT";
+        std::fs::write(&path, format!("BEGIN:VCALENDAR\nVERSION:2.0\n{event}\nEND:VCALENDAR\n")).unwrap();
+        let calendar =
+            |path: &Path| Calendar { source: Some(Source::File(path.to_owned())), ..Calendar::default() };
+        let missing = dir.path().join("missing.ics");
+        let calendars = [("holidays".to_owned(), calendar(&path)), ("gone".to_owned(), calendar(&missing))];
+        let schedule = Schedule { calendars: calendars.into(), ..Schedule::default() };
+        let (output, _, err) = Output::captured(None);
+        let feeds = read_feeds(&schedule, &mut Context::test("/nowhere".into(), output));
+        assert!(feeds.len() == 1 && feeds.get(&Source::File(path)).is_some());
+        assert!(err.text().contains("missing.ics is not in here: No such file"), "{}", err.text());
     }
 
     #[test]

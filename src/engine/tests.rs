@@ -462,6 +462,31 @@ async fn the_same_key_gives_the_same_job_and_another_request_is_refused() {
 }
 
 #[tokio::test]
+async fn a_put_is_a_new_plan_also_at_the_time_that_people_extended_to() {
+    let rig = start(1);
+    let hour = Duration::from_secs(3600);
+    let limits = LimitsPatch { max_extension: Some(hour), ..LimitsPatch::default() };
+    let planned = system_now().wall + hour;
+    let keyed =
+        |at| Submission { key: Some("k".to_owned()), limits: limits.clone(), ..submission(When::At(at)) };
+    let job = rig.handle.submit(keyed(planned)).await.unwrap().job;
+    let by = By::Peer { uid: 0, pid: None };
+    let extend = || Change::ExtendTo { until: planned + hour };
+    let extended = rig.handle.change(job.id, None, extend(), by.clone()).await.unwrap().job;
+    assert_eq!(extended.extension_left(), Some(Duration::ZERO));
+    let more = Change::Extend { by: Duration::from_secs(1) };
+    let refused = rig.handle.change(job.id, None, more, by).await.unwrap_err();
+    assert!(
+        refused.kind == RefusalKind::Conflict && refused.detail.contains("max-extension is 1h"),
+        "{refused}"
+    );
+    let anew = rig.handle.put(keyed(planned + hour)).await.unwrap().job;
+    assert_eq!((anew.id, anew.due, anew.extension_left()), (job.id, planned + hour, Some(hour)));
+    // The same once more changes nothing.
+    assert_eq!(rig.handle.put(keyed(planned + hour)).await.unwrap().job.revision, anew.revision);
+}
+
+#[tokio::test]
 async fn past_times_and_unknown_servers_are_refused_with_a_hint() {
     let rig = start(1);
     let past = rig.handle.submit(submission(When::At(UtcMs(1)))).await.unwrap_err();
