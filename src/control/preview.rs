@@ -91,8 +91,10 @@ fn open(store: &dyn Store, span: &Span) -> Result<Open, StoreError> {
         read += count;
         let asked = |job: &Job| span.server.as_ref().is_none_or(|server| job.server == *server);
         open.jobs.extend(page.into_iter().filter(|job| !job.is_done() && asked(job)));
+        // Jobs at work wake first, all of them at once.
+        let room = open.jobs.len() <= MAX_ITEMS || last.is_some_and(|(wake, _)| wake <= span.now);
         match last {
-            Some(last) if !whole && open.jobs.len() <= MAX_ITEMS && read < MAX_READ => after = Some(last),
+            Some(last) if !whole && room && read < MAX_READ => after = Some(last),
             Some((wake, _)) if !whole => {
                 // Nothing that is due before the last one's wake can be missing; what wakes with it may be.
                 open.complete_until = Some(UtcMs(wake.0 - 1));
@@ -117,4 +119,44 @@ fn job_of(store: &dyn Store, entry: &Entry) -> Result<Option<Job>, StoreError> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeService, NOW, job};
+    use super::*;
+    use crate::job::Fact;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// So many at work, and so many that are due a minute after each other.
+    fn queue(at_work: u32, waiting: u32) -> Vec<Job> {
+        let mut jobs: Vec<Job> = (0..at_work + waiting)
+            .map(|n| job(n, "math", MINUTE * n.saturating_sub(at_work).saturating_add(1)))
+            .collect();
+        for job in jobs.iter_mut().take(at_work as usize) {
+            job.record(NOW, Fact::DueReached { late_ms: 0 });
+        }
+        jobs
+    }
+
+    fn look(jobs: Vec<Job>) -> Preview {
+        let store = FakeService::new(jobs).store.clone();
+        let span = span(NOW.wall, 30, None);
+        of_the_store(&*store, &Schedule::default(), &Feeds::default(), &span).unwrap()
+    }
+
+    #[test]
+    fn all_pages_of_the_queue_are_read() {
+        let seen = look(queue(1500, 1200));
+        assert_eq!((seen.items.len(), seen.complete_until), (2700, seen.until));
+    }
+
+    #[test]
+    fn a_longer_queue_is_cut_where_it_is_complete() {
+        let seen = look(queue(20, 11_500));
+        let last = seen.items.last().unwrap().due;
+        assert_eq!((seen.items.len(), last), (MAX_ITEMS, NOW.wall + MINUTE * 9_980));
+        assert!(seen.complete_until >= last && seen.complete_until < last + MINUTE);
+    }
 }
