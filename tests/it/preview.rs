@@ -71,7 +71,7 @@ fn files_are_seen_before_a_reload_and_without_a_daemon() {
 fn a_meeting_extended_in_part_is_told_and_is_no_success() {
     let bed = Bed::start();
     let submit = |more: &[&str]| {
-        let args = [&["end", "campus", "room-1", "--json"], more].concat();
+        let args = [&["end", "campus", "room-1"], more].concat();
         id_of(&bed.json(&args))
     };
     let limited = submit(&["--in", "1h", "--max-extension", "0s"]);
