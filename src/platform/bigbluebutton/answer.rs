@@ -5,10 +5,11 @@
 //! - Elements are matched by path: metadata and attendees are free-form and may hold a `<running>` or a `<returncode>`.
 //! - The names in there need not be XML either (`<has space>`, `<1digit>`): inside these zones a tag that closes nothing is
 //!   skipped; everywhere else it makes the document ill-formed.
+//! - Of the metadata, what stands right below it is kept, bounded: keys and values are strangers'.
 //! - Numbers may be written for a locale: `1,500`, `1.500`.
 //! - An id that did not survive decoding spoils the whole listing: it might be the one that is looked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -20,6 +21,9 @@ use crate::job::{InstanceId, UtcMs};
 const MAX_DEPTH: usize = 32;
 /// Breakout rooms of a meeting that are kept; the server makes 16 at most by default.
 const MAX_BREAKOUTS: usize = 32;
+/// Metadata of one meeting that is kept: so many keys, and characters of each key and value.
+const MAX_META: usize = 32;
+const MAX_META_CHARS: usize = 200;
 /// The keys by which getMeetingInfo says that there is no such meeting, over all versions and balancers. A refused
 /// password is not among them: it speaks of a meeting that is there.
 const INFO_NOT_FOUND: [&str; 3] = ["notFound", "invalidMeetingIdentifier", "validationError"];
@@ -71,6 +75,7 @@ pub(super) struct Entry {
     pub(super) parent: Option<String>,
     /// The internal ids of its breakout rooms, as far as they are kept.
     pub(super) breakouts: Vec<String>,
+    pub(super) meta: BTreeMap<String, String>,
 }
 
 impl Entry {
@@ -232,10 +237,12 @@ impl Parser {
             return Err("is nested too deeply".to_owned());
         }
         self.path.push(name.to_owned());
+        if self.zone.is_none() || self.in_meta() {
+            self.text.clear();
+        }
         if self.zone.is_some() {
             return Ok(());
         }
-        self.text.clear();
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         match path[..] {
             [_, "metadata" | "attendees"] | [_, "meetings", "meeting", "metadata" | "attendees"] => {
@@ -263,6 +270,7 @@ impl Parser {
         let fits = self.path.last().is_some_and(|open| open == name);
         if let Some(depth) = self.zone {
             if fits {
+                self.note_meta();
                 self.path.pop();
             } else if self.path[depth - 1] == name {
                 self.path.truncate(depth - 1);
@@ -287,10 +295,32 @@ impl Parser {
         if self.path.is_empty() {
             return if text.trim().is_empty() { Ok(()) } else { Err("is not XML alone".to_owned()) };
         }
-        if self.zone.is_none() {
+        if self.zone.is_none() || self.in_meta() {
             self.text.push_str(text);
         }
         Ok(())
+    }
+
+    /// Right below a `<metadata>`, not deeper, where whatever stands is no value.
+    fn in_meta(&self) -> bool {
+        self.zone.is_some_and(|depth| self.path.len() == depth + 1 && self.path[depth - 1] == "metadata")
+    }
+
+    /// A metadata element closes. The first of several of its name wins.
+    fn note_meta(&mut self) {
+        if !self.in_meta() {
+            return;
+        }
+        let listed = self.path.get(1).is_some_and(|name| name == "meetings");
+        let entry = match &mut self.answer.meetings {
+            Some(entries) if listed => entries.last_mut(),
+            _ => Some(&mut self.answer.top),
+        };
+        let (Some(entry), Some(key)) = (entry, self.path.last()) else { return };
+        let (key, text) = (cut(key), cut(self.text.trim()));
+        if entry.meta.len() < MAX_META {
+            entry.meta.entry(key).or_insert(text);
+        }
     }
 
     /// An element closes: is it one that we know, by its path? The first of several wins.
@@ -371,6 +401,10 @@ impl Entry {
             _ => {}
         }
     }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_META_CHARS).collect()
 }
 
 fn set(field: &mut Option<String>, text: &str) {

@@ -291,8 +291,9 @@ fn live_meeting(entry: answer::Entry) -> Option<LiveMeeting> {
         name: entry.name.unwrap_or_default(),
         started_at: entry.started_at,
         participants: entry.participants,
-        meta: BTreeMap::new(),
-        breakout_of: None,
+        meta: entry.meta,
+        // Its internal id; some versions tell only that there is one.
+        breakout_of: entry.breakout.then(|| entry.parent.unwrap_or_default()),
     })
 }
 

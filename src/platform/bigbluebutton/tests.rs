@@ -471,6 +471,22 @@ async fn meetings_are_listed_for_people() {
     check_no_secret(&format!("{live:?}"));
 }
 
+#[tokio::test]
+async fn rules_hear_of_metadata_and_of_breakout_rooms() {
+    let bed = Bed::new(Front::Direct).await;
+    let main = format!("{}<metadata><bbb-origin>Moodle</bbb-origin></metadata>", fields("m", "i"));
+    let room =
+        format!("{}<isBreakout>true</isBreakout><parentMeetingID>i</parentMeetingID>", fields("r", "j"));
+    let orphan = format!("{}<isBreakout>true</isBreakout>", fields("o", "k"));
+    let meetings: String =
+        [main, room, orphan].iter().map(|one| format!("<meeting>{one}</meeting>")).collect();
+    bed.on("getMeetings", success(&format!("<meetings>{meetings}</meetings>"))).await;
+    let live = bed.platform().meetings().await.unwrap();
+    assert_eq!(live[0].meta["bbb-origin"], "Moodle");
+    let breakouts: Vec<Option<&str>> = live.iter().map(|live| live.breakout_of.as_deref()).collect();
+    assert_eq!(breakouts, [None, Some("i"), Some("")], "one does not say whose");
+}
+
 #[test]
 fn settings_show_no_secret() {
     let secret = SecretString::from(SECRET);

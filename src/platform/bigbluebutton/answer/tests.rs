@@ -41,6 +41,30 @@ fn a_listing_is_read_with_what_the_looks_need() {
 }
 
 #[test]
+fn metadata_is_kept_as_it_stands_right_below_its_element() {
+    let entries = meetings(
+        "<meeting><meetingID>a</meetingID><metadata><bbb-origin> Greenlight </bbb-origin><a&#32;b/>\
+         <deep>x<inner>y</inner></deep><bbb-origin>second</bbb-origin><has space>z</has></metadata></meeting>\
+         <meeting><meetingID>b</meetingID><metadata><k>v</k></metadata></meeting>",
+    );
+    let meta = |entry: &Entry| entry.meta.clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(entries[0].meta["bbb-origin"], "Greenlight", "the first wins");
+    assert!(!entries[0].meta.contains_key("inner"));
+    assert_eq!(meta(&entries[1]), [("k".to_owned(), "v".to_owned())]);
+    let info = of("<meetingID>m</meetingID><metadata><k>v&amp;w</k></metadata>");
+    assert_eq!(meta(&info.top), [("k".to_owned(), "v&w".to_owned())]);
+}
+
+#[test]
+fn metadata_is_bounded() {
+    let many: String = (0..100).map(|n| format!("<k{n}>{}</k{n}>", "ü".repeat(500))).collect();
+    let entries =
+        meetings(&format!("<meeting><meetingID>a</meetingID><metadata>{many}</metadata></meeting>"));
+    assert_eq!(entries[0].meta.len(), MAX_META);
+    assert!(entries[0].meta.values().all(|value| value.chars().count() == MAX_META_CHARS));
+}
+
+#[test]
 fn numbers_of_every_locale() {
     for text in ["1500", "1,500", "1.500", "1\u{a0}500", "1\u{202f}500", "1’500", " 1500 "] {
         assert_eq!(number(text), Some(1500), "{text}");
