@@ -110,6 +110,7 @@ fn submission(meeting: &str, due: UtcMs) -> Submission {
         server: "campus".into(),
         meeting: meeting.into(),
         when: When::At(due),
+        max_duration: None,
         only: None,
         limits: LimitsPatch::default(),
         key: None,

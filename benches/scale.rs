@@ -302,6 +302,8 @@ fn order(n: u64, meeting: &str, due: UtcMs) -> Order {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due,
         origin: Origin::Api,
         by: By::Peer { uid: 1000, pid: Some(4242) },

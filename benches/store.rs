@@ -142,6 +142,8 @@ fn job(n: u64) -> Job {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due: UtcMs(1_800_000_000_000 + i64::try_from(n).expect("small") * 7),
         origin: Origin::Api,
         by: By::Peer { uid: 1000, pid: Some(4242) },

@@ -89,7 +89,7 @@ impl Daemon {
         let reader = Reader::new(&settings.state_dir, trial).map_err(anyhow::Error::msg)?;
         let reader = Arc::new(reader);
         let setup = Setup {
-            clock,
+            clock: clock.clone(),
             store: store.clone(),
             state_dir: settings.state_dir.clone(),
             socket: settings.socket.clone(),

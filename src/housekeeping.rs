@@ -1,5 +1,6 @@
-//! What is done now and then: new occurrences of the schedule become jobs, calendars are read again, done jobs are forgotten when their retention is
-//! over, and it is noticed when the store has become much larger than what is in it.
+//! What is done now and then: new occurrences of the schedule become jobs, calendars are read again, servers that have
+//! rules are swept, done jobs are forgotten when their retention is over, and it is noticed when the store has become much
+//! larger than what is in it.
 //!
 //! tokio-cron-scheduler keeps the rhythm, in UTC. It holds no deadline: a missed or a doubled tick only comes later or
 //! finds nothing to do.
@@ -24,6 +25,8 @@ const FEEDS: &str = "50 */10 * * * *";
 const SWEEP: &str = "0 37 * * * *";
 /// Every day, when few meetings end.
 const SIZE: &str = "40 52 3 * * *";
+/// The engine's rhythm: which server is swept when, it decides itself.
+const TICK: &str = "*/5 * * * * *";
 /// Jobs forgotten in one batch; between batches the writer serves others.
 const SWEEP_BATCH: usize = 500;
 /// Ticks that may wait; the library's own default loses some in bursts.
@@ -33,7 +36,7 @@ const CHANNEL: usize = 8_192;
 pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> anyhow::Result<JobScheduler> {
     let scheduler =
         JobScheduler::new_with_channel_size(CHANNEL).await.context("starting the housekeeping")?;
-    let expanding = handle.clone();
+    let (expanding, ticking) = (handle.clone(), handle.clone());
     let expand = Tick::new_async(EXPAND, move |_, _| {
         let handle = expanding.clone();
         Box::pin(async move { expand(&handle).await })
@@ -55,7 +58,9 @@ pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> an
         let (store, told) = (store.clone(), told.clone());
         Box::pin(async move { look_at_size(store, &told).await })
     });
+    let tick = Tick::new(TICK, move |_, _| ticking.tick());
     let ticks = [
+        (tick, "the ticks"),
         (expand, "the schedule"),
         (refresh, "the calendars"),
         (sweep, "the sweep"),

@@ -52,6 +52,13 @@ struct WithResult {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfRule {
+    platform: &'static str,
+    server: String,
+    rule: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfRequest {
     method: &'static str,
     route: String,
@@ -98,6 +105,8 @@ pub struct Metrics {
     end_calls: Family<WithResult, Counter>,
     looks: Family<WithResult, Counter>,
     warnings: Family<WithResult, Counter>,
+    sweeps: Family<WithResult, Counter>,
+    rule_hits: Family<OfRule, Counter>,
     store_write: Histogram,
     /// Events that a slow listener has missed.
     pub events_dropped: Counter,
@@ -113,6 +122,8 @@ impl Default for Metrics {
             end_calls: Family::default(),
             looks: Family::default(),
             warnings: Family::default(),
+            sweeps: Family::default(),
+            rule_hits: Family::default(),
             store_write: Histogram::new(WRITE),
             events_dropped: Counter::default(),
             requests: Family::default(),
@@ -147,6 +158,19 @@ impl Metrics {
     pub fn looked(&self, platform: &'static str, server: &ServerName, verdict: &Verdict) {
         let OfServer { platform, server } = OfServer::new(platform, server);
         self.looks.get_or_create(&WithResult { platform, server, result: look_result(verdict) }).inc();
+    }
+
+    /// A listing for the rules of a server, and whether it was answered.
+    pub fn swept(&self, platform: &'static str, server: &ServerName, answered: bool) {
+        let OfServer { platform, server } = OfServer::new(platform, server);
+        let result = if answered { "ok" } else { "failed" };
+        self.sweeps.get_or_create(&WithResult { platform, server, result }).inc();
+    }
+
+    /// A rule has made a job. Its name is the operator's.
+    pub fn rule_hit(&self, platform: &'static str, server: &ServerName, rule: &str) {
+        let OfServer { platform, server } = OfServer::new(platform, server);
+        self.rule_hits.get_or_create(&OfRule { platform, server, rule: rule.to_owned() }).inc();
     }
 
     /// A write begins; the clock stops with [`Write::done`].
@@ -199,6 +223,8 @@ impl Metrics {
         );
         registry.register("looks", "Meetings looked at, by what was seen", self.looks.clone());
         registry.register("warnings", "Warnings tried, by what came of it", self.warnings.clone());
+        registry.register("sweeps", "Listings for the rules of a server", self.sweeps.clone());
+        registry.register("rule_hits", "Jobs that rules have made", self.rule_hits.clone());
         registry.register_with_unit(
             "store_write",
             "From asking for a write to having it on disk, or refused",

@@ -29,9 +29,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     }
     let answer: JobAnswer = typed(&answer)?;
     let job = &answer.job;
-    let (what, due, id) = (say::meeting(job), cx.moment(job.due), job.id.short());
+    let (what, due, id) = (say::meeting(job), cx.due(job.due, job.max_duration.as_deref()), job.id.short());
     let verb = say::outcome(job);
-    cx.out.line(format_args!("{verb} {what}, due at {due}: {}; job {id}", clean(&job.reason)))?;
+    cx.out.line(format_args!("{verb} {what}, due {due}: {}; job {id}", clean(&job.reason)))?;
     cx.others(&answer)?;
     Ok(ExitCode::Done)
 }

@@ -39,6 +39,11 @@ impl Context {
         say::moment(at, &self.zone, self.now())
     }
 
+    /// `at 18:00:00 CET, in 45m`, or `4h after its start`.
+    pub fn due(&self, at: UtcMs, max_duration: Option<&str>) -> String {
+        say::due(at, max_duration, &self.zone, self.now())
+    }
+
     pub fn sentence(&self, job: &JobView) -> String {
         say::sentence(job, &self.zone, self.now())
     }
@@ -62,7 +67,8 @@ impl Context {
 
     /// `1a2b3c4d at 18:00:00 CET, in 45m (waiting)`.
     pub fn deadline(&self, deadline: &Deadline) -> String {
-        format!("{} at {} ({})", deadline.id.short(), self.moment(deadline.due), deadline.state)
+        let due = self.due(deadline.due, deadline.max_duration.as_deref());
+        format!("{} {due} ({})", deadline.id.short(), deadline.state)
     }
 }
 

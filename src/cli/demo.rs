@@ -208,6 +208,7 @@ async fn set_up(scene: &Scene, server: &Server, handle: &Handle, begun: UtcMs) -
         server: scene.server.into(),
         meeting: scene.meeting.into(),
         when: When::At(begun + scene.due_in),
+        max_duration: None,
         only: None,
         limits: LimitsPatch::default(),
         key: None,

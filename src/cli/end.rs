@@ -25,7 +25,8 @@ const NAME_COLUMNS: usize = 60;
 /// The deadline is safe with the daemon once this command returns. Times without a zone are those of the system's zone,
 /// or of --timezone.
 #[derive(clap::Args, Debug)]
-#[command(group = clap::ArgGroup::new("when").required(true))]
+#[command(group = clap::ArgGroup::new("when"))]
+#[command(group = clap::ArgGroup::new("limit").args(["at", "in", "now", "max_duration"]).multiple(true).required(true))]
 pub struct Args {
     /// The server, as the configuration names it
     server: String,
@@ -37,6 +38,9 @@ pub struct Args {
     /// After so long: 45m, "1h 30m"
     #[arg(long, value_name = "DURATION", group = "when", value_parser = when::duration)]
     r#in: Option<Duration>,
+    /// So long after the meeting started; before that the job waits for it. With --at or --in: whichever comes first
+    #[arg(long, value_name = "DURATION", conflicts_with = "now", value_parser = when::duration)]
+    max_duration: Option<Duration>,
     /// At once
     #[arg(long, group = "when")]
     now: bool,
@@ -140,7 +144,7 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
 }
 
 impl Args {
-    /// `None`: at once, by the daemon's clock.
+    /// `None`: at once, by the daemon's clock, or after the meeting's start.
     fn due(&self, cx: &Context) -> Result<Option<UtcMs>, Failure> {
         let now = cx.now();
         match (&self.at, self.r#in) {
@@ -157,8 +161,12 @@ impl Args {
         match (self.r#in, due) {
             (Some(wait), _) => body.insert("in".to_owned(), duration(wait)),
             (None, Some(due)) => body.insert("at".to_owned(), json!(due.to_string())),
+            (None, None) if self.max_duration.is_some() => None,
             (None, None) => body.insert("now".to_owned(), json!(true)),
         };
+        if let Some(limit) = self.max_duration {
+            body.insert("max-duration".to_owned(), duration(limit));
+        }
         let limits = &self.limits;
         let optional = [
             ("instance", self.instance.as_ref().map(|id| json!(id))),
@@ -235,7 +243,14 @@ fn dry_run(
         return Ok(ExitCode::Done);
     }
     let what = super::clean(&format!("{}/{}", args.server, args.meeting));
-    let at = due.map_or_else(|| "now".to_owned(), |due| format!("at {}", cx.moment(due)));
+    let limit =
+        args.max_duration.map(|limit| format!("{} after its start", humantime::format_duration(limit)));
+    let at = match (due, limit) {
+        (Some(due), None) => format!("at {}", cx.moment(due)),
+        (Some(due), Some(limit)) => format!("at {}, or {limit} if that comes first", cx.moment(due)),
+        (None, Some(limit)) => limit,
+        (None, None) => "now".to_owned(),
+    };
     cx.out.line(format_args!("would end {what} {at}; nothing was submitted"))?;
     let sentence = live_sentence(args, cx, &live);
     cx.out.line(sentence)?;

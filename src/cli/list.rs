@@ -119,14 +119,12 @@ fn row(cx: &Context, job: &JobView) -> Vec<String> {
         None if job.overdue => format!("{} (overdue)", job.state),
         None => job.state.to_string(),
     };
-    vec![
-        job.id.short(),
-        say::absolute(job.due, &cx.zone, cx.now()),
-        say::relative(job.due, cx.now()),
-        cut(&say::meeting(job), MEETING_COLUMNS),
-        state,
-        reason(job),
-    ]
+    let due = match &job.max_duration {
+        Some(limit) if job.due.is_never() => [format!("{} after start", clean(limit)), String::new()],
+        _ => [say::absolute(job.due, &cx.zone, cx.now()), say::relative(job.due, cx.now())],
+    };
+    let [absolute, relative] = due;
+    vec![job.id.short(), absolute, relative, cut(&say::meeting(job), MEETING_COLUMNS), state, reason(job)]
 }
 
 fn reason(job: &JobView) -> String {

@@ -40,11 +40,17 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
+/// A breakout room says so: whoever ends its parent ends it too.
+fn name(meeting: &Meeting) -> String {
+    let name = cut(&meeting.name, NAME_COLUMNS);
+    if meeting.breakout_of.is_some() { format!("{name} (breakout room)") } else { name }
+}
+
 fn row(cx: &Context, meeting: &Meeting) -> Vec<String> {
     let ends: Vec<String> = meeting.deadlines.iter().map(|deadline| cx.deadline(deadline)).collect();
     vec![
         clean(meeting.meeting.as_str()),
-        cut(&meeting.name, NAME_COLUMNS),
+        name(meeting),
         meeting.started_at.map_or_else(|| "?".to_owned(), |at| say::relative(at, cx.now())),
         meeting.participants.map_or_else(|| "?".to_owned(), |people| people.to_string()),
         if ends.is_empty() { "no deadline".to_owned() } else { ends.join("; ") },

@@ -31,6 +31,14 @@ pub fn relative(at: UtcMs, now: Now) -> String {
     if ms > 0 { format!("in {distance}") } else { format!("{distance} ago") }
 }
 
+/// When a deadline is due, as it goes after "ends ..." and "due ...": `at 18:00:00 CET, in 45m`, `4h after its start`.
+pub fn due(at: UtcMs, max_duration: Option<&str>, zone: &TimeZone, now: Now) -> String {
+    match max_duration {
+        Some(limit) if at.is_never() => format!("{} after its start", clean(limit)),
+        _ => format!("at {}", moment(at, zone, now)),
+    }
+}
+
 /// `18:00:00 CET, in 45m`.
 pub fn moment(at: UtcMs, zone: &TimeZone, now: Now) -> String {
     format!("{}, {}", absolute(at, zone, now), relative(at, now))
@@ -65,21 +73,30 @@ pub fn span(distance: Duration) -> String {
 /// What will become of a job, or what became of it, with the absolute and the relative time.
 pub fn sentence(job: &JobView, zone: &TimeZone, now: Now) -> String {
     let (what, id) = (meeting(job), job.id.short());
-    let due = moment(job.due, zone, now);
+    let limit = job.max_duration.as_deref();
+    let due = due(job.due, limit, zone, now);
     match job.state {
         State::Waiting if job.due <= now.wall => format!("ends {what} now; job {id}"),
-        State::Waiting => format!("ends {what} at {due}; job {id}"),
+        State::Waiting => {
+            let first = match limit {
+                Some(limit) if job.awaits_start && !job.due.is_never() => {
+                    format!(", or {} after its start if that comes first", clean(limit))
+                }
+                _ => String::new(),
+            };
+            format!("ends {what} {due}{first}; job {id}")
+        }
         State::Held => {
             let until = match job.held_until {
                 Some(until) => format!("until {}", moment(until, zone, now)),
                 None => "until it is released".to_owned(),
             };
             let was = if job.due <= now.wall { "was" } else { "is" };
-            format!("holds {what} {until} (it {was} due at {due}); job {id}")
+            format!("holds {what} {until} (it {was} due {due}); job {id}")
         }
-        State::Ending | State::Confirming => format!("is ending {what}, due at {due}; job {id}"),
+        State::Ending | State::Confirming => format!("is ending {what}, due {due}; job {id}"),
         State::Guarding => format!("{what} is over and is kept closed; job {id}"),
-        State::Done => format!("{}: {what}, due at {due}: {}; job {id}", outcome(job), clean(&job.reason)),
+        State::Done => format!("{}: {what}, due {due}: {}; job {id}", outcome(job), clean(&job.reason)),
     }
 }
 

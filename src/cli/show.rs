@@ -51,7 +51,16 @@ pub(super) fn tell(answer: &JobAnswer, cx: &mut Context) -> Result<(), Failure> 
 fn facts(job: &JobView, cx: &Context) -> Vec<(&'static str, String)> {
     let exact = |at| say::exact(at, &cx.zone);
     let with_distance = |at| format!("{} ({})", exact(at), say::relative(at, cx.now()));
-    let mut facts = vec![("job", job.id.to_string()), ("due", with_distance(job.due))];
+    let due = match &job.max_duration {
+        Some(limit) if job.due.is_never() => {
+            format!("{} after its start, which was not seen yet", clean(limit))
+        }
+        _ => with_distance(job.due),
+    };
+    let mut facts = vec![("job", job.id.to_string()), ("due", due)];
+    facts.extend(
+        job.max_duration.as_ref().map(|limit| ("limit", format!("{} after its start", clean(limit)))),
+    );
     if !job.reason.is_empty() {
         facts.push(("reason", clean(&job.reason)));
     }
@@ -120,8 +129,12 @@ mod tests {
             ]),
             ..JobView::new(&told, NOW)
         };
-        let others =
-            vec![Deadline { id: crate::control::fake::id(2), due: at(3_600_000), state: State::Held }];
+        let others = vec![Deadline {
+            id: crate::control::fake::id(2),
+            due: at(3_600_000),
+            max_duration: None,
+            state: State::Held,
+        }];
         let (output, out, err) = Output::captured(None);
         let mut cx = Context::test("/nowhere".into(), output);
         tell(&JobAnswer { job, others, history_left_out: 3 }, &mut cx).unwrap();

@@ -50,6 +50,7 @@ pub(super) struct Submit {
     r#in: Option<Span>,
     #[serde(default)]
     now: bool,
+    max_duration: Option<Span>,
     instance: Option<InstanceId>,
     late_limit: Option<Span>,
     give_up_after: Option<Span>,
@@ -86,6 +87,7 @@ impl Submit {
             ));
         }
         let when = self.when(now)?;
+        let max_duration = self.max_duration.map(|Span(limit)| limit);
         let limits = self.limits()?;
         let hold = self.hold()?;
         let server = match (self.server, in_path) {
@@ -102,7 +104,7 @@ impl Submit {
             check_id("instance", instance.as_str())?;
         }
         let (meeting, only) = (self.meeting, self.instance);
-        Ok(Submission { server, meeting, when, only, limits, key, hold, origin, by })
+        Ok(Submission { server, meeting, when, max_duration, only, limits, key, hold, origin, by })
     }
 
     /// Takes the key out of a line of an import.
@@ -122,12 +124,21 @@ impl Submit {
     }
 
     fn when(&self, now: Now) -> Result<When, Problem> {
+        if let Some(Span(limit)) = self.max_duration {
+            if limit.is_zero() || self.now {
+                let detail = "the body: max-duration: must be longer than 0s, and excludes `now`";
+                return Err(Problem::invalid(detail, "for instance \"max-duration\": \"4h\""));
+            }
+            in_range(now.wall + limit)?;
+        }
         match (self.at, self.r#in, self.now) {
             (Some(Instant(at)), None, false) => in_range(at).map(When::At),
             (None, Some(Span(wait)), false) => in_range(now.wall + wait).map(|_| When::In(wait)),
             (None, None, true) => Ok(When::Now),
+            (None, None, false) if self.max_duration.is_some() => Ok(When::AfterStart),
             _ => Err(Problem::invalid(
-                "the body: exactly one of `at`, `in` and `now` must say when",
+                "the body: exactly one of `at`, `in`, `now` and `max-duration` must say when (or `max-duration` \
+                 with one of the first two)",
                 "for instance \"in\": \"45m\"",
             )),
         }

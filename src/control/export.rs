@@ -14,7 +14,7 @@ use super::extract::Params;
 use super::jobs::states;
 use super::problem::Problem;
 use super::{App, MAX_PAGE};
-use crate::engine::SCHEDULE_KEYS;
+use crate::engine::{RULE_KEYS, SCHEDULE_KEYS};
 use crate::job::{
     Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState, WARN_TEXT,
 };
@@ -38,7 +38,10 @@ pub(super) struct ExportParams {
 struct Exported<'a> {
     server: &'a ServerName,
     meeting: &'a MeetingId,
-    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_duration: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a InstanceId>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -71,7 +74,8 @@ impl Exported<'_> {
         Exported {
             server: &job.server,
             meeting: &job.meeting,
-            at: job.due.to_string(),
+            at: Some(job.due).filter(|due| !due.is_never()).map(|due| due.to_string()),
+            max_duration: job.max_duration.filter(|_| job.awaits_start).map(span),
             instance: job.only.as_ref(),
             held,
             held_until: job.held_until.filter(|_| held).map(|until| until.to_string()),
@@ -86,7 +90,7 @@ impl Exported<'_> {
             lock: job.limits.lock,
             warn: job.limits.warn.iter().copied().map(span).collect(),
             warn_text: job.limits.warn_text.as_deref().or((!job.limits.warn.is_empty()).then_some(WARN_TEXT)),
-            key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS)),
+            key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS) && !key.starts_with(RULE_KEYS)),
         }
     }
 }
@@ -113,6 +117,11 @@ pub(super) async fn export(
     Ok((kind, Body::from_stream(pages)).into_response())
 }
 
+/// The schedule file made it, and will elsewhere.
+fn is_from_file(job: &Job) -> bool {
+    matches!(job.origin, Origin::Schedule { .. } | Origin::Rule { .. })
+}
+
 /// The lines of one page, and where the next begins.
 async fn page(
     app: &App,
@@ -126,7 +135,7 @@ async fn page(
         axum::Error::new(problem.detail().to_owned())
     })?;
     let next = jobs.last().filter(|_| jobs.len() == MAX_PAGE).map(|job| job.id);
-    let wanted = jobs.iter().filter(|job| schedule || !matches!(job.origin, Origin::Schedule { .. }));
+    let wanted = jobs.iter().filter(|job| schedule || !is_from_file(job));
     Ok((Bytes::from(wanted.flat_map(line).collect::<Vec<u8>>()), next))
 }
 

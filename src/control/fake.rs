@@ -76,6 +76,8 @@ pub(crate) fn job(n: u32, meeting: &str, due_in: Duration) -> Job {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due: NOW.wall + due_in,
         origin: Origin::Api,
         by: By::Peer { uid: 1000, pid: None },
@@ -153,6 +155,7 @@ impl Service for FakeService {
             When::At(at) => at,
             When::In(wait) => NOW.wall + wait,
             When::Now => NOW.wall,
+            When::AfterStart => UtcMs::NEVER,
         };
         let n = u32::try_from(self.store.jobs.lock().unwrap().len()).unwrap() + 100;
         let job = Job::submit(
@@ -163,6 +166,8 @@ impl Service for FakeService {
                 only: submission.only,
                 key: submission.key.map(|key| Key { key, fingerprint: String::new() }),
                 limits: submission.limits.over(&Limits::default()),
+                at_most: None,
+                max_duration: submission.max_duration,
                 due,
                 origin: submission.origin,
                 by: submission.by,
@@ -222,6 +227,10 @@ impl Service for FakeService {
             Change::Fire => job.record(NOW, Fact::Moved { to: NOW.wall, extension: false, by }),
             Change::Miss { reason } => {
                 job.record(NOW, Fact::Concluded { outcome: Outcome::Missed, reason });
+            }
+            Change::Start { .. } => return Err(refusal(RefusalKind::Conflict, "nothing starts here")),
+            Change::Withdraw { reason } => {
+                job.record(NOW, Fact::Concluded { outcome: Outcome::Cancelled, reason });
             }
             Change::Cancel => {
                 let reason = "cancelled by hand".to_owned();
@@ -376,6 +385,16 @@ impl Store for FakeStore {
             self.matching(|job| job.server == *server && job.meeting == *meeting && job.state != State::Done);
         jobs.sort_by_key(|job| job.due);
         Ok(jobs)
+    }
+
+    fn awaiting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {
+        Ok(self.matching(|job| {
+            job.server == *server && job.meeting == *meeting && job.awaits_start && !job.is_done()
+        }))
+    }
+
+    fn any_awaiting(&self, server: &ServerName) -> Result<bool, StoreError> {
+        Ok(!self.matching(|job| job.server == *server && job.awaits_start && !job.is_done()).is_empty())
     }
 
     fn page(&self, filter: &Filter, before: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError> {

@@ -111,6 +111,27 @@ async fn our_command_line_is_an_origin_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_limit_alone_has_no_time_yet_and_says_so() {
+    let daemon = start();
+    let body = json!({ "server": "campus", "meeting": "m", "max-duration": "4h" });
+    let (status, answer) = daemon.post("/v1/jobs", body).await;
+    assert_eq!(status, 201);
+    assert_eq!((&answer["due"], &answer["max_duration"]), (&Value::Null, &json!("4h")));
+    assert_eq!(answer["awaits_start"], true);
+    let first = answer["id"].clone();
+    let both = json!({ "server": "campus", "meeting": "m", "max-duration": "4h", "in": "1h" });
+    let (_, answer) = daemon.post("/v1/jobs", both).await;
+    assert_eq!(answer["due"], "2026-12-01T17:15:00.000Z");
+    assert_eq!(
+        answer["others"],
+        json!([{ "id": first, "due": null, "max_duration": "4h", "state": "waiting" }])
+    );
+    let submissions = daemon.served.service.submissions.lock().unwrap();
+    assert_eq!((submissions[0].when, submissions[1].when), (When::AfterStart, When::In(HOUR)));
+    assert!(submissions.iter().all(|one| one.max_duration == Some(4 * HOUR)));
+}
+
+#[tokio::test]
 async fn a_wrong_submit_changes_nothing_and_names_the_field() {
     let daemon = start();
     let with = |name: &str, value: Value| {
@@ -129,7 +150,10 @@ async fn a_wrong_submit_changes_nothing_and_names_the_field() {
         (with("in", json!("soon")), "in: \"soon\" is no duration"),
         (with("in", json!(45)), "in: invalid type: integer `45`"),
         (with("in", json!("9000y")), "too far ahead"),
-        (with("now", json!(true)), "exactly one of `at`, `in` and `now`"),
+        (with("now", json!(true)), "exactly one of `at`, `in`, `now` and `max-duration`"),
+        (with("max-duration", json!("0s")), "max-duration: must be longer than 0s"),
+        (with("max-duration", json!("9000y")), "too far ahead"),
+        (json!({ "server": "campus", "meeting": "m", "max-duration": "4h", "now": true }), "excludes `now`"),
         (with("late-limit", json!("-1s")), "late-limit: \"-1s\""),
         (with("expect", json!("dead")), "expect: unknown variant `dead`"),
         (with("warn", json!("10m")), "warn: invalid type"),

@@ -47,14 +47,19 @@ impl JobAnswer {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Deadline {
     pub id: JobId,
+    /// `null` while only the start of the meeting will tell.
     #[serde(with = "crate::job::rfc3339")]
     pub due: UtcMs,
+    /// So long after the start of the meeting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<String>,
     pub state: State,
 }
 
 impl Deadline {
     pub(super) fn of(job: &Job) -> Deadline {
-        Deadline { id: job.id, due: job.due, state: job.state }
+        let max_duration = job.max_duration.map(|limit| humantime::format_duration(limit).to_string());
+        Deadline { id: job.id, due: job.due, max_duration, state: job.state }
     }
 }
 
@@ -116,15 +121,19 @@ pub struct Meeting {
     #[serde(with = "crate::job::rfc3339_option")]
     pub started_at: Option<UtcMs>,
     pub participants: Option<u32>,
+    /// A breakout room: what it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakout_of: Option<String>,
     /// Its open deadlines, earliest first.
     pub deadlines: Vec<Deadline>,
 }
 
 impl Meeting {
+    /// The metadata stays here: it is for rules, and may hold callbacks with tokens.
     pub(super) fn new(live: LiveMeeting, jobs: &[Job]) -> Meeting {
-        let LiveMeeting { meeting, instance, name, started_at, participants, .. } = live;
+        let LiveMeeting { meeting, instance, name, started_at, participants, breakout_of, meta: _ } = live;
         let deadlines = jobs.iter().map(Deadline::of).collect();
-        Meeting { meeting, instance, name, started_at, participants, deadlines }
+        Meeting { meeting, instance, name, started_at, participants, breakout_of, deadlines }
     }
 }
 

@@ -23,6 +23,8 @@ pub enum When {
     At(UtcMs),
     In(Duration),
     Now,
+    /// Only `max_duration` says.
+    AfterStart,
 }
 
 /// A submit. Serialised (without who asks, and by what way) it is the fingerprint of the request that an idempotency key
@@ -32,6 +34,9 @@ pub struct Submission {
     pub server: ServerName,
     pub meeting: MeetingId,
     pub when: When,
+    /// So long after the start of the meeting, if `when` does not come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Duration>,
     pub only: Option<InstanceId>,
     pub limits: LimitsPatch,
     pub key: Option<String>,
@@ -94,7 +99,8 @@ pub enum RefusalKind {
 /// Something happened to a job (durable when it goes out), or to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
-    /// The name of the fact: `submitted`, `end-sent`, `concluded`, ... or `server-alarm`, `warnings-unsupported`.
+    /// The name of the fact: `submitted`, `end-sent`, `concluded`, ... or `server-alarm`, `warnings-unsupported`,
+    /// `rule-would-hit`.
     pub event: String,
     /// One sentence.
     pub text: String,
@@ -186,6 +192,12 @@ pub struct ServerStatus {
     pub looks_queued: usize,
     pub ends_sent: u64,
     pub looks_sent: u64,
+    /// When a sweep last saw everything that is live there; absent where nothing asks for sweeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<String>,
+    /// Why the latest sweep saw nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep_error: Option<String>,
 }
 
 /// What a reload did, or would do.

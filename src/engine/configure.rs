@@ -48,6 +48,7 @@ impl Core {
             let memory = self.store.memory(&name).ok().flatten().unwrap_or_default();
             self.servers.insert(name, Server::new(platform, server, memory, now));
         }
+        self.plan_sweeps(settings);
         self.settings = Some(settings.clone());
         let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
         in_memory.sort_unstable();

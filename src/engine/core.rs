@@ -21,6 +21,7 @@ use super::plan::Plan;
 use super::reload::Plans;
 use super::requests::Request;
 use super::server::Server;
+use super::sweep::{Found, RuleBook, Stock, Sweeper};
 use super::wakes::Wakes;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -42,10 +43,6 @@ const PAGE: usize = 1_000;
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 /// Messages handled before the wake-ups are looked at again.
 const BATCH: usize = 256;
-/// A clock step of more than this holds firing back ...
-const SUSPICIOUS_STEP: Duration = Duration::from_secs(3600);
-/// ... for this long, unless the clock comes back.
-const HOLD_BACK: Duration = Duration::from_secs(300);
 /// At shutdown: how long answers to end calls under way, to warnings, and then the last writes, are waited for.
 const DRAIN_CALLS: Duration = Duration::from_secs(10);
 const DRAIN_WARNINGS: Duration = Duration::from_secs(2);
@@ -96,6 +93,17 @@ pub(super) enum Inner {
     /// What a plan has come to, and what became of its commit.
     Planned(Result<Box<Plan>, Refusal>),
     PlanWritten(Result<(), StoreError>),
+    /// What is live on a server, held against its rules.
+    Swept {
+        server: ServerName,
+        sent: Now,
+        result: Result<Box<Found>, String>,
+    },
+    /// What the sweeps of a server have to know before the first.
+    Stocked {
+        server: ServerName,
+        stock: Result<Stock, StoreError>,
+    },
 }
 
 pub(super) struct Core {
@@ -104,6 +112,9 @@ pub(super) struct Core {
     pub makers: Makers,
     pub state_dir: PathBuf,
     pub servers: BTreeMap<ServerName, Server>,
+    pub sweepers: BTreeMap<ServerName, Sweeper>,
+    /// When what they have seen was last written.
+    pub watches_saved: Option<BootMs>,
     pub active: HashMap<JobId, Active>,
     pub events: broadcast::Sender<Arc<Notice>>,
     pub inbox: mpsc::UnboundedSender<Inner>,
@@ -130,8 +141,8 @@ pub(super) struct Core {
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
     /// Wall minus boottime when last believed, and until when a step away from it is not.
-    offset: i64,
-    held_back: Option<BootMs>,
+    pub offset: i64,
+    pub held_back: Option<BootMs>,
 }
 
 pub(super) type NewId = dyn Fn(Now) -> JobId + Send + Sync;
@@ -142,11 +153,16 @@ pub(super) type Build =
 pub(super) struct Makers {
     pub new_id: Arc<NewId>,
     pub build: Arc<Build>,
+    pub rules: RuleBook,
 }
 
 impl Default for Makers {
     fn default() -> Makers {
-        Makers { new_id: Arc::new(super::requests::new_id), build: Arc::new(platform::build) }
+        Makers {
+            new_id: Arc::new(super::requests::new_id),
+            build: Arc::new(platform::build),
+            rules: RuleBook::default(),
+        }
     }
 }
 
@@ -170,6 +186,8 @@ impl Core {
             makers: Makers::default(),
             state_dir,
             servers,
+            sweepers: BTreeMap::new(),
+            watches_saved: None,
             active: HashMap::new(),
             events,
             inbox,
@@ -269,45 +287,6 @@ impl Core {
                 Wake { wall: None, boot: [boot, wall].into_iter().flatten().min() }
             }
             None => Wake { wall, boot },
-        }
-    }
-
-    /// The time as jobs see it. While a step is not believed, that is the earlier of the old time, going on, and the new
-    /// one: nothing fires that either of them holds to be early.
-    pub fn now(&self) -> Now {
-        self.believed(self.clock.now())
-    }
-
-    /// A reading of the clocks, with the wall clock that is believed now.
-    pub fn believed(&self, at: Now) -> Now {
-        match self.held_back {
-            Some(_) => Now { wall: at.wall.min(UtcMs(at.boot.0 + self.offset)), ..at },
-            None => at,
-        }
-    }
-
-    /// A step of the wall clock by more than an hour is more likely a fault than the truth: firing waits a little for the
-    /// clock to come back, and says so.
-    pub fn watch_the_clock(&mut self) {
-        let now = self.clock.now();
-        let offset = now.wall.0 - now.boot.0;
-        let step_ms = offset - self.offset;
-        let suspicious = step_ms.unsigned_abs() > SUSPICIOUS_STEP.as_secs() * 1_000;
-        match self.held_back {
-            None if suspicious => {
-                tracing::error!(
-                    step_ms,
-                    "the wall clock was stepped by more than an hour: the old time goes on for 5 minutes, or until it comes back"
-                );
-                self.held_back = Some(now.boot + HOLD_BACK);
-            }
-            Some(until) if suspicious && now.boot < until => {}
-            Some(_) => {
-                tracing::warn!(step_ms, "the wall clock is believed again");
-                self.held_back = None;
-                self.offset = offset;
-            }
-            None => self.offset = offset,
         }
     }
 
@@ -457,6 +436,8 @@ impl Core {
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
             Inner::Planned(plan) => self.planned(plan),
             Inner::PlanWritten(result) => self.plan_written(result),
+            Inner::Swept { server, sent, result } => self.swept(&server, sent, result),
+            Inner::Stocked { server, stock } => self.stocked(&server, stock),
         }
     }
 
@@ -582,6 +563,14 @@ impl Core {
                     ?bound,
                     "not waiting any longer: what is under way is looked at first after the next start"
                 ),
+            }
+        }
+        if self.watches_saved.is_some() {
+            let saved = self.save_watches();
+            tokio::select! {
+                biased;
+                _ = saved => {}
+                () = clock.sleep(DRAIN_WRITES) => {}
             }
         }
     }

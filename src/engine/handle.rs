@@ -15,7 +15,6 @@ use super::api::{
     Submission, Unseen,
 };
 use super::bulk::prepare;
-use super::plan::Platforms;
 use super::reload::{Current, Outcome};
 use super::requests::{PlatformReply, Request, refusal};
 use crate::clock::Clock;
@@ -23,7 +22,7 @@ use crate::config::settings::Settings;
 use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
 use crate::metrics::Metrics;
 use crate::platform::{Fault, LiveMeeting, Platform};
-use crate::schedule::rule::{self, Hit, Watch};
+use crate::schedule::rule::{self, Hit};
 use crate::schedule::{Days, Feeds, Rule};
 use crate::store::Store;
 
@@ -72,9 +71,10 @@ impl Handle {
     pub async fn rehearse(&self, settings: Arc<Settings>, more: Feeds) -> Result<Reloaded, Refusal> {
         let (asked, more) = (settings.clone(), Arc::new(more));
         let planned = self.ask(|reply| Request::Rehearse(asked, more, reply)).await?;
-        let Outcome { mut reloaded, platforms, feeds } = planned?;
-        (reloaded.rules, reloaded.unseen) = self.would_hit(&settings, &platforms, &feeds).await;
-        Ok(reloaded)
+        let mut outcome = planned?;
+        let (rules, unseen) = self.would_hit(&settings, &outcome).await;
+        (outcome.reloaded.rules, outcome.reloaded.unseen) = (rules, unseen);
+        Ok(outcome.reloaded)
     }
 
     /// Compares the schedule with the jobs once more: time has passed, so there may be new occurrences.
@@ -92,15 +92,9 @@ impl Handle {
         self.ask(Request::Current).await?.ok_or_else(stopping)
     }
 
-    /// The rules, applied once to what is live now, without any effect. Rules that wait for something to last have just
-    /// begun to wait.
-    async fn would_hit(
-        &self,
-        settings: &Settings,
-        platforms: &Platforms,
-        feeds: &Feeds,
-    ) -> (Vec<RuleHit>, Vec<Unseen>) {
-        let schedule = &settings.schedule;
+    /// The rules, applied once to what is live now and what has been seen so far, without any effect.
+    async fn would_hit(&self, settings: &Settings, outcome: &Outcome) -> (Vec<RuleHit>, Vec<Unseen>) {
+        let (schedule, Outcome { platforms, feeds, watches, .. }) = (&settings.schedule, outcome);
         let allows =
             |days: &Days, at, zone: &TimeZone| days.allows(&schedule.calendars, feeds, at, zone).is_ok();
         let with_rules = platforms.iter().filter_map(|(server, platform)| {
@@ -116,9 +110,9 @@ impl Handle {
                 }
             };
             let now = self.clock.now();
-            let sweep = |live: Vec<LiveMeeting>| {
-                rule::sweep(&rules, &schedule.exempt, &allows, &Watch::default(), &live, now)
-            };
+            let watch = watches.get(server).cloned().unwrap_or_default();
+            let sweep =
+                |live: Vec<LiveMeeting>| rule::sweep(&rules, &schedule.exempt, &allows, &watch, &live, now);
             (server, live.map(sweep))
         });
         let (mut hits, mut unseen) = (Vec::new(), Vec::new());
@@ -150,6 +144,12 @@ impl Handle {
         let known = self.current().await?.feeds;
         let more = (self.read_feeds)(settings.clone(), known).await;
         Ok((settings, more))
+    }
+
+    /// Time has passed: whatever is done now and then may be due. Lost while the engine has its hands full; the next one
+    /// does as well.
+    pub fn tick(&self) {
+        let _ = self.requests.try_send(Request::Tick);
     }
 
     /// What the engine itself knows; nothing of it is read from a disk.

@@ -1,11 +1,14 @@
 //! The engine: takes jobs from the store when they are due soon, steps them, and does what they ask for.
 //!
 //! * `core`: the loop that owns every job in memory.
+//! * `belief`: which wall clock is believed.
 //! * `active`: one job in memory and its way to disk.
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls.
 //! * `warnings`: telling the people inside.
+//! * `watches`: what sweeps have seen, across a restart.
+//! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start.
 //! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop;
 //!   `configure`: the servers that come and go with it.
 //! * `api`, `handle`: the engine from outside.
@@ -14,6 +17,7 @@
 
 mod active;
 pub mod api;
+mod belief;
 mod bulk;
 mod configure;
 mod core;
@@ -25,10 +29,12 @@ mod requests;
 mod server;
 #[cfg(test)]
 mod sim;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod wakes;
 mod warnings;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -44,6 +50,7 @@ pub use self::handle::{Handle, ReadFeeds, Reread};
 pub use self::plan::SCHEDULE_KEYS;
 pub use self::reload::Current;
 pub(crate) use self::requests::due;
+pub use self::sweep::RULE_KEYS;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::schedule::Feeds;
@@ -88,6 +95,7 @@ pub fn start(
     let mut core = Core::new(parts);
     let metrics = core.metrics.clone();
     core.feeds = feeds;
+    core.load_watches();
     core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     Ok((Handle { requests, events, store, clock, metrics, reread, read_feeds, state_dir, socket }, engine))

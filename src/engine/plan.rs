@@ -307,7 +307,8 @@ impl Steps<'_> {
         let Submission { server, meeting, only, origin, by, .. } = submission;
         let id = (input.new_id)(input.now);
         let limits = entry.limits.clone();
-        let order = Order { id, server, meeting, only, key, limits, due: entry.at, origin, by };
+        let (at_most, max_duration, due) = (None, None, entry.at);
+        let order = Order { id, server, meeting, only, key, limits, at_most, max_duration, due, origin, by };
         let job = Job::submit(order, input.now);
         let reason = entry.of.as_ref().map_or_else(String::new, |of| format!("by {of}"));
         let told = PlannedChange { reason, job: Some(id), ..told_of(PlannedAction::Add, entry) };
@@ -380,6 +381,7 @@ fn submission(entry: &Entry, after: Option<JobId>) -> Submission {
         server: entry.server.clone(),
         meeting: entry.meeting.clone(),
         when: When::At(entry.at),
+        max_duration: None,
         only: entry.instance.clone(),
         limits: LimitsPatch::from(entry.limits.clone()),
         key: Some(key(entry, after)),

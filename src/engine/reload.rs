@@ -13,7 +13,7 @@
 //!
 //! A server that still has open jobs cannot be taken away.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use super::requests::{answer, refusal};
 use crate::config::settings::Settings;
 use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName};
 use crate::schedule::Feeds;
+use crate::schedule::rule::Watch;
 use crate::store::{Change as Write, StoreError};
 
 /// A plan that could not be applied by itself is made again this much later.
@@ -46,6 +47,8 @@ pub(super) struct Outcome {
     /// The servers of its settings.
     pub platforms: Platforms,
     pub feeds: Arc<Feeds>,
+    /// What sweeps have seen so far.
+    pub watches: BTreeMap<ServerName, Watch>,
 }
 
 impl std::fmt::Debug for Outcome {
@@ -274,6 +277,7 @@ impl Core {
                     reloaded,
                     platforms: plan.platforms,
                     feeds: planning.feeds,
+                    watches: self.watches(),
                 }));
                 self.next_plan();
             }
@@ -488,7 +492,8 @@ impl Core {
         }
         let reloaded = Reloaded { applied: true, servers, changes: told, ..Reloaded::default() };
         log(&ask.purpose, &reloaded);
-        ask.answer(Ok(Outcome { reloaded, platforms, feeds: self.feeds.clone() }));
+        let (feeds, watches) = (self.feeds.clone(), BTreeMap::new());
+        ask.answer(Ok(Outcome { reloaded, platforms, feeds, watches }));
         self.next_plan();
     }
 

@@ -7,11 +7,15 @@ use tokio::sync::oneshot;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::active::{Active, ChangeRequest, Deferred, Reply, Writing, announce, notices};
-use super::api::{Hold, Receipt, Refusal, RefusalKind, Standing, Status, StoreStatus, Submission, When};
+use super::api::{
+    Hold, Receipt, Refusal, RefusalKind, ServerStatus, Standing, Status, StoreStatus, Submission, When,
+};
 use super::bulk::{BulkReply, Prepared};
 use super::core::{Core, HORIZON, Inner};
 use super::plan::SCHEDULE_KEYS;
 use super::reload::{Ask, Current, Planned};
+use super::server::Server;
+use super::sweep::RULE_KEYS;
 use crate::config::limits::{lock_fault, warn_text_fault};
 use crate::config::settings::Settings;
 use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
@@ -45,6 +49,8 @@ pub(super) enum Request {
     /// New copies of the calendars.
     Feeds(Arc<Feeds>),
     Current(oneshot::Sender<Option<Current>>),
+    /// Housekeeping's rhythm.
+    Tick,
 }
 
 pub(super) struct PlatformReply(pub oneshot::Sender<Result<Arc<dyn Platform>, Refusal>>);
@@ -103,6 +109,7 @@ impl Core {
                 let settings = self.settings.clone();
                 answer(reply, settings.map(|settings| Current { settings, feeds, now }));
             }
+            Request::Tick => self.tick(),
         }
     }
 
@@ -149,9 +156,11 @@ impl Core {
                 "submit again in a moment, if it is still there",
             ));
         }
-        if *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(SCHEDULE_KEYS)) {
-            let detail =
-                format!("idempotency keys that begin with {SCHEDULE_KEYS:?} belong to the schedule file");
+        let reserved = [SCHEDULE_KEYS, RULE_KEYS].into_iter().find(|reserved| {
+            *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(reserved))
+        });
+        if let Some(reserved) = reserved {
+            let detail = format!("idempotency keys that begin with {reserved:?} belong to the schedule file");
             return Err(refusal(RefusalKind::Invalid, detail, "use another key"));
         }
         Ok(())
@@ -159,10 +168,17 @@ impl Core {
 
     /// The job that this submission makes, if nothing stands against it.
     pub(super) fn new_job(&self, submission: &Submission, key: Option<Key>) -> Result<Job, Refusal> {
-        let Submission { server, meeting, only, limits, hold, origin, by, .. } = submission;
+        let Submission { server, meeting, max_duration, only, limits, hold, origin, by, .. } = submission;
         let Some(known) = self.servers.get(server) else {
             return Err(self.unknown_server(server, RefusalKind::Invalid));
         };
+        if max_duration.is_some() && limits.keep_closed.is_some_and(|span| !span.is_zero()) {
+            return Err(refusal(
+                RefusalKind::Invalid,
+                "keep-closed does not go with max-duration, which is about one run of the meeting",
+                "leave one of the two out",
+            ));
+        }
         let limits = limits.over(&known.limits);
         if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
             return Err(refusal(RefusalKind::Invalid, detail, hint));
@@ -180,6 +196,8 @@ impl Core {
             only: only.clone(),
             key,
             limits,
+            at_most: None,
+            max_duration: *max_duration,
             due: due(submission, now)?,
             origin: origin.clone(),
             by: by.clone(),
@@ -225,6 +243,7 @@ impl Core {
     /// A job that has just been written: into memory if it is due soon.
     pub(super) fn take_up(&mut self, job: &Job) {
         let id = job.id;
+        self.note_new(job);
         if self.active.contains_key(&id) {
             // A change was faster: it has read this very record.
             return;
@@ -259,6 +278,10 @@ impl Core {
         let pending =
             self.active.get(&job.id).is_some_and(|active| active.is_locked() || !active.deferred.is_empty());
         match due(&submission, self.now()) {
+            Ok(to) if submission.max_duration.is_some() => {
+                let same = submission.max_duration == job.max_duration && to == job.due && !job.is_done();
+                answer(reply, if same { Ok(self.receipt(job, false)) } else { Err(cannot_wait(&job)) });
+            }
             // An extended one is planned anew, be it at the same time.
             Ok(to) if to == job.due && job.extended_from.is_none() && !job.is_done() && !pending => {
                 answer(reply, Ok(self.receipt(job, false)));
@@ -379,12 +402,20 @@ impl Core {
         }
     }
 
+    fn server_status(&self, name: &ServerName, server: &Server) -> ServerStatus {
+        let mut status = server.status();
+        if let Some(sweeper) = self.sweepers.get(name) {
+            sweeper.note(&mut status);
+        }
+        status
+    }
+
     fn status(&self) -> Status {
         let now = self.now();
         let near = self
             .active
             .values()
-            .filter(|active| active.job.state == State::Waiting)
+            .filter(|active| active.job.state == State::Waiting && !active.job.due.is_never())
             .map(|active| active.job.next_warning_at(now.wall).unwrap_or(active.job.due))
             .min();
         // A job may be in memory for its first warning, and its deadline be further away than that of one that is not.
@@ -402,7 +433,11 @@ impl Core {
                 .filter(|active| active.job.overdue && !active.job.is_done())
                 .count(),
             next_due: next_due.map(|at| at.to_string()),
-            servers: self.servers.iter().map(|(name, server)| (name.clone(), server.status())).collect(),
+            servers: self
+                .servers
+                .iter()
+                .map(|(name, server)| (name.clone(), self.server_status(name, server)))
+                .collect(),
             store: StoreStatus {
                 path: self.state_dir.display().to_string(),
                 error: self.store_error.clone(),
@@ -419,6 +454,7 @@ impl Core {
 pub(crate) fn due(submission: &Submission, now: Now) -> Result<UtcMs, Refusal> {
     let at = match submission.when {
         When::Now => return Ok(now.wall),
+        When::AfterStart => return Ok(UtcMs::NEVER),
         When::In(pause) => return Ok(now.wall + pause),
         When::At(at) => at,
     };
@@ -477,6 +513,14 @@ fn stale(job: &Job, expected: u64) -> Refusal {
         RefusalKind::StaleRevision,
         format!("job {} has revision {}, not {expected}", job.id.short(), job.revision),
         format!("read it again: adjourn show {}", job.id.short()),
+    )
+}
+
+fn cannot_wait(job: &Job) -> Refusal {
+    refusal(
+        RefusalKind::Conflict,
+        format!("job {} of this key cannot be given another max-duration", job.id.short()),
+        "use another key, or cancel that job first",
     )
 }
 

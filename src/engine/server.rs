@@ -135,6 +135,7 @@ impl Server {
             looks_queued: self.lane.looks_queued(),
             ends_sent: self.ends_sent,
             looks_sent: self.looks_sent,
+            ..ServerStatus::default()
         }
     }
 
@@ -459,6 +460,8 @@ mod tests {
                     only: None,
                     key: None,
                     limits: Limits::default(),
+                    at_most: None,
+                    max_duration: None,
                     due: UtcMs(0),
                     origin: Origin::Api,
                     by: By::Peer { uid: 0, pid: None },

@@ -16,13 +16,14 @@ use crate::clock::{SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
 use crate::platform::{
-    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, bigbluebutton,
+    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, bigbluebutton,
 };
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
 mod bulk;
 mod burst;
 mod reload;
+mod sweep;
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -136,8 +137,8 @@ impl Store for MemStore {
     }
 
     fn keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
-        let jobs = self.select(|job| job.server == *server);
-        let keys = jobs.into_iter().filter_map(|job| Some((job.key?.key, job.id)));
+        let jobs = self.select(|job| job.server == *server).into_iter();
+        let keys = jobs.filter_map(|job| Some((job.key?.key, job.id)));
         Ok(keys.filter(|(key, _)| key.starts_with(prefix)).collect())
     }
 
@@ -150,6 +151,16 @@ impl Store for MemStore {
 
     fn of_meeting(&self, _: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {
         Ok(self.select(|job| job.meeting == *meeting && !job.is_done()))
+    }
+
+    fn awaiting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {
+        Ok(self.select(|job| {
+            job.server == *server && job.meeting == *meeting && job.awaits_start && !job.is_done()
+        }))
+    }
+
+    fn any_awaiting(&self, server: &ServerName) -> Result<bool, StoreError> {
+        Ok(!self.select(|job| job.server == *server && job.awaits_start && !job.is_done()).is_empty())
     }
 
     fn page(&self, _: &Filter, _: Option<JobId>, _: usize) -> Result<Vec<Job>, StoreError> {
@@ -183,6 +194,10 @@ struct Scripted {
     /// It cannot say what is live.
     lists_nothing: Mutex<bool>,
     most_at_once: Mutex<(usize, usize)>,
+    /// What a listing for people and rules shows, how many there were, and when the next may be.
+    live: Mutex<Option<Vec<LiveMeeting>>>,
+    listings: Mutex<u32>,
+    ready: Mutex<Option<BootMs>>,
 }
 
 #[async_trait]
@@ -249,7 +264,13 @@ impl Platform for Scripted {
         if *self.lists_nothing.lock().unwrap() {
             return Err(Fault::Unreachable("connection refused".to_owned()));
         }
-        Ok(Vec::new())
+        *self.listings.lock().unwrap() += 1;
+        let live = self.live.lock().unwrap().clone();
+        live.ok_or_else(|| Fault::Unreachable("down".to_owned()))
+    }
+
+    fn ready(&self, work: Work) -> Option<BootMs> {
+        matches!(work, Work::Looks { before_end: false }).then(|| *self.ready.lock().unwrap()).flatten()
     }
 }
 
@@ -274,14 +295,22 @@ fn server_settings(max_concurrent: usize) -> ServerSettings {
 }
 
 fn start(max_concurrent: usize) -> Rig {
-    let (store, platform) = (Arc::new(MemStore::default()), Arc::new(Scripted::default()));
+    start_with(max_concurrent, Arc::default(), Arc::default(), |_| {})
+}
+
+fn start_with(
+    max_concurrent: usize,
+    store: Arc<MemStore>,
+    platform: Arc<Scripted>,
+    adjust: impl FnOnce(&mut Core),
+) -> Rig {
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS);
     let clock = Arc::new(SystemClock);
     let server =
         Server::new(platform.clone(), &server_settings(max_concurrent), Memory::default(), system_now());
-    let core = Core::new(Parts {
+    let mut core = Core::new(Parts {
         clock: clock.clone(),
         store: store.clone(),
         state_dir: "/nowhere".into(),
@@ -289,6 +318,7 @@ fn start(max_concurrent: usize) -> Rig {
         events: events.clone(),
         inbox,
     });
+    adjust(&mut core);
     let (shutdown, metrics) = (CancellationToken::new(), core.metrics.clone());
     tokio::spawn(core.run(receiver, inner, shutdown.clone()));
     let reread: Arc<Reread> = Arc::new(|| Err("no schedule here".to_owned()));
@@ -311,6 +341,7 @@ fn submission(when: When) -> Submission {
         server: "campus".into(),
         meeting: "math-101".into(),
         when,
+        max_duration: None,
         only: None,
         limits: LimitsPatch::default(),
         key: None,

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::{By, Fact, Job, Now, Outcome, State, UtcMs};
+use super::model::Pin;
+use super::{By, Fact, Job, LiveMeeting, Now, Outcome, State, UtcMs};
 
 /// The way of a request from its sender to the decision takes no longer than this.
 const JUST_NOW: Duration = Duration::from_millis(500);
@@ -36,6 +37,15 @@ pub enum Change {
     /// Due is now.
     Fire,
     Cancel,
+    /// The meeting that `max_duration` waits for was seen live; `sent`: when that was asked.
+    Start {
+        live: LiveMeeting,
+        sent: Now,
+    },
+    /// What a rule asked for does not apply any more.
+    Withdraw {
+        reason: String,
+    },
     /// Found late, and a later deadline of the same entry stands for it.
     Miss {
         reason: String,
@@ -75,11 +85,14 @@ impl Job {
         match change {
             Change::Cancel => job.cancel(&by, now),
             Change::Move { to } => job.move_to(*to, false, by, now)?,
+            Change::Extend { .. } if job.due.is_never() => return job.not_started(),
             Change::Extend { by: more } => job.move_to(job.due + *more, true, by, now)?,
             Change::ExtendTo { until } => job.move_to(*until, true, by, now)?,
             Change::Hold { until } => job.hold(*until, by, now)?,
             Change::Release { due } => job.release(*due, by, now)?,
             Change::Fire => job.fire(by, now)?,
+            Change::Start { live, sent } => job.start(live, *sent, now)?,
+            Change::Withdraw { reason } => job.withdraw(reason, now)?,
             Change::Miss { reason } => job.miss(reason, now)?,
         }
         Ok(job)
@@ -193,6 +206,11 @@ impl Job {
         // "Now" was a moment ago when it was asked for.
         let just_now = |at: UtcMs| if at >= now.wall - JUST_NOW { at.max(now.wall) } else { at };
         let to = due.map_or(self.due, just_now);
+        if to.is_never() {
+            self.record(now, Fact::Released { by: Some(by) });
+            self.start_over();
+            return Ok(());
+        }
         if due.is_none() && to <= now.wall {
             return conflict(
                 format!("the due time {to} of job {id} passed while it was held"),
@@ -223,6 +241,49 @@ impl Job {
             }
         }
         self.record(now, Fact::Moved { to: now.wall, extension: false, by });
+        self.start_over();
+        Ok(())
+    }
+
+    fn not_started<T>(&self) -> Result<T, Conflict> {
+        let id = self.id.short();
+        conflict(
+            format!("job {id} has no time yet that could be extended: its meeting has not started"),
+            format!("give a time: adjourn extend {id} --until TIME"),
+        )
+    }
+
+    /// The time counts from the start of this instance. A limit that has passed already is due now, and not late.
+    fn start(&mut self, live: &LiveMeeting, sent: Now, now: Now) -> Result<(), Conflict> {
+        let id = self.id.short();
+        let waits = self.awaits_start && matches!(self.state, State::Waiting | State::Held);
+        let Some(limit) = self.max_duration.filter(|_| waits) else {
+            return conflict(
+                format!("job {id} does not wait for the start of its meeting"),
+                format!("see it with: adjourn show {id}"),
+            );
+        };
+        let is_ours =
+            live.meeting == self.meeting && self.only.as_ref().is_none_or(|id| *id == live.instance);
+        if !is_ours {
+            return conflict(
+                format!("job {id} waits for another meeting than instance {}", live.instance),
+                format!("see it with: adjourn show {id}"),
+            );
+        }
+        let since = live.started_at.map_or(sent.wall, |at| at.min(sent.wall));
+        let due = (since + limit).max(now.wall).min(self.due);
+        self.record(now, Fact::Started { instance: live.instance.clone(), started_at: live.started_at, due });
+        if self.pin.as_ref().is_none_or(|pin| pin.instance != live.instance) {
+            self.record(now, Fact::Pinned { pin: Pin::of_listed(live, sent) });
+        }
+        self.start_over();
+        Ok(())
+    }
+
+    fn withdraw(&mut self, reason: &str, now: Now) -> Result<(), Conflict> {
+        self.require_unsent("withdrawn")?;
+        self.record(now, Fact::Concluded { outcome: Outcome::Cancelled, reason: reason.to_owned() });
         self.start_over();
         Ok(())
     }

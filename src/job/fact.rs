@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Calls, Guard, Pin};
+use super::step::ARM_LEAD;
 use super::{
     Aim, By, EndAnswer, InstanceId, Job, Mark, Now, Order, Origin, Outcome, Run, State, UtcMs, Verdict,
     Warnings,
@@ -41,6 +42,18 @@ pub enum Fact {
     Submitted {
         due: UtcMs,
         by: By,
+    },
+    /// Why a rule made the job.
+    RuleHit {
+        rule: String,
+        reason: String,
+    },
+    /// The meeting that `max_duration` waited for is live: its time counts from this instance's start (or, where the
+    /// platform does not tell that, from when it was seen), and it is the only one.
+    Started {
+        instance: InstanceId,
+        started_at: Option<UtcMs>,
+        due: UtcMs,
     },
     /// A new due time: extended, fired now, released to a time, or moved by an edit of the schedule file.
     Moved {
@@ -189,19 +202,22 @@ impl History {
 impl Job {
     /// A new job: the fold starts here.
     pub fn submit(order: Order, now: Now) -> Job {
-        let Order { id, server, meeting, only, key, limits, due, origin, by } = order;
+        let Order { id, server, meeting, only, key, limits, at_most, max_duration, due, origin, by } = order;
         let mut job = Job {
             id,
             server,
             meeting,
-            only,
             key,
             limits,
+            at_most,
+            max_duration,
             revision: 0,
             origin,
             submitted: now,
+            only,
             due,
             extended_from: None,
+            awaits_start: max_duration.is_some(),
             state: State::Waiting,
             held_until: None,
             pin: None,
@@ -249,6 +265,7 @@ impl Job {
         }
         match fact {
             Fact::Submitted { .. }
+            | Fact::Started { .. }
             | Fact::Moved { .. }
             | Fact::Held { .. }
             | Fact::HeldPastDue
@@ -266,7 +283,8 @@ impl Job {
                 self.stubborn = false;
                 self.seen_alive = true;
                 self.pin = Some(pin.clone());
-                if self.state == State::Waiting {
+                // A sweep may have seen it long before: that is no arm.
+                if self.state == State::Waiting && at.wall >= self.due - ARM_LEAD {
                     self.armed_at = Some(at.wall);
                 }
             }
@@ -278,6 +296,7 @@ impl Job {
                 self.apply_call(at, fact);
             }
             Fact::DueReached { .. } => {
+                self.awaits_start = false;
                 self.state = State::Ending;
                 self.began = Some(at);
             }
@@ -288,7 +307,7 @@ impl Job {
             Fact::AlarmOver => self.alarm = None,
             Fact::Locked => self.locked = true,
             // Worth an event; they change nothing.
-            Fact::ExpectedLive | Fact::LockFailed { .. } => {}
+            Fact::ExpectedLive | Fact::LockFailed { .. } | Fact::RuleHit { .. } => {}
             Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
@@ -298,6 +317,12 @@ impl Job {
 
     fn apply_change(&mut self, fact: &Fact) {
         match fact {
+            Fact::Started { instance, due, .. } => {
+                self.due = *due;
+                self.extended_from = None;
+                self.only = Some(instance.clone());
+                self.awaits_start = false;
+            }
             Fact::Moved { to, extension, by } => {
                 if self.due != *to {
                     self.warnings = Warnings::default();
@@ -305,7 +330,11 @@ impl Job {
                 let planned = self.planned_due();
                 self.extended_from = extension.then_some(planned);
                 self.due = *to;
-                if let (Origin::Schedule { planned, .. }, By::Schedule) = (&mut self.origin, by) {
+                // A time that was given later counts for itself.
+                self.awaits_start = false;
+                if let (Origin::Schedule { planned, .. } | Origin::Rule { planned, .. }, By::Schedule) =
+                    (&mut self.origin, by)
+                {
                     *planned = *to;
                 }
                 if self.state == State::Ending {
@@ -465,6 +494,7 @@ impl Fact {
                 | Fact::Alarm { .. }
                 | Fact::AlarmOver
                 | Fact::ExpectedLive
+                | Fact::RuleHit { .. }
                 | Fact::Reopened { .. } // but see `apply`
                 | Fact::Restarted
         )
@@ -479,6 +509,8 @@ impl Fact {
     pub fn name(&self) -> &'static str {
         match self {
             Fact::Submitted { .. } => "submitted",
+            Fact::RuleHit { .. } => "rule-hit",
+            Fact::Started { .. } => "started",
             Fact::Moved { .. } => "moved",
             Fact::Held { .. } => "held",
             Fact::HeldPastDue => "held-past-due",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Entry, History, Lock, Now, Run, UtcMs, Warnings};
+use super::{Entry, History, LiveMeeting, Lock, Now, Run, UtcMs, Warnings};
 
 /// UUIDv7. People see, and may type, its last eight characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -186,6 +186,17 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// The name of the rule or of the entry that made the job.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Origin::Rule { name, .. } => Some(name),
+            Origin::Schedule { name, of, .. } => Some(of.as_ref().unwrap_or(name)),
+            Origin::Cli | Origin::Api => None,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -357,6 +368,14 @@ pub struct Pin {
     pub last_live: Now,
 }
 
+impl Pin {
+    /// As a complete listing showed it; `sent`: when that was asked for.
+    pub fn of_listed(live: &LiveMeeting, sent: Now) -> Pin {
+        let (instance, started_at) = (live.instance.clone(), live.started_at);
+        Pin { instance, started_at, listed: true, node: None, last_live: sent }
+    }
+}
+
 /// The end calls made at the pinned instance, and what came of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Calls {
@@ -399,20 +418,30 @@ pub struct Job {
     pub id: JobId,
     pub server: ServerName,
     pub meeting: MeetingId,
-    /// `--instance`: this one and no other.
-    #[serde(default)]
-    pub only: Option<InstanceId>,
     pub key: Option<Key>,
     pub limits: Limits,
+    /// Called off where a look shows more people than this in the pinned instance before an end call was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u32>,
+    /// Due so long after the start of the meeting, or at its other time if that comes first.
+    #[serde(default, with = "option_duration_ms", skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Duration>,
 
     /// Counts changes by people and of state; arms and looks leave it alone.
     pub revision: u64,
     pub origin: Origin,
     pub submitted: Now,
+    /// This instance and no other: named with the submit, or the one whose start `max_duration` counts from.
+    #[serde(default)]
+    pub only: Option<InstanceId>,
+    /// [`UtcMs::NEVER`] while only the start of the meeting will tell.
     pub due: UtcMs,
     /// The due time as planned, where people have extended it.
     #[serde(default)]
     pub extended_from: Option<UtcMs>,
+    /// `max_duration` waits for the meeting to be seen live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_start: bool,
     pub state: State,
     #[serde(default)]
     pub held_until: Option<UtcMs>,
@@ -484,6 +513,9 @@ pub struct Order {
     pub only: Option<InstanceId>,
     pub key: Option<Key>,
     pub limits: Limits,
+    pub at_most: Option<u32>,
+    pub max_duration: Option<Duration>,
+    /// [`UtcMs::NEVER`]: `max_duration` alone will tell.
     pub due: UtcMs,
     pub origin: Origin,
     pub by: By,

@@ -17,7 +17,8 @@
 //! | `confirming` | `ending`, `guarding`, `done` | still there; proven; an outcome |
 //! | `guarding` | `ending`, `done` | reopened; its time is over |
 //!
-//! * `waiting`: armed by a look 10 s before due; claimed 250 ms before due.
+//! * `waiting`: armed by a look 10 s before due; claimed 250 ms before due. With `max_duration` it may have no due time yet:
+//!   then nothing wakes it but a sweep that sees its meeting live ([`Change::Start`](super::Change::Start)).
 //! * `ending`: an end call is wanted. It leaves only after a fresh look saw the pinned instance, only when the lane has
 //!   room ([`Event::Slot`]: the decision to send is made then, on the job as it is then), and never before due.
 //! * `confirming`: an end call was accepted; looks go on until the platform proves the instance gone. Alive after

@@ -13,6 +13,7 @@ impl Job {
             return format!("cannot go on: {why}");
         }
         match self.state {
+            State::Waiting if self.awaits_start => self.awaiting_sentence(),
             State::Waiting => "waiting for its deadline".to_owned(),
             State::Held if self.held_past_due => "held; its deadline passed meanwhile".to_owned(),
             State::Held => match self.held_until {
@@ -33,6 +34,12 @@ impl Job {
         }
     }
 
+    fn awaiting_sentence(&self) -> String {
+        let limit = humantime::format_duration(self.max_duration.unwrap_or_default());
+        let first = if self.due.is_never() { "" } else { ", or at its deadline if that comes first" };
+        format!("waiting for the meeting to start; it ends {limit} later{first}")
+    }
+
     fn ending_sentence(&self) -> String {
         let run = &self.run;
         if run.queued {
@@ -51,7 +58,17 @@ impl Job {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Fact::Submitted { due, by } if due.is_never() => {
+                write!(f, "submitted by {by}; the start of the meeting will tell when it is due")
+            }
             Fact::Submitted { due, by } => write!(f, "submitted by {by}, due {due}"),
+            Fact::RuleHit { rule, reason } => write!(f, "rule {rule} applies: {reason}"),
+            Fact::Started { instance, started_at: Some(at), due } => {
+                write!(f, "instance {instance} started at {at}: due {due}")
+            }
+            Fact::Started { instance, started_at: None, due } => {
+                write!(f, "instance {instance} is live and does not say since when: due {due}")
+            }
             Fact::Moved { to, extension: true, by } => {
                 write!(f, "due moved to {to} by {by}; the plan stays as it was")
             }

@@ -46,7 +46,14 @@ impl Now {
 }
 
 impl UtcMs {
+    /// The last instant that a calendar can show, and that anybody may ask for.
     pub const MAX: UtcMs = UtcMs(253_402_207_200_000);
+    /// The due time of a job that has none yet. No clock gets there, and nobody is shown it as a time.
+    pub const NEVER: UtcMs = UtcMs(UtcMs::MAX.0 + 1);
+
+    pub fn is_never(self) -> bool {
+        self >= UtcMs::NEVER
+    }
 
     /// Milliseconds from `earlier` to `self`; negative if `earlier` lies ahead.
     pub fn ms_since(self, earlier: UtcMs) -> i64 {
@@ -67,6 +74,9 @@ impl From<Timestamp> for UtcMs {
 /// RFC 3339, UTC, always three fractional digits.
 impl fmt::Display for UtcMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_never() {
+            return f.write_str("no time yet");
+        }
         write!(f, "{:.3}", self.timestamp())
     }
 }

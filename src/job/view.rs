@@ -14,6 +14,7 @@ pub struct JobView {
     pub server: ServerName,
     pub meeting: MeetingId,
     pub instance: Option<InstanceId>,
+    /// `null` while only the start of the meeting will tell.
     #[serde(with = "rfc3339")]
     pub due: UtcMs,
     /// The due time as planned, where people have extended it.
@@ -27,6 +28,12 @@ pub struct JobView {
     /// So long before due the people inside are told: `10m`, longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warn: Vec<String>,
+    /// So long after the start of the meeting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<String>,
+    /// That start has not been seen yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_start: bool,
     pub state: State,
     pub outcome: Option<Outcome>,
     /// One sentence.
@@ -87,6 +94,8 @@ impl JobView {
             max_extension_ms: job.limits.max_extension.map(ms),
             extension_left_ms: job.extension_left().map(ms),
             warn: job.limits.warn.iter().map(|mark| humantime::format_duration(*mark).to_string()).collect(),
+            max_duration: job.max_duration.map(|limit| humantime::format_duration(limit).to_string()),
+            awaits_start: job.awaits_start && !job.is_done(),
             state: job.state,
             outcome: job.outcome.or_else(|| guarded_outcome(job)),
             reason: job.sentence(),
@@ -138,11 +147,12 @@ pub(crate) mod rfc3339 {
     use super::UtcMs;
 
     pub fn serialize<S: Serializer>(at: &UtcMs, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(at)
+        if at.is_never() { s.serialize_none() } else { s.collect_str(at) }
     }
 
+    /// `null`: [`UtcMs::NEVER`].
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<UtcMs, D::Error> {
-        let text = String::deserialize(d)?;
+        let Some(text) = Option::<String>::deserialize(d)? else { return Ok(UtcMs::NEVER) };
         text.parse::<jiff::Timestamp>().map(UtcMs::from).map_err(D::Error::custom)
     }
 }

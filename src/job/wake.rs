@@ -26,7 +26,8 @@ impl Wake {
 }
 
 impl Job {
-    /// Computed from the job alone. A job that is not held, not done and not waiting for an answer always has one.
+    /// Computed from the job alone. A job that is not held, not done and not waiting for an answer, or for the start of its
+    /// meeting, always has one.
     pub fn wake(&self, now: Now) -> Wake {
         let run = &self.run;
         match self.state {
@@ -43,6 +44,9 @@ impl Job {
     }
 
     fn wake_waiting(&self, now: Now) -> Wake {
+        if self.due.is_never() {
+            return Wake::default();
+        }
         let armed = self.armed_for_due(now);
         let mut wake = Wake { wall: Some(self.due), boot: None };
         if armed && self.claimed.is_none() {
@@ -59,7 +63,8 @@ impl Job {
     }
 
     fn wake_held(&self) -> Option<UtcMs> {
-        (!self.held_past_due).then(|| self.release_at().unwrap_or(self.due))
+        let at = self.release_at().unwrap_or(self.due);
+        (!self.held_past_due && !at.is_never()).then_some(at)
     }
 
     fn wake_at_work(&self, now: Now) -> Wake {
@@ -81,7 +86,7 @@ impl Job {
     /// has the earliest key of all, so that a restart takes it up whatever the clock says.
     pub fn index_wake(&self) -> Option<UtcMs> {
         match self.state {
-            State::Waiting => self.first_warning_at().or(Some(self.due)),
+            State::Waiting => self.first_warning_at().or(Some(self.due)).filter(|at| !at.is_never()),
             State::Held => self.wake_held(),
             State::Ending | State::Confirming | State::Guarding => Some(UtcMs(0)),
             State::Done => {

@@ -55,6 +55,9 @@ impl Draft {
     fn armed(&mut self, verdict: Verdict, received: Now) {
         match verdict {
             Verdict::Live(seen) if self.job.belongs(&seen, received) => {
+                if self.too_many(&seen) {
+                    return;
+                }
                 self.pin(seen, received);
                 self.job.run.next = None;
             }
@@ -115,6 +118,9 @@ impl Draft {
 
     fn alive(&mut self, seen: Instance, received: Now) {
         self.job.run.tally = Default::default();
+        if self.too_many(&seen) {
+            return;
+        }
         if self.job.is_pinned(&seen.id) {
             self.pin(seen, received);
         } else if self.job.pin.is_some() {
@@ -135,6 +141,21 @@ impl Draft {
             State::Ending if self.may_call() => self.attempt(),
             _ => self.plan_look(),
         }
+    }
+
+    /// Are more people inside than the rule that made the job allows for? Then it is called off, unless it is too late for
+    /// that. Where nobody says how many there are, the rule stands.
+    fn too_many(&mut self, seen: &Instance) -> bool {
+        let (Some(most), Some(people)) = (self.job.at_most, seen.participants) else { return false };
+        let ours = self.job.is_pinned(&seen.id) || self.job.only.as_ref() == Some(&seen.id);
+        if people <= most || !ours || !self.job.unsent() || self.job.run.calling.is_some() {
+            return false;
+        }
+        let inside = if people == 1 { "1 person is".to_owned() } else { format!("{people} people are") };
+        let rule =
+            self.job.origin.rule().map_or_else(|| "the limit".to_owned(), |name| format!("rule {name}"));
+        self.conclude(Outcome::Cancelled, format!("{inside} inside: {rule} does not apply any more"));
+        true
     }
 
     /// Another instance than ours is alive.

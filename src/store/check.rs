@@ -315,7 +315,9 @@ fn check_jobs(generation: &Generation, stored: &Counts, limit: usize) -> Result<
 }
 
 fn check_indexes(generation: &Generation, limit: usize) -> Result<(), Fault> {
-    for family in [keys::WAKES, keys::MEETINGS, keys::DONE, keys::SUFFIXES, keys::IDEMPOTENCY] {
+    let families =
+        [keys::WAKES, keys::MEETINGS, keys::AWAITING, keys::DONE, keys::SUFFIXES, keys::IDEMPOTENCY];
+    for family in families {
         sample(generation, family, limit, |key, value| {
             let id = match family {
                 keys::SUFFIXES => keys::id_backwards(key),

@@ -5,6 +5,7 @@
 //! | `j/` id | the job's record |
 //! | `d/` wake, id | nothing: every job that has something to wait for, earliest first |
 //! | `m/` server, meeting, due, id | nothing: every job that is not done, by meeting |
+//! | `w/` server, meeting, id | nothing: every job that waits for its meeting to start |
 //! | `f/` done, id | nothing: every job that is done, by when it was concluded |
 //! | `k/` server, key | id: who holds an idempotency key |
 //! | `x/` id backwards | nothing: people type the end of an id |
@@ -25,6 +26,7 @@ pub(super) type Key = Vec<u8>;
 pub(super) const JOBS: &[u8] = b"j/";
 pub(super) const WAKES: &[u8] = b"d/";
 pub(super) const MEETINGS: &[u8] = b"m/";
+pub(super) const AWAITING: &[u8] = b"w/";
 pub(super) const DONE: &[u8] = b"f/";
 pub(super) const IDEMPOTENCY: &[u8] = b"k/";
 pub(super) const SUFFIXES: &[u8] = b"x/";
@@ -75,6 +77,24 @@ pub(super) fn server_of(key: &[u8]) -> Option<ServerName> {
     std::str::from_utf8(name).ok().map(ServerName::from)
 }
 
+pub(super) fn awaiting(server: &ServerName, meeting: &MeetingId, id: JobId) -> Key {
+    let mut key = awaiting_meeting(server, meeting);
+    key.extend_from_slice(id.0.as_bytes());
+    key
+}
+
+/// What the keys of all jobs begin with that wait for this meeting to start.
+pub(super) fn awaiting_meeting(server: &ServerName, meeting: &MeetingId) -> Key {
+    let mut key = awaiting_on(server);
+    key.extend_from_slice(&name(meeting.as_str()));
+    key
+}
+
+/// The same for any meeting of a server.
+pub(super) fn awaiting_on(server: &ServerName) -> Key {
+    [AWAITING, &name(server.as_str())].concat()
+}
+
 pub(super) fn done(at: UtcMs, id: JobId) -> Key {
     [DONE, &instant(at), id.0.as_bytes()].concat()
 }
@@ -106,7 +126,7 @@ pub(super) fn server_of_memory(key: &[u8]) -> Option<ServerName> {
     std::str::from_utf8(key.strip_prefix(SERVERS)?).ok().map(ServerName::from)
 }
 
-/// The id at the end of a `j/`, `d/`, `m/` or `f/` key, or of the value of a `k/` key.
+/// The id at the end of a `j/`, `d/`, `m/`, `w/` or `f/` key, or of the value of a `k/` key.
 pub(super) fn id_at_end(bytes: &[u8]) -> Option<JobId> {
     let start = bytes.len().checked_sub(ID)?;
     Uuid::from_slice(&bytes[start..]).ok().map(JobId)
@@ -191,7 +211,8 @@ mod tests {
     fn ids_come_back_from_every_family() {
         let id: JobId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
         let (server, room) = (ServerName::from("s"), MeetingId::from("room"));
-        for key in [job(id), wake(UtcMs(-5), id), meeting(&server, &room, UtcMs(9), id), done(UtcMs(1), id)] {
+        let by_name = [meeting(&server, &room, UtcMs(9), id), awaiting(&server, &room, id)];
+        for key in [job(id), wake(UtcMs(-5), id), done(UtcMs(1), id)].into_iter().chain(by_name) {
             assert_eq!(id_at_end(&key), Some(id));
         }
         assert_eq!(id_backwards(&suffix(id)), Some(id));

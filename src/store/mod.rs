@@ -188,6 +188,10 @@ pub trait Store: Send + Sync + 'static {
     fn open_servers(&self) -> Result<Vec<ServerName>, StoreError>;
     /// The jobs of a meeting that are not done, in order of due.
     fn of_meeting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError>;
+    /// The jobs of a meeting that wait for its start ([`Job::awaits_start`]).
+    fn awaiting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError>;
+    /// Is there such a job on this server?
+    fn any_awaiting(&self, server: &ServerName) -> Result<bool, StoreError>;
     /// Up to `limit` jobs, newest first, that pass the filter, submitted before `before`.
     fn page(&self, filter: &Filter, before: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
     /// Jobs whose id ends with these (4 or more) hexadecimal digits; at most `limit`.

@@ -337,6 +337,23 @@ impl Store for Queue {
         Ok(jobs)
     }
 
+    fn awaiting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {
+        let generation = self.generation()?;
+        let prefix = keys::awaiting_meeting(server, meeting);
+        let mut jobs = Vec::new();
+        for id in self.ids(&generation, prefix.clone(), keys::after(&prefix), usize::MAX)? {
+            jobs.extend(self.readable(&generation, id)?.map(|(_, job)| job).filter(|job| job.awaits_start));
+        }
+        Ok(jobs)
+    }
+
+    fn any_awaiting(&self, server: &ServerName) -> Result<bool, StoreError> {
+        let generation = self.generation()?;
+        let prefix = keys::awaiting_on(server);
+        let first = generation.scan(prefix.clone(), keys::after(&prefix)).next();
+        Ok(first.transpose().map_err(|e| read_error(&self.path, keys::AWAITING, e))?.is_some())
+    }
+
     /// Reads through the records until the page is full, so a filter that almost nothing passes reads all of them; what
     /// is kept in memory is one page (or the ids of all open jobs, where these are asked for and are the fewer).
     fn page(&self, filter: &Filter, before: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError> {

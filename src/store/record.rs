@@ -19,6 +19,7 @@ const RECORD_FORMAT: u8 = 1;
 const HEADER: usize = 4 + 4 * 8;
 const HAS_WAKE: u8 = 1;
 const HAS_DONE: u8 = 2;
+const AWAITS_START: u8 = 4;
 
 /// What the indexes know of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Header {
     pub(super) wake: Option<UtcMs>,
     /// When it was concluded.
     pub(super) done: Option<UtcMs>,
+    pub(super) awaits_start: bool,
 }
 
 impl Header {
@@ -42,6 +44,7 @@ impl Header {
             due: job.due,
             wake: job.index_wake(),
             done: job.is_done().then(|| before.and_then(|old| old.done).unwrap_or_else(|| concluded(job))),
+            awaits_start: job.awaits_start && !job.is_done(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Header {
             due: instant(1),
             wake: (head[3] & HAS_WAKE != 0).then(|| instant(2)),
             done: (head[3] & HAS_DONE != 0).then(|| instant(3)),
+            awaits_start: head[3] & AWAITS_START != 0,
         })
     }
 
@@ -75,6 +79,7 @@ impl Header {
         head[1] = place(&State::ALL, self.state);
         head[2] = self.outcome.map_or(0, |outcome| place(&Outcome::ALL, outcome) + 1);
         head[3] = self.wake.map_or(0, |_| HAS_WAKE) | self.done.map_or(0, |_| HAS_DONE);
+        head[3] |= if self.awaits_start { AWAITS_START } else { 0 };
         let wake = self.wake.unwrap_or_default().0.cast_unsigned();
         let done = self.done.unwrap_or_default().0.cast_unsigned();
         for (n, word) in [self.revision, self.due.0.cast_unsigned(), wake, done].into_iter().enumerate() {
@@ -196,6 +201,7 @@ mod tests {
                     due: UtcMs(i64::MIN),
                     wake,
                     done,
+                    awaits_start: done.is_none(),
                 };
                 assert_eq!(Header::read(&header.write()), Ok(header));
             }
@@ -249,6 +255,8 @@ mod tests {
             Fact::Moved { to: UtcMs(9), extension: false, by: peer.clone() },
             Fact::Moved { to: UtcMs(9), extension: true, by: peer.clone() },
             Fact::Held { until: Some(UtcMs(4)), by: By::Schedule },
+            Fact::RuleHit { rule: "r".to_owned(), reason: why() },
+            Fact::Started { instance: "i".into(), started_at: None, due: UtcMs(8) },
             Fact::HeldPastDue,
             Fact::Released { by: None },
             Fact::Released { by: Some(peer) },

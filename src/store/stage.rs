@@ -233,8 +233,8 @@ impl Stage<'_> {
 
     /// Index keys that stay the same are not written again.
     fn reindex(&mut self, job: &Job, old: Option<&Header>, new: Option<&Header>) {
-        let old = old.map_or([None, None, None], |header| index_keys(job, header));
-        let new = new.map_or([None, None, None], |header| index_keys(job, header));
+        let old = old.map_or([None, None, None, None], |header| index_keys(job, header));
+        let new = new.map_or([None, None, None, None], |header| index_keys(job, header));
         for (old, new) in old.into_iter().zip(new) {
             if old == new {
                 continue;
@@ -289,12 +289,13 @@ impl Stage<'_> {
     }
 }
 
-/// The keys under which a job with this header is found: by wake, by meeting, by conclusion.
-pub(super) fn index_keys(job: &Job, header: &Header) -> [Option<Key>; 3] {
+/// The keys under which a job with this header is found: by wake, by meeting, by the start it waits for, by conclusion.
+pub(super) fn index_keys(job: &Job, header: &Header) -> [Option<Key>; 4] {
     let open = header.state != State::Done;
     [
         header.wake.map(|wake| keys::wake(wake, job.id)),
         open.then(|| keys::meeting(&job.server, &job.meeting, header.due, job.id)),
+        header.awaits_start.then(|| keys::awaiting(&job.server, &job.meeting, job.id)),
         header.done.map(|done| keys::done(done, job.id)),
     ]
 }

@@ -47,6 +47,8 @@ fn job(n: u64) -> Job {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due: UtcMs(now().wall.0 + 86_400_000),
         origin: Origin::Cli,
         by: By::Schedule,

@@ -97,6 +97,7 @@ fn submission(sim: &Sim, slot: usize, order: &SimOrder) -> Submission {
     Submission {
         server: server(*site),
         when: when_of(*when),
+        max_duration: None,
         only: match only {
             Only::Any => None,
             Only::Current => shown,

@@ -20,6 +20,7 @@ use super::store::{self, SimStore};
 use super::world::Flavour;
 use crate::config::settings::{PlatformSettings, ServerSettings, Settings};
 use crate::engine::core::{Core, Makers, Parts};
+use crate::engine::sweep::RuleBook;
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
 use crate::platform::{Platform, bigbluebutton};
@@ -174,6 +175,7 @@ fn start(
 fn makers(sim: &Arc<Sim>) -> Makers {
     let (ids, sites) = (sim.clone(), sim.clone());
     Makers {
+        rules: RuleBook::default(),
         new_id: Arc::new(move |now| new_id(&ids, now)),
         build: Arc::new(move |name, _, _| {
             let site = sites.site_of(name);

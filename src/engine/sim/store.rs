@@ -236,6 +236,16 @@ impl Store for SimStore {
         self.select(|job| job.server == *server && job.meeting == *meeting && !job.is_done())
     }
 
+    fn awaiting(&self, server: &ServerName, meeting: &MeetingId) -> Result<Vec<Job>, StoreError> {
+        self.select(|job| {
+            job.server == *server && job.meeting == *meeting && job.awaits_start && !job.is_done()
+        })
+    }
+
+    fn any_awaiting(&self, server: &ServerName) -> Result<bool, StoreError> {
+        Ok(!self.select(|job| job.server == *server && job.awaits_start && !job.is_done())?.is_empty())
+    }
+
     fn page(&self, _: &Filter, _: Option<JobId>, _: usize) -> Result<Vec<Job>, StoreError> {
         self.select(|_| true)
     }

@@ -65,6 +65,8 @@ impl Rig {
             only: None,
             key: None,
             limits: Limits::default(),
+            at_most: None,
+            max_duration: None,
             due,
             origin: Origin::Api,
             by: By::Schedule,

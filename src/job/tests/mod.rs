@@ -9,6 +9,7 @@ mod guard;
 mod instances;
 mod laws;
 mod life;
+mod limit;
 mod lock;
 mod model_check;
 mod proof;

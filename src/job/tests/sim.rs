@@ -67,6 +67,8 @@ pub fn order(due: UtcMs) -> Order {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due,
         origin: Origin::Cli,
         by: peer(),

@@ -134,6 +134,8 @@ impl World {
             Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at };
         let order = Order {
             id: JobId(Uuid::from_u128(self.jobs.len() as u128 + 1)),
+            at_most: None,
+            max_duration: None,
             server: entry.server.clone(),
             meeting: entry.meeting.clone(),
             only: None,

@@ -33,6 +33,8 @@ fn job(entry: &Entry) -> Job {
     let origin = Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at };
     let order = Order {
         id: JobId(Uuid::nil()),
+        at_most: None,
+        max_duration: None,
         server: entry.server.clone(),
         meeting: entry.meeting.clone(),
         only: entry.instance.clone(),

@@ -54,6 +54,8 @@ fn job(n: u128, entry: &Entry) -> Job {
     let origin = Origin::Schedule { name: entry.identity.clone(), of: entry.of.clone(), planned: entry.at };
     let order = Order {
         id: JobId(Uuid::from_u128(n)),
+        at_most: None,
+        max_duration: None,
         server: entry.server.clone(),
         meeting: entry.meeting.clone(),
         only: entry.instance.clone(),

@@ -170,6 +170,8 @@ fn submitted(hit: &Hit, id: JobId, now: Now) -> Job {
     };
     let order = Order {
         id,
+        at_most: None,
+        max_duration: None,
         server: ServerName::from("campus"),
         meeting: hit.live.meeting.clone(),
         only: Some(hit.live.instance.clone()),

@@ -38,6 +38,8 @@ fn order(n: u64, due: i64) -> Order {
         only: None,
         key: None,
         limits: Limits::default(),
+        at_most: None,
+        max_duration: None,
         due: UtcMs(due),
         origin: Origin::Cli,
         by: By::Schedule,
@@ -234,6 +236,33 @@ fn the_indexes_follow_the_job() {
     assert_eq!(queue.by_suffix("00000001", 9).unwrap(), []);
     let not_done = commit(&queue, vec![Change::Remove(id(2))]);
     assert!(matches!(not_done, Err(StoreError::NotDone(job)) if job == id(2)), "{not_done:?}");
+}
+
+#[test]
+fn jobs_that_wait_for_a_start_are_found_by_their_meeting_until_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let hour = Some(std::time::Duration::from_secs(3600));
+    let waiting = |n, due| Job::submit(Order { max_duration: hour, due, ..order(n, 0) }, now(1));
+    // Alone, and together with a time of its own.
+    let (alone, both) = (waiting(1, UtcMs::NEVER), waiting(2, UtcMs(15)));
+    commit(&queue, vec![new(&alone), new(&both), new(&job(3, 15))]).unwrap();
+    drop(queue);
+    let queue = Queue::open(dir.path(), Checker::TestChild).unwrap();
+    let awaiting = |meeting: &str| ids(&queue.awaiting(&"campus".into(), &meeting.into()).unwrap());
+    assert_eq!(awaiting("math"), [id(1), id(2)]);
+    assert_eq!(awaiting("mat"), []);
+    assert!(queue.any_awaiting(&"campus".into()).unwrap());
+    assert!(!queue.any_awaiting(&"camp".into()).unwrap());
+    assert_eq!(queue.next_wake(UtcMs(16)).unwrap(), None, "there is no time to wake one at");
+
+    let mut started = alone.clone();
+    started.record(now(5), Fact::Started { instance: "i".into(), started_at: None, due: UtcMs(3_600_005) });
+    commit(&queue, vec![update(&started, alone.revision)]).unwrap();
+    assert_eq!(awaiting("math"), [id(2)]);
+    assert_eq!(queue.next_wake(UtcMs(16)).unwrap(), Some(UtcMs(3_600_005)));
+    commit(&queue, vec![update(&done(&both, 9), both.revision)]).unwrap();
+    assert!(!queue.any_awaiting(&"campus".into()).unwrap());
 }
 
 #[test]

@@ -1,0 +1,530 @@
+//! Sweeps: now and then one listing of everything that is live on a server, held against its rules and against the jobs
+//! that wait for their meeting to start.
+//!
+//! * The rhythm comes from housekeeping ([`Request::Tick`](super::requests::Request)); which server's turn it is is decided
+//!   here, on boottime: the smallest `every` of its rules, half a minute where only jobs wait for a start. One listing a
+//!   server and period, one in flight, only when the platform has room for it; a server that nothing asks about hears none.
+//! * What the listing means is pure (`schedule::rule`) and worked out beside the loop, where a long listing against many
+//!   rules is in nobody's way. Only its result is applied here, as submits, moves and withdrawals like any other.
+//! * A listing that fails changes nothing: no hit begins, none is over. One that was asked for under older rules, or under
+//!   a clock that is not believed any more, is thrown away.
+//! * A hit is known by its identity, which is the idempotency key of its job. So a job that is done, or that a person has
+//!   cancelled, is not made again, and a restart makes nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::oneshot;
+
+use super::active::{ChangeRequest, Reply, announce};
+use super::api::{Notice, Receipt, Refusal, RefusalKind, ServerStatus};
+use super::belief::Belief;
+use super::core::{Core, Inner};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::job::{
+    BootMs, By, Change, Fact, Job, JobId, Key, LiveMeeting, Now, Order, Origin, Pin, ServerName, State, UtcMs,
+};
+use crate::platform::{Platform, Work};
+use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Watch};
+use crate::schedule::{Calendars, Days, Exempt, Feeds, Rule, Schedule};
+use crate::store::{Store, StoreError};
+
+/// Idempotency keys that begin so belong to rules; nobody else may use them.
+pub const RULE_KEYS: &str = "rule:";
+/// How often a server is listed on which nothing but jobs wait: for a start, or for a rule that is gone.
+const START_EVERY: Duration = Duration::from_secs(30);
+/// A job that comes and waits for a start is a reason to look at once, but not more often than this.
+const AT_ONCE_AGAIN: Duration = Duration::from_secs(5);
+/// The first sweeps after the start come within this, spread over it.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// Hits of dry-run rules of one server that are told one by one.
+const TOLD: usize = 1_000;
+
+type Sweeping = fn(&[Rule], &[Exempt], Allows<'_>, &Watch, &[LiveMeeting], Now) -> Sweep;
+
+/// The pure functions that a sweep asks; a test puts its own here.
+#[derive(Clone, Copy)]
+pub(super) struct RuleBook {
+    pub sweep: Sweeping,
+    pub plan: fn(&Sweep, &[Job], &[LiveMeeting]) -> Vec<RuleAction>,
+}
+
+impl Default for RuleBook {
+    fn default() -> RuleBook {
+        RuleBook { sweep: rule::sweep, plan: rule::plan }
+    }
+}
+
+/// What the settings say about one server.
+#[derive(Debug, Default)]
+struct Standing {
+    rules: Vec<Rule>,
+    exempt: Vec<Exempt>,
+    calendars: Calendars,
+}
+
+/// What is known between the sweeps of one server.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    standing: Arc<Standing>,
+    pub watch: Watch,
+    /// Some job waits for the start of its meeting.
+    awaits: bool,
+    /// Such a job has come since the sweep in flight began.
+    anew: bool,
+    /// Open jobs that rules have made.
+    jobs: BTreeSet<JobId>,
+    known: Known,
+    next: Option<BootMs>,
+    /// When the last one began.
+    began: Option<BootMs>,
+    in_flight: bool,
+    /// What is in flight was asked for under older settings.
+    stale: bool,
+    last: Option<UtcMs>,
+    error: Option<String>,
+    /// Hits of dry-run rules that have been told.
+    told: BTreeSet<String>,
+    /// The last sweep left something out.
+    crowded: bool,
+}
+
+/// Whether `jobs` and `awaits` have been read from the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Known {
+    #[default]
+    No,
+    Reading,
+    Yes,
+}
+
+/// What the store knows about sweeps of one server.
+#[derive(Debug)]
+pub(super) struct Stock {
+    jobs: BTreeSet<JobId>,
+    awaits: bool,
+}
+
+/// A listing, worked out.
+#[derive(Debug)]
+pub(super) struct Found {
+    belief: Belief,
+    watch: Watch,
+    hits: Vec<Hit>,
+    /// Hits or meetings that were too many.
+    skipped: usize,
+    actions: Vec<RuleAction>,
+    /// Jobs whose meeting is live.
+    starts: Vec<(JobId, LiveMeeting)>,
+    /// Some job goes on waiting for a start, or did when this was found.
+    awaits: bool,
+    /// Jobs of rules that are done.
+    closed: BTreeSet<JobId>,
+}
+
+/// Everything that a listing is held against.
+struct Question {
+    store: Arc<dyn Store>,
+    server: ServerName,
+    standing: Arc<Standing>,
+    feeds: Arc<Feeds>,
+    watch: Watch,
+    jobs: BTreeSet<JobId>,
+    belief: Belief,
+    book: RuleBook,
+}
+
+impl Standing {
+    /// `None`: the server has no rules.
+    fn of(settings: &Settings, server: &ServerName) -> Option<Standing> {
+        let Schedule { rules, exempt, calendars, .. } = &settings.schedule;
+        let rules: Vec<Rule> = rules.iter().filter(|rule| rule.server == *server).cloned().collect();
+        let (exempt, calendars) = (exempt.clone(), calendars.clone());
+        (!rules.is_empty()).then_some(Standing { rules, exempt, calendars })
+    }
+
+    fn allows(&self, feeds: &Feeds, days: &Days, at: UtcMs, zone: &TimeZone) -> bool {
+        days.allows(&self.calendars, feeds, at, zone).is_ok()
+    }
+}
+
+impl Sweeper {
+    /// `None`: nothing asks for sweeps.
+    fn every(&self) -> Option<Duration> {
+        let rules = self.standing.rules.iter().map(|rule| rule.every);
+        let waits = self.awaits || !self.jobs.is_empty();
+        rules.chain(waits.then_some(START_EVERY)).min()
+    }
+
+    pub fn note(&self, status: &mut ServerStatus) {
+        if self.every().is_some() {
+            status.last_sweep = self.last.map(|at| at.to_string());
+            status.sweep_error.clone_from(&self.error);
+        }
+    }
+
+    /// The hits of dry-run rules that have not been told yet.
+    fn untold<'a>(&mut self, hits: &'a [Hit]) -> Vec<&'a Hit> {
+        let current: BTreeSet<&str> =
+            hits.iter().filter(|hit| hit.dry_run).map(|hit| hit.identity.as_str()).collect();
+        self.told.retain(|identity| current.contains(identity.as_str()));
+        let mut untold: Vec<&Hit> =
+            hits.iter().filter(|hit| hit.dry_run && !self.told.contains(&hit.identity)).collect();
+        untold.truncate(TOLD.saturating_sub(self.told.len()));
+        self.told.extend(untold.iter().map(|hit| hit.identity.clone()));
+        untold
+    }
+}
+
+impl Core {
+    /// The rules of new settings count from the next sweep, which comes at once, except at the start.
+    pub(super) fn plan_sweeps(&mut self, settings: &Settings) {
+        let (now, starting) = (self.now().boot, self.settings.is_none());
+        self.sweepers.retain(|name, _| settings.servers.contains_key(name));
+        for name in settings.servers.keys() {
+            let sweeper = self.sweepers.entry(name.clone()).or_default();
+            sweeper.standing = Standing::of(settings, name).unwrap_or_default().into();
+            if sweeper.standing.rules.is_empty() {
+                sweeper.watch = Watch::default();
+                sweeper.told.clear();
+            }
+            sweeper.stale = sweeper.in_flight;
+            let pause = if starting { spread(name) } else { Duration::ZERO };
+            sweeper.next = Some(now + pause);
+        }
+        self.tick();
+    }
+
+    /// What has been seen so far on every server.
+    pub(super) fn watches(&self) -> BTreeMap<ServerName, Watch> {
+        self.sweepers.iter().map(|(name, sweeper)| (name.clone(), sweeper.watch.clone())).collect()
+    }
+
+    /// Starts the sweeps whose turn it is. Any number of ticks is as good as one.
+    pub(super) fn tick(&mut self) {
+        let now = self.now().boot;
+        let due = |sweeper: &Sweeper| sweeper.next.is_none_or(|at| at <= now);
+        let names: Vec<ServerName> =
+            self.sweepers.iter().filter(|(_, sweeper)| due(sweeper)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.start_sweep(&name);
+        }
+    }
+
+    fn start_sweep(&mut self, name: &ServerName) {
+        let (now, belief) = (self.now().boot, self.belief());
+        let (Some(sweeper), Some(server)) = (self.sweepers.get_mut(name), self.servers.get(name)) else {
+            return;
+        };
+        if self.stopping || sweeper.in_flight {
+            return;
+        }
+        if sweeper.known != Known::Yes {
+            return self.take_stock(name);
+        }
+        let Some(every) = sweeper.every() else { return };
+        if server.platform.ready(Work::Looks { before_end: false }).is_some_and(|at| at > now) {
+            return;
+        }
+        (sweeper.in_flight, sweeper.anew, sweeper.began) = (true, false, Some(now));
+        // In its rhythm, unless that has been lost.
+        let next = sweeper.next.map_or(now, |at| at + every);
+        sweeper.next = Some(if next > now { next } else { now + every });
+        let question = Question {
+            store: self.store.clone(),
+            server: name.clone(),
+            standing: sweeper.standing.clone(),
+            feeds: self.feeds.clone(),
+            watch: sweeper.watch.clone(),
+            jobs: sweeper.jobs.clone(),
+            belief,
+            book: self.makers.rules,
+        };
+        let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
+        let server = name.clone();
+        self.tasks.spawn(async move {
+            let (sent, result) = look(&*platform, &*clock, question).await;
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::Swept { server, sent, result: result.map(Box::new) });
+        });
+    }
+
+    /// Reads once which jobs a server's sweeps have to know.
+    fn take_stock(&mut self, name: &ServerName) {
+        let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.known == Known::No) else {
+            return;
+        };
+        match has_stock(&*self.store, name) {
+            Ok(true) => {}
+            Ok(false) => {
+                sweeper.known = Known::Yes;
+                return self.start_sweep(name);
+            }
+            // With the next tick.
+            Err(error) => return self.store_error = Some(error.to_string()),
+        }
+        sweeper.known = Known::Reading;
+        let (store, inbox, server) = (self.store.clone(), self.inbox.clone(), name.clone());
+        self.tasks.spawn_blocking(move || {
+            let stock = stock(&*store, &server);
+            let _ = inbox.send(Inner::Stocked { server, stock });
+        });
+    }
+
+    pub(super) fn stocked(&mut self, name: &ServerName, stock: Result<Stock, StoreError>) {
+        let Some(sweeper) = self.sweepers.get_mut(name) else { return };
+        match stock {
+            Ok(Stock { jobs, awaits }) => {
+                sweeper.known = Known::Yes;
+                sweeper.jobs.extend(jobs);
+                sweeper.awaits |= awaits;
+                self.tick();
+            }
+            Err(error) => {
+                // With the next tick.
+                sweeper.known = Known::No;
+                self.store_error = Some(error.to_string());
+            }
+        }
+    }
+
+    /// A new job is durable: do sweeps have to know it?
+    pub(super) fn note_new(&mut self, job: &Job) {
+        let now = self.now().boot;
+        let Some(sweeper) = self.sweepers.get_mut(&job.server) else { return };
+        if job.awaits_start && !job.is_done() {
+            // Its meeting may be live already; many jobs at once share a listing.
+            let soonest = sweeper.began.map_or(now, |began| now.max(began + AT_ONCE_AGAIN));
+            sweeper.next = Some(sweeper.next.map_or(soonest, |next| next.min(soonest)));
+            (sweeper.awaits, sweeper.anew) = (true, true);
+            self.tick();
+        } else if is_of_rule(job) {
+            sweeper.jobs.insert(job.id);
+            let kind = self.servers.get(&job.server).map_or("", |server| server.platform.kind());
+            self.metrics.rule_hit(kind, &job.server, job.origin.rule().unwrap_or_default());
+        }
+    }
+
+    pub(super) fn swept(&mut self, name: &ServerName, sent: Now, result: Result<Box<Found>, String>) {
+        let (now, belief) = (self.now(), self.belief());
+        let kind = self.servers.get(name).map_or("", |server| server.platform.kind());
+        self.metrics.swept(kind, name, result.is_ok());
+        // Not in flight: the server was taken away, and came back.
+        let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.in_flight) else { return };
+        sweeper.in_flight = false;
+        let overtaken = result.as_ref().is_ok_and(|found| found.belief != belief);
+        if std::mem::take(&mut sweeper.stale) || overtaken {
+            sweeper.next = Some(now.boot);
+            return self.start_sweep(name);
+        }
+        let found = match result {
+            Ok(found) => *found,
+            Err(why) => {
+                if sweeper.error.is_none() {
+                    tracing::warn!(server = %name, "what is live there cannot be listed, and rules wait: {why}");
+                }
+                sweeper.error = Some(why);
+                return;
+            }
+        };
+        if sweeper.error.take().is_some() {
+            tracing::info!(server = %name, "what is live there can be listed again");
+        }
+        let sent = belief.of(sent);
+        sweeper.last = Some(sent.wall);
+        sweeper.watch = found.watch;
+        let watches = sweeper.watch != Watch::default();
+        sweeper.awaits = found.awaits || sweeper.anew;
+        sweeper.jobs.retain(|job| !found.closed.contains(job));
+        if found.skipped > 0 && !sweeper.crowded {
+            tracing::error!(server = %name, skipped = found.skipped, "too many meetings, or hits, for rules: the rest is left alone");
+        }
+        sweeper.crowded = found.skipped > 0;
+        let notice = |hit: &Hit| would_hit(hit, name, now);
+        let untold: Vec<Notice> = sweeper.untold(&found.hits).into_iter().map(notice).collect();
+        announce(&self.events, untold);
+        if watches {
+            self.save_watches_now_and_then();
+        }
+        self.apply(name, found.actions, sent);
+        for (job, live) in found.starts {
+            self.change_for_rule(name, job, Change::Start { live, sent });
+        }
+    }
+
+    fn apply(&mut self, name: &ServerName, actions: Vec<RuleAction>, sent: Now) {
+        for action in actions {
+            // What is due already is due from now on: nobody was late.
+            let soonest = self.now().wall + Duration::from_millis(1);
+            match action {
+                RuleAction::Submit(hit) => self.submit_hit(name, *hit, sent),
+                RuleAction::Move { job, to } => {
+                    self.change_for_rule(name, job, Change::Move { to: to.max(soonest) });
+                }
+                RuleAction::Withdraw { job, reason } => {
+                    self.change_for_rule(name, job, Change::Withdraw { reason });
+                }
+            }
+        }
+    }
+
+    fn submit_hit(&mut self, name: &ServerName, hit: Hit, sent: Now) {
+        let now = self.now();
+        let Hit { rule, from_entry, identity, live, due, reason, at_most, limits, .. } = hit;
+        let key = Key { key: format!("{RULE_KEYS}{identity}"), fingerprint: String::new() };
+        let origin = match from_entry {
+            true => Origin::Schedule { name: identity, of: Some(rule.clone()), planned: due },
+            false => Origin::Rule { name: rule.clone(), planned: due },
+        };
+        let order = Order {
+            id: (self.makers.new_id)(now),
+            server: name.clone(),
+            meeting: live.meeting.clone(),
+            only: Some(live.instance.clone()),
+            key: Some(key),
+            limits,
+            at_most,
+            max_duration: None,
+            due: due.max(now.wall),
+            origin,
+            by: By::Schedule,
+        };
+        let mut job = Job::submit(order, now);
+        job.record(now, Fact::RuleHit { rule, reason });
+        job.record(now, Fact::Pinned { pin: Pin::of_listed(&live, sent) });
+        self.write_new(job, watched(name));
+    }
+
+    fn change_for_rule(&mut self, name: &ServerName, job: JobId, change: Change) {
+        let reply = watched(name);
+        self.change(job, ChangeRequest { if_match: None, change, by: By::Schedule, reply });
+    }
+}
+
+/// One listing, and what it means.
+async fn look(
+    platform: &dyn Platform,
+    clock: &dyn Clock,
+    question: Question,
+) -> (Now, Result<Found, String>) {
+    let sent = clock.now();
+    let live = match platform.meetings().await {
+        Ok(live) => live,
+        Err(fault) => return (sent, Err(fault.to_string())),
+    };
+    let found = tokio::task::spawn_blocking(move || question.weigh(&live, sent)).await;
+    let found = match found {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(_) => Err("the sweep was interrupted".to_owned()),
+    };
+    (sent, found)
+}
+
+impl Question {
+    /// Reads the store, so not for an async thread.
+    fn weigh(self, live: &[LiveMeeting], sent: Now) -> Result<Found, StoreError> {
+        let Question { store, server, standing, feeds, watch, jobs, belief, book } = self;
+        let starts = starts(&*store, &server, live)?;
+        let awaits = store.any_awaiting(&server)?;
+        let allows = |days: &Days, at: UtcMs, zone: &TimeZone| standing.allows(&feeds, days, at, zone);
+        let sweep = match standing.rules.is_empty() {
+            true => Sweep::default(),
+            false => (book.sweep)(&standing.rules, &standing.exempt, &allows, &watch, live, belief.of(sent)),
+        };
+        let (mut open, mut closed) = (Vec::new(), BTreeSet::new());
+        for id in jobs {
+            match store.get(id)?.filter(|job| !job.is_done()) {
+                Some(job) => open.push(job),
+                None => _ = closed.insert(id),
+            }
+        }
+        let mut actions = (book.plan)(&sweep, &open, live);
+        let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
+        let mut is_new = Vec::with_capacity(actions.len());
+        for action in &actions {
+            is_new.push(match action {
+                RuleAction::Submit(hit) => !hit.dry_run && known(hit)?.is_none(),
+                RuleAction::Move { .. } | RuleAction::Withdraw { .. } => true,
+            });
+        }
+        let mut keep = is_new.into_iter();
+        actions.retain(|_| keep.next().unwrap_or_default());
+        let Sweep { watch, hits, skipped, .. } = sweep;
+        Ok(Found { belief, watch, hits, skipped, actions, starts, awaits, closed })
+    }
+}
+
+/// The jobs whose meeting is live; of several runs of it the one that began first.
+fn starts(
+    store: &dyn Store,
+    server: &ServerName,
+    live: &[LiveMeeting],
+) -> Result<Vec<(JobId, LiveMeeting)>, StoreError> {
+    if !store.any_awaiting(server)? {
+        return Ok(Vec::new());
+    }
+    let mut by_start: Vec<&LiveMeeting> = live.iter().collect();
+    by_start.sort_by_key(|live| live.started_at.unwrap_or(UtcMs::MAX));
+    let (mut starts, mut seen) = (Vec::new(), BTreeSet::new());
+    for live in by_start {
+        for job in store.awaiting(server, &live.meeting)? {
+            let ours = job.only.as_ref().is_none_or(|only| *only == live.instance);
+            if ours && matches!(job.state, State::Waiting | State::Held) && seen.insert(job.id) {
+                starts.push((job.id, live.clone()));
+            }
+        }
+    }
+    Ok(starts)
+}
+
+/// Is there anything that sweeps might have to know? Two short scans.
+fn has_stock(store: &dyn Store, server: &ServerName) -> Result<bool, StoreError> {
+    Ok(store.any_awaiting(server)? || !store.keys(server, RULE_KEYS)?.is_empty())
+}
+
+fn stock(store: &dyn Store, server: &ServerName) -> Result<Stock, StoreError> {
+    let jobs = store.open_keys(server, RULE_KEYS)?.into_iter().map(|(_, id)| id).collect();
+    Ok(Stock { jobs, awaits: store.any_awaiting(server)? })
+}
+
+fn is_of_rule(job: &Job) -> bool {
+    job.key.as_ref().is_some_and(|key| key.key.starts_with(RULE_KEYS))
+}
+
+/// When a server's first sweep after the start comes: always the same, and not all at once.
+fn spread(name: &ServerName) -> Duration {
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    let within = u64::try_from(FIRST_WITHIN.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis((hash >> 16) % within)
+}
+
+fn would_hit(hit: &Hit, server: &ServerName, now: Now) -> Notice {
+    let Hit { rule, live, due, reason, .. } = hit;
+    // Ids come from strangers.
+    let (meeting, instance) = (live.meeting.as_str(), live.instance.as_str());
+    let text = format!("rule {rule} would end {meeting:?} (instance {instance:?}) at {due}: {reason}");
+    Notice::of_server("rule-would-hit", text, now.wall, server.clone())
+}
+
+/// A reply that nobody waits for. What could not be done is tried again with the next sweep.
+fn watched(server: &ServerName) -> Reply {
+    let (reply, answer) = oneshot::channel::<Result<Receipt, Refusal>>();
+    let server = server.clone();
+    tokio::spawn(async move {
+        let Ok(Err(refusal)) = answer.await else { return };
+        match refusal.kind {
+            // The job has changed since it was read.
+            RefusalKind::Conflict | RefusalKind::NotFound => {
+                tracing::debug!(%server, "a sweep came too late: {refusal}");
+            }
+            _ => {
+                tracing::error!(%server, "what a rule asks for could not be done: {refusal} ({})", refusal.hint);
+            }
+        }
+    });
+    reply
+}

@@ -1,0 +1,426 @@
+//! Sweeps: one listing a period, and what rules and jobs that wait for a start make of it. The rule here is a small one of
+//! its own: `max-duration`, and `at_most` people.
+
+use std::slice;
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::config::Settings;
+use crate::engine::sweep::RuleBook;
+use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch, Weekdays};
+use crate::schedule::{Days, Exempt, Feeds, Rule, Schedule, Select};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn rule(name: &str, max_duration: Duration) -> Rule {
+    Rule {
+        name: name.to_owned(),
+        server: "campus".into(),
+        meeting: None,
+        select: Select::default(),
+        max_duration: Some(max_duration),
+        close_at: None,
+        empty_for: None,
+        alone_for: None,
+        max_participant_minutes: None,
+        closed: None,
+        timezone: TimeZone::UTC,
+        weekdays: Weekdays::ALL,
+        days: Days::default(),
+        dry_run: false,
+        first_hit_delay: Duration::ZERO,
+        every: Duration::from_secs(60),
+        limits: Limits::default(),
+    }
+}
+
+fn sweep(
+    rules: &[Rule],
+    _: &[Exempt],
+    allows: Allows<'_>,
+    watch: &Watch,
+    live: &[LiveMeeting],
+    now: Now,
+) -> Sweep {
+    let hit = |rule: &Rule, live: &LiveMeeting| {
+        // Nobody is inside: the rule has let it go.
+        let began = live.started_at.filter(|_| live.participants != Some(0))?;
+        allows(&rule.days, now.wall, &rule.timezone).then_some(())?;
+        Some(Hit {
+            rule: rule.name.clone(),
+            dry_run: rule.dry_run,
+            from_entry: rule.meeting.is_some(),
+            identity: format!("{}/{}", rule.name, live.instance),
+            live: live.clone(),
+            due: began + rule.max_duration?,
+            earliest: began + rule.max_duration?,
+            reason: "it has run long enough".to_owned(),
+            at_most: None,
+            limits: rule.limits.clone(),
+        })
+    };
+    let hits = rules.iter().flat_map(|rule| live.iter().filter_map(move |live| hit(rule, live)));
+    Sweep { watch: watch.clone(), hits: hits.collect(), ..Sweep::default() }
+}
+
+fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction> {
+    let hits = &sweep.hits;
+    let is = |hit: &Hit, job: &Job| job.key.as_ref().unwrap().key == format!("rule:{}", hit.identity);
+    let planned = |job: &Job| match &job.origin {
+        Origin::Rule { planned, .. } | Origin::Schedule { planned, .. } => *planned,
+        other => panic!("no rule made {other}"),
+    };
+    let for_hit = |hit: &Hit| match open.iter().find(|job| is(hit, job)) {
+        None => Some(RuleAction::Submit(Box::new(hit.clone()))),
+        Some(job) if planned(job) != hit.due => Some(RuleAction::Move { job: job.id, to: hit.due }),
+        Some(_) => None,
+    };
+    let mut actions: Vec<RuleAction> = hits.iter().filter_map(for_hit).collect();
+    let there = |job: &Job| live.iter().any(|live| Some(&live.instance) == job.only.as_ref());
+    let over = open.iter().filter(|job| there(job) && !hits.iter().any(|hit| is(hit, job)));
+    let withdraw = |job: &Job| RuleAction::Withdraw {
+        job: job.id,
+        reason: "the rule does not apply any more".to_owned(),
+    };
+    actions.extend(over.map(withdraw));
+    actions
+}
+
+fn settings(rules: Vec<Rule>) -> Settings {
+    Settings {
+        state_dir: "/nowhere".into(),
+        retention: HOUR,
+        socket: "/nowhere".into(),
+        socket_mode: 0o600,
+        socket_group: None,
+        servers: BTreeMap::from([("campus".into(), server_settings(4))]),
+        schedule: Schedule { rules, ..Schedule::default() },
+    }
+}
+
+fn live(started: Duration) -> LiveMeeting {
+    LiveMeeting {
+        meeting: "math-101".into(),
+        instance: "one".into(),
+        name: String::new(),
+        started_at: Some(system_now().wall - started),
+        participants: Some(3),
+        meta: BTreeMap::new(),
+        breakout_of: None,
+    }
+}
+
+/// An engine that has been running for a while, and whose one server shows this.
+fn sweeping(live: Option<LiveMeeting>) -> Rig {
+    restarted(Arc::default(), live)
+}
+
+fn restarted(store: Arc<MemStore>, live: Option<LiveMeeting>) -> Rig {
+    let platform = Arc::new(Scripted::default());
+    *platform.live.lock().unwrap() = Some(live.into_iter().collect());
+    let built = platform.clone();
+    start_with(4, store, platform, move |core| {
+        core.makers.build = Arc::new(move |_, _, _| Ok(built.clone()));
+        core.makers.rules = RuleBook { sweep, plan };
+        core.settings = Some(Arc::new(settings(Vec::new())));
+    })
+}
+
+impl Rig {
+    async fn apply(&self, rules: Vec<Rule>) {
+        self.handle.apply(Arc::new(settings(rules)), Feeds::default()).await.unwrap();
+    }
+
+    fn shows(&self, live: Option<LiveMeeting>) {
+        *self.platform.live.lock().unwrap() = Some(live.into_iter().collect());
+    }
+
+    fn listings(&self) -> u32 {
+        *self.platform.listings.lock().unwrap()
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        self.store.select(|_| true)
+    }
+
+    /// A listing that was asked for after this has been weighed.
+    async fn apply_and_sweep(&self, rules: Vec<Rule>) {
+        self.handle.clock.sleep(Duration::from_millis(2)).await;
+        let from = Some(system_now().wall.to_string());
+        self.apply(rules).await;
+        self.until(async || self.server().await.last_sweep >= from).await;
+        // What it made is on its way to the store, which answers at once.
+        self.server().await;
+    }
+
+    async fn server(&self) -> ServerStatus {
+        self.handle.status().await.unwrap().servers[&ServerName::from("campus")].clone()
+    }
+
+    async fn until(&self, mut met: impl AsyncFnMut() -> bool) {
+        let wait = async {
+            while !met().await {
+                self.handle.clock.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it does not come");
+    }
+}
+
+async fn hears_of_server(events: &mut broadcast::Receiver<Arc<Notice>>, event: &str) -> Arc<Notice> {
+    let wait = async {
+        loop {
+            let notice = events.recv().await.unwrap();
+            if notice.event == event {
+                return notice;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect(event)
+}
+
+#[tokio::test]
+async fn a_rule_ends_what_has_run_too_long_and_no_other_run() {
+    let rig = sweeping(Some(live(5 * HOUR)));
+    let mut events = rig.handle.events();
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    let hit = hears_of_server(&mut events, "rule-hit").await;
+    assert_eq!(hit.text, "rule four-hours applies: it has run long enough");
+    let id = hit.job.as_ref().unwrap().id;
+    let done = rig.hears(&mut events, "concluded", id).await;
+    assert_eq!(done.job.as_ref().unwrap().outcome, Some(Outcome::Ended));
+    let job = rig.store.get(id).unwrap().unwrap();
+    assert_eq!((job.only, job.origin.to_string()), (Some("one".into()), "rule:four-hours".to_owned()));
+    assert_eq!(rig.jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn the_hit_of_an_entry_is_a_job_of_the_schedule() {
+    let rig = sweeping(Some(live(HOUR)));
+    let of_entry = Rule { meeting: Some("math-101".into()), ..rule("exam", 4 * HOUR) };
+    rig.apply(vec![of_entry]).await;
+    rig.until(async || !rig.jobs().is_empty()).await;
+    let job = &rig.jobs()[0];
+    assert_eq!(job.origin.to_string(), "schedule:exam");
+    assert_eq!(job.armed_at, None, "it was seen, but is not armed");
+}
+
+#[tokio::test]
+async fn what_a_person_cancelled_or_extended_stays_so() {
+    let rig = sweeping(Some(live(HOUR)));
+    let rules = || vec![rule("four-hours", 4 * HOUR), rule("six-hours", 6 * HOUR)];
+    rig.apply(rules()).await;
+    rig.until(async || rig.jobs().len() == 2).await;
+    let of = |name: &str| rig.jobs().into_iter().find(|job| job.origin.rule() == Some(name)).unwrap();
+    let by = || By::Peer { uid: 0, pid: None };
+    rig.handle.change(of("four-hours").id, None, Change::Cancel, by()).await.unwrap();
+    let extended = of("six-hours").due + HOUR;
+    rig.handle.change(of("six-hours").id, None, Change::Extend { by: HOUR }, by()).await.unwrap();
+    rig.apply_and_sweep(rules()).await;
+    assert_eq!(rig.jobs().len(), 2);
+    assert_eq!(of("four-hours").outcome, Some(Outcome::Cancelled));
+    assert_eq!(of("six-hours").due, extended);
+
+    rig.apply(vec![rule("six-hours", 8 * HOUR)]).await;
+    rig.until(async || of("six-hours").due == extended + HOUR).await;
+}
+
+#[tokio::test]
+async fn a_hit_that_is_over_takes_its_job_back_also_after_a_restart() {
+    let there = live(HOUR);
+    let rig = sweeping(Some(there.clone()));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || !rig.jobs().is_empty()).await;
+    rig.shutdown.cancel();
+    let rig = restarted(rig.store.clone(), Some(there.clone()));
+    rig.apply_and_sweep(vec![rule("four-hours", 4 * HOUR)]).await;
+    assert!(!rig.jobs()[0].is_done() && rig.jobs().len() == 1);
+    rig.shows(Some(LiveMeeting { participants: Some(0), ..there }));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || rig.jobs()[0].is_done()).await;
+    let job = &rig.jobs()[0];
+    assert_eq!(job.outcome, Some(Outcome::Cancelled));
+    assert_eq!(job.reason, "the rule does not apply any more");
+}
+
+#[tokio::test]
+async fn a_rule_that_is_gone_takes_its_jobs_along() {
+    let rig = sweeping(Some(live(HOUR)));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || !rig.jobs().is_empty()).await;
+    rig.apply(Vec::new()).await;
+    rig.until(async || rig.jobs()[0].is_done()).await;
+    rig.is_done_listing().await;
+}
+
+impl Rig {
+    /// With nothing left to look for, ticks ask for no listing.
+    async fn is_done_listing(&self) {
+        self.apply(Vec::new()).await;
+        self.until(async || self.server().await.last_sweep.is_none()).await;
+        let before = self.listings();
+        self.apply(Vec::new()).await;
+        self.handle.tick();
+        self.server().await;
+        assert_eq!(self.listings(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_reports_once_and_does_nothing() {
+    let rig = sweeping(Some(live(5 * HOUR)));
+    let mut events = rig.handle.events();
+    let dry = || vec![Rule { dry_run: true, ..rule("four-hours", 4 * HOUR) }];
+    rig.apply(dry()).await;
+    let told = hears_of_server(&mut events, "rule-would-hit").await;
+    assert!(
+        told.text.starts_with("rule four-hours would end \"math-101\" (instance \"one\") at "),
+        "{}",
+        told.text
+    );
+    rig.apply_and_sweep(dry()).await;
+    assert!(rig.jobs().is_empty());
+    while let Ok(notice) = events.try_recv() {
+        assert_ne!(notice.event, "rule-would-hit");
+    }
+}
+
+#[tokio::test]
+async fn one_listing_a_server_and_period_however_many_rules_and_ticks_there_are() {
+    let rig = sweeping(Some(live(HOUR)));
+    let rules = (0..50).map(|n| rule(&format!("r{n}"), 4 * HOUR)).collect();
+    rig.apply(rules).await;
+    rig.until(async || rig.jobs().len() == 50).await;
+    for _ in 0..100 {
+        rig.handle.tick();
+        rig.server().await;
+    }
+    assert_eq!(rig.listings(), 1);
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_changes_nothing() {
+    let there = live(HOUR);
+    let rig = sweeping(Some(there.clone()));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || !rig.jobs().is_empty()).await;
+    let before = rig.jobs();
+    *rig.platform.live.lock().unwrap() = None;
+    rig.apply(vec![rule("six-hours", 6 * HOUR)]).await;
+    rig.until(async || rig.server().await.sweep_error.is_some()).await;
+    assert_eq!(rig.server().await.sweep_error.as_deref(), Some("down"));
+    assert_eq!(rig.jobs(), before);
+    rig.shows(Some(there));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || rig.server().await.sweep_error.is_none()).await;
+    assert_eq!(rig.jobs(), before);
+}
+
+#[tokio::test]
+async fn a_platform_that_has_no_room_is_not_listed_for_rules() {
+    let rig = sweeping(Some(live(HOUR)));
+    *rig.platform.ready.lock().unwrap() = Some(BootMs(i64::MAX));
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.handle.tick();
+    rig.server().await;
+    assert_eq!(rig.listings(), 0);
+    *rig.platform.ready.lock().unwrap() = None;
+    let swept = async || {
+        rig.handle.tick();
+        rig.server().await.last_sweep.is_some()
+    };
+    rig.until(swept).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_hit() {
+    let rig = sweeping(Some(live(HOUR)));
+    rig.store.fail(true);
+    let rules = || vec![rule("four-hours", 4 * HOUR)];
+    rig.apply_and_sweep(rules()).await;
+    assert!(rig.jobs().is_empty());
+    rig.store.fail(false);
+    rig.apply(rules()).await;
+    rig.until(async || rig.jobs().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_rehearsal_names_what_would_be_hit_and_changes_nothing() {
+    let rig = sweeping(Some(live(HOUR)));
+    let rehearse =
+        async |rules| rig.handle.rehearse(Arc::new(settings(rules)), Feeds::default()).await.unwrap();
+    let rules = || vec![rule("four-hours", 4 * HOUR)];
+    let rehearsed = rehearse(rules()).await;
+    assert_eq!(rehearsed.rules.len(), 1);
+    let hit = &rehearsed.rules[0];
+    assert_eq!((hit.rule.as_str(), hit.meeting.as_str()), ("four-hours", "math-101"));
+    assert!(rig.jobs().is_empty());
+    *rig.platform.live.lock().unwrap() = None;
+    let rehearsed = rehearse(rules()).await;
+    assert_eq!(rehearsed.unseen[0].why, "down");
+    assert!(rehearse(Vec::new()).await.unseen.is_empty());
+}
+
+fn limited(max_duration: Duration) -> Submission {
+    Submission { max_duration: Some(max_duration), ..submission(When::AfterStart) }
+}
+
+#[tokio::test]
+async fn a_job_waits_for_its_meeting_to_start_also_across_a_restart() {
+    let rig = sweeping(None);
+    rig.apply(Vec::new()).await;
+    let job = rig.handle.submit(limited(4 * HOUR)).await.unwrap().job;
+    assert!(job.due.is_never());
+    rig.until(async || rig.server().await.last_sweep.is_some()).await;
+    assert_eq!(rig.jobs(), slice::from_ref(&job));
+    assert_eq!(rig.handle.status().await.unwrap().next_due, None);
+    rig.shutdown.cancel();
+
+    let began = live(HOUR);
+    let rig = restarted(rig.store.clone(), Some(began.clone()));
+    let mut events = rig.handle.events();
+    rig.apply(Vec::new()).await;
+    let started = rig.hears(&mut events, "started", job.id).await;
+    let view = started.job.as_ref().unwrap();
+    assert_eq!(view.due, began.started_at.unwrap() + 4 * HOUR);
+    assert_eq!(view.instance, Some("one".into()));
+    rig.is_done_listing().await;
+}
+
+#[tokio::test]
+async fn what_runs_too_long_when_its_limit_comes_ends_at_once() {
+    let rig = sweeping(Some(live(30 * HOUR)));
+    rig.apply(Vec::new()).await;
+    let mut events = rig.handle.events();
+    let job = rig.handle.submit(limited(4 * HOUR)).await.unwrap().job;
+    let done = rig.hears(&mut events, "concluded", job.id).await;
+    assert_eq!(done.job.as_ref().unwrap().outcome, Some(Outcome::Ended));
+}
+
+#[tokio::test]
+async fn many_jobs_that_wait_share_a_listing() {
+    let rig = sweeping(None);
+    rig.apply(Vec::new()).await;
+    for n in 0..40 {
+        let meeting = format!("m-{n}").as_str().into();
+        rig.handle.submit(Submission { meeting, ..limited(HOUR) }).await.unwrap();
+        rig.handle.tick();
+    }
+    rig.until(async || rig.server().await.last_sweep.is_some()).await;
+    assert_eq!(rig.listings(), 1, "the next comes seconds later");
+}
+
+#[tokio::test]
+async fn keys_of_rules_and_keep_closed_with_a_limit_are_refused() {
+    let rig = sweeping(None);
+    let stolen = Submission { key: Some("rule:x".to_owned()), ..limited(HOUR) };
+    assert!(rig.handle.submit(stolen).await.unwrap_err().detail.contains("\"rule:\""));
+    let limits = LimitsPatch { keep_closed: Some(HOUR), ..LimitsPatch::default() };
+    let kept = Submission { limits, ..limited(HOUR) };
+    assert!(rig.handle.submit(kept).await.unwrap_err().detail.contains("keep-closed"));
+    let put = |limit| Submission { key: Some("k".to_owned()), ..limited(limit) };
+    let first = rig.handle.put(put(HOUR)).await.unwrap();
+    assert_eq!(rig.handle.put(put(HOUR)).await.unwrap().job.id, first.job.id);
+    assert_eq!(rig.handle.put(put(2 * HOUR)).await.unwrap_err().kind, RefusalKind::Conflict);
+}
