@@ -403,6 +403,8 @@ mod tests {
         metrics.end_answered("bigbluebutton", &campus, &EndAnswer::Accepted);
         metrics.looked("bigbluebutton", &campus, &Verdict::Gone { needed: 2 });
         metrics.warned("bigbluebutton", &campus, &Warned::NotThere);
+        metrics.swept("bigbluebutton", &campus, true);
+        metrics.rule_hit("bigbluebutton", &campus, "four-hours");
         metrics.write().done();
         metrics.events_dropped.inc();
         metrics.request(&Method::GET, Some("/v1/jobs/{id}"), StatusCode::OK);

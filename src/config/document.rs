@@ -196,7 +196,11 @@ impl<'a> Read<'a> for Texts {
     const HINT: &'static str = "put each in double quotes";
     const ONE_LINE: bool = true;
     fn read(value: &'a DeValue<'a>) -> Option<Texts> {
-        let text = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
+        // Dates are TOML's own as well.
+        let text = |value: &DeValue<'_>| match value {
+            DeValue::Datetime(at) => Some(at.to_string()),
+            other => other.as_str().map(str::to_owned),
+        };
         let Some(items) = value.as_array() else { return Some(Texts(vec![(text(value)?, None)])) };
         let texts = items.iter().map(|item| Some((text(item.get_ref())?, Some(item.span()))));
         texts.collect::<Option<Vec<_>>>().map(Texts)

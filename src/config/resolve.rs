@@ -68,7 +68,6 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         sources: Vec::new(),
     };
     let feeds = resolver.add_to(&mut schedule);
-    rules::check_days(merged, &schedule.calendars, found);
     overlap::remark(&schedule, &places, now, found);
     let settings = Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),

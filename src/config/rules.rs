@@ -7,6 +7,7 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::calendars::named;
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText, suggest};
 use super::file::{self, End};
@@ -18,7 +19,7 @@ use super::settings::{PlatformSettings, ServerSettings};
 use super::time::parse_zone;
 use crate::job::{Limits, MeetingId, ServerName};
 use crate::schedule::rule::Weekdays;
-use crate::schedule::{Calendars, Days, Exempt, Rule, Select};
+use crate::schedule::{Days, Exempt, Rule, Select};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -50,8 +51,8 @@ pub(super) struct RuleTable {
     closed: Option<Located<String>>,
     timezone: Option<Located<String>>,
     days: Option<Located<Texts>>,
-    only: Option<Located<Texts>>,
-    except: Option<Located<Texts>>,
+    only: Vec<Located<String>>,
+    except: Vec<Located<String>>,
     dry_run: Option<Located<bool>>,
     first_hit_delay: Option<Located<String>>,
     every: Option<Located<String>>,
@@ -143,8 +144,8 @@ fn read_rule(section: &mut Section<'_, '_>) -> RuleTable {
         closed: section.get("closed"),
         timezone: section.get("timezone"),
         days: section.get("days"),
-        only: section.get("only"),
-        except: section.get("except"),
+        only: section.texts("only"),
+        except: section.texts("except"),
         dry_run: section.get("dry-run"),
         first_hit_delay: section.get("first-hit-delay"),
         every: section.get("every"),
@@ -200,7 +201,8 @@ impl Resolver<'_, '_> {
         let close_at = table.close_at.as_ref().and_then(|given| self.time(given));
         let closed = table.closed.as_ref().and_then(|given| self.window(given));
         let weekdays = table.days.as_ref().and_then(|given| self.weekdays(given));
-        let days = Days { only: texts(table.only.as_ref()), except: texts(table.except.as_ref()) };
+        let mut named = |given| named(given, self.known.merged, self.found);
+        let days = Days { only: named(&table.only), except: named(&table.except) };
         self.conditions(table);
         if let Some(settings) = settings {
             self.remark_on_platform(table, &settings.platform);
@@ -313,8 +315,8 @@ impl Resolver<'_, '_> {
             ("close-at", table.close_at.as_ref().map(|key| key.place)),
             ("closed", table.closed.as_ref().map(|key| key.place)),
             ("days", table.days.as_ref().map(|key| key.place)),
-            ("only", table.only.as_ref().map(|key| key.place)),
-            ("except", table.except.as_ref().map(|key| key.place)),
+            ("only", table.only.first().map(|key| key.place)),
+            ("except", table.except.first().map(|key| key.place)),
         ];
         let local = keys.into_iter().find_map(|(key, place)| Some((key, place?)));
         let Some((key, place)) = local else { return Some(TimeZone::UTC) };
@@ -430,20 +432,6 @@ impl Resolver<'_, '_> {
     }
 }
 
-/// Every calendar that a rule names must be there.
-pub(super) fn check_days(merged: &Merged, calendars: &Calendars, found: &mut Diagnostics) {
-    let known: Vec<&str> = calendars.keys().map(String::as_str).collect();
-    let given = merged.rules.iter().flat_map(|rule| [&rule.only, &rule.except]).flatten();
-    let named = given.flat_map(|texts| texts.value.0.iter().map(|name| (name, texts.place)));
-    for (name, place) in named.filter(|(name, _)| !merged.broken && !calendars.contains_key(*name)) {
-        let hint = match suggest(name, &known) {
-            none if none.is_empty() => format!("add [calendars.{name}]"),
-            some => some,
-        };
-        found.error(place, format!("there is no calendar {name:?}"), hint);
-    }
-}
-
 /// `[[end]]` with `max-duration`: a rule for its own meeting, in earnest and without notice.
 pub(super) fn from_end(
     name: String,
@@ -501,10 +489,6 @@ pub(super) fn server(
 
 fn zone(name: &Located<String>, found: &mut Diagnostics) -> Option<TimeZone> {
     parse_zone(&name.value).map_err(|error| found.error(name.place, error.to_string(), error.hint())).ok()
-}
-
-fn texts(given: Option<&Located<Texts>>) -> Vec<String> {
-    given.map_or(Vec::new(), |texts| texts.value.0.clone())
 }
 
 /// `22:00` or `22:00:30`; `true`: it is `24:00`, the end of a day.

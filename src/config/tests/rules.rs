@@ -136,11 +136,15 @@ fn lengths_of_entries() {
     check_end(&end("max-duration = \"0s\""), &["9:16 error: max-duration is \"0s\", less than 1s"]);
     check_end(
         &end("max-duration = \"1h\"\nat = \"2026-12-01T18:00:00Z\""),
-        &["9:16 error: max-duration and at cannot stand in one entry"],
+        &["6:1 error: at and max-duration cannot stand in one [[end]]"],
     );
     check_end(
         &end("max-duration = \"1h\"\ninstance = \"i-1\""),
-        &["9:16 error: max-duration and instance cannot stand in one entry"],
+        &["10:12 error: instance cannot stand beside max-duration: it counts for whatever runs there"],
+    );
+    check_end(
+        &end("max-duration = \"1h\"\ntimezone = \"Europe/Berlin\""),
+        &["10:12 note: timezone has no effect beside max-duration"],
     );
     let twice = end(
         "max-duration = \"1h\"\n[[end]]\nserver = \"campus\"\nmeeting = \"math\"\nmax-duration = \"60m\"",
@@ -202,8 +206,8 @@ fn calendars_of_rules() {
         "max-duration = \"4h\"\ntimezone = \"Europe/Berlin\"\nonly = \"term\"\nexcept = [\"holidays\", \"term\"]",
         &[
             "11:8 error: there is no calendar \"term\"",
-            "12:10 error: there is no calendar \"holidays\"",
-            "12:10 error: there is no calendar \"term\"",
+            "12:11 error: there is no calendar \"holidays\"",
+            "12:23 error: there is no calendar \"term\"",
         ],
     );
 }
