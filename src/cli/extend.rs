@@ -17,7 +17,8 @@ use crate::job::State;
 
 /// Move a deadline, or all open deadlines of a meeting, later
 ///
-/// A duration counts from the time at which the deadline is due now. Where max-extension limits how far a deadline may be
+/// A duration counts from the time at which the deadline is due now. Later occurrences of recurring and calendar entries are
+/// for later classes, and stay. Where max-extension limits how far a deadline may be
 /// pushed in total, the answer says how much is left. Of a meeting's deadlines those that may be extended are; the exit
 /// status is 1 if one stays as it was.
 #[derive(clap::Args, Debug)]
@@ -117,6 +118,10 @@ fn all(cx: &mut Context, answer: &Value, json: bool) -> Result<ExitCode, Failure
         cx.out.note(format_args!("{label} job {id}: {}", clean(&refused.detail)));
         let stays = format!("stays due at {} ({})", cx.moment(refused.due), refused.state);
         cx.out.note(format_args!("job {id} {stays}"));
+    }
+    for job in &extended.later {
+        let stays = format!("job {} stays: it is for later, {}", job.id.short(), cx.moment(job.due));
+        cx.out.note(stays);
     }
     if let Some(first) = first_kept(&extended) {
         let due = cx.moment(first.due);

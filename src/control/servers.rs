@@ -11,7 +11,7 @@ use super::extract::{Body, Segments, no_if_match};
 use super::peer::Peer;
 use super::problem::Problem;
 use super::wire::{Extended, Meeting, Meetings, Refused, Unlocked};
-use crate::job::{By, Change, JobView, MeetingId, ServerName};
+use crate::job::{By, Change, Job, JobView, MeetingId, Origin, ServerName, UtcMs};
 
 type Answer = Result<Response, Problem>;
 
@@ -68,7 +68,8 @@ pub(super) async fn unlock_meeting(
     Ok(Json(Unlocked { server, meeting }).into_response())
 }
 
-/// Refused as a whole only where no deadline could be moved.
+/// Later occurrences of a recurring or calendar entry are for later classes, and stay. Refused as a whole only where no
+/// deadline could be moved.
 async fn extend_all(
     app: &App,
     server: ServerName,
@@ -78,11 +79,14 @@ async fn extend_all(
 ) -> Result<Extended, Problem> {
     let what = format!("{server}/{meeting}");
     let open = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
-    if open.is_empty() {
+    let Some(first) = open.first().map(|job| job.due) else {
         let hint = "submit one with `adjourn end`";
         return Err(Problem::not_found(format!("{what} has no open deadline"), hint));
-    }
-    let mut extended = Extended { jobs: Vec::new(), refused: Vec::new() };
+    };
+    let (open, later): (Vec<Job>, Vec<Job>) =
+        open.into_iter().partition(|job| !is_for_later(job, first, &change));
+    let later = later.iter().map(|job| JobView::new(job, app.service.now())).collect();
+    let mut extended = Extended { jobs: Vec::new(), refused: Vec::new(), later };
     let mut first_refusal = None;
     for job in open {
         match app.service.change(job.id, None, change.clone(), by.clone()).await {
@@ -105,4 +109,16 @@ async fn extend_all(
         Some(problem) if extended.jobs.is_empty() => Err(problem),
         _ => Ok(extended),
     }
+}
+
+/// An occurrence of a standing entry that does not end the meeting before the new time of its `first` deadline.
+fn is_for_later(job: &Job, first: UtcMs, change: &Change) -> bool {
+    let reach = match change {
+        Change::Extend { by } if !first.is_never() => first + *by,
+        Change::ExtendTo { until } => first.max(*until),
+        _ => first,
+    };
+    let of_standing = matches!(&job.origin, Origin::Schedule { of: Some(_), .. });
+    let shortened = matches!(change, Change::ExtendTo { until } if *until < job.due) && job.due > first;
+    (of_standing && job.due > reach) || shortened
 }

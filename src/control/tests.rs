@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::fake::{FakeService, MINUTE, NOW, Served, concluded, id, job};
 use super::*;
 use crate::engine::api::{RefusalKind, When};
-use crate::job::{By, Change, Limits, Outcome, UtcMs};
+use crate::job::{By, Change, Job, Limits, Origin, Outcome, UtcMs};
 use crate::schedule::{Entry, Schedule};
 
 mod import;
@@ -277,7 +277,7 @@ async fn a_job_is_found_by_its_id_and_by_its_end() {
 
 #[tokio::test]
 async fn an_ambiguous_id_names_the_candidates() {
-    let twin = crate::job::Job { id: crate::job::JobId(uuid::Uuid::from_u128(1)), ..job(1, "m", HOUR) };
+    let twin = Job { id: crate::job::JobId(uuid::Uuid::from_u128(1)), ..job(1, "m", HOUR) };
     let daemon = start();
     daemon.served.service.store.jobs.lock().unwrap().push(twin.clone());
     let refused = daemon.send(Method::DELETE, "/v1/jobs/00000001", None).await;
@@ -487,6 +487,19 @@ async fn extending_a_meeting_moves_all_its_deadlines() {
     daemon.served.service.refuse_next(RefusalKind::Conflict, "its end was sent", "wait");
     let refused = daemon.post("/v1/servers/campus/meetings/a%2Fb%20%C3%BC/extend", body.clone()).await;
     Peerless::check_problem(refused, 409, "conflict", "its end was sent");
+    let of = |mut job: Job| {
+        let planned = job.due;
+        job.origin = Origin::Schedule { name: job.id.to_string(), of: Some("daily".to_owned()), planned };
+        job
+    };
+    let days = [of(job(20, "daily", HOUR)), of(job(21, "daily", 25 * HOUR)), job(22, "daily", 26 * HOUR)];
+    daemon.served.service.store.jobs.lock().unwrap().extend(days);
+    let (_, answer) = daemon.post("/v1/servers/campus/meetings/daily/extend", body.clone()).await;
+    let ids = |key: &str| -> Vec<String> {
+        answer[key].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("jobs"), [id(20).to_string(), id(22).to_string()]);
+    assert_eq!(ids("later"), [id(21).to_string()], "tomorrow's class keeps its deadline");
     let none = daemon.post("/v1/servers/campus/meetings/nobody/extend", body).await;
     Peerless::check_problem(none, 404, "not-found", "campus/nobody has no open deadline");
 }

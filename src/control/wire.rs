@@ -143,6 +143,10 @@ impl Meeting {
 pub struct Extended {
     pub jobs: Vec<JobView>,
     pub refused: Vec<Refused>,
+    /// Due after the new time, and left alone: later occurrences of recurring and calendar entries, and what a new time
+    /// would only bring nearer.
+    #[serde(default)]
+    pub later: Vec<JobView>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

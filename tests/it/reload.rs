@@ -74,7 +74,6 @@ fn a_job_that_was_extended_by_hand_stays_until_the_file_gives_another_time() {
     bed.json(&["extend", &id, "30m"]);
     let stays = "keep    exam: exam-room on campus stays at Thu 2099-01-01 10:30:00 UTC, extended by hand";
     assert_eq!(lines(&bed, &["reload"]), [stays, "nothing has changed"]);
-    bed.signal("-HUP");
     bed.write_schedule("", &entry("exam", "2099-01-01T11:00:00Z"));
     let said = lines(&bed, &["reload", "--dry-run"]).concat();
     assert!(said.contains("it had been extended by hand"), "{said}");
