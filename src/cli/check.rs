@@ -52,11 +52,12 @@ pub fn render(found: &Diagnostics) -> String {
 fn conclusion(loaded: &config::Loaded) -> String {
     match &loaded.settings {
         Some(settings) => format!(
-            "good: {}, {}{}{}; {}",
+            "good: {}, {}{}{}{}; {}",
             count(settings.servers.len(), "server"),
             count(settings.schedule.entries.len(), "deadline"),
             recurring(settings.schedule.recurring.len()),
-            rules(settings.schedule.rules.len()),
+            if_any(settings.schedule.calendar_ends.len(), "calendar"),
+            if_any(settings.schedule.rules.len(), "rule"),
             loaded.diagnostics.summary(),
         ),
         None => loaded.diagnostics.summary(),
@@ -68,8 +69,8 @@ fn recurring(n: usize) -> String {
     if n == 0 { String::new() } else { format!(", {n} recurring") }
 }
 
-fn rules(n: usize) -> String {
-    if n == 0 { String::new() } else { format!(", {}", count(n, "rule")) }
+fn if_any(n: usize, what: &str) -> String {
+    if n == 0 { String::new() } else { format!(", {}", count(n, what)) }
 }
 
 fn count(n: usize, what: &str) -> String {
