@@ -133,6 +133,8 @@ fn done(n: u64, now: Now) -> Job {
             only: None,
             key: Some(Key { key, fingerprint: String::new() }),
             limits: Limits::default(),
+            at_most: None,
+            max_duration: None,
             due,
             origin: Origin::Schedule { name, of: Some(format!("recurring-{entry}")), planned: due },
             by: By::Schedule,

@@ -172,7 +172,6 @@ mod tests {
             lock: Lock::Reversible,
             warn: vec![Duration::from_secs(600), Duration::from_millis(30_001)],
             warn_text: Some("{meeting}: \"{remaining}\"".to_owned()),
-            ..Limits::default()
         };
         full
     }

@@ -27,13 +27,16 @@ mod sweep;
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Batches that wait.
+type Held = Vec<(Vec<Write>, Done)>;
+
 /// A store that keeps records in memory; `failing` refuses every batch, `held` keeps them waiting.
 #[derive(Default)]
 struct MemStore {
     jobs: Mutex<BTreeMap<JobId, Job>>,
     failing: Mutex<bool>,
     commits: Mutex<usize>,
-    held: Mutex<Option<Vec<(Vec<Write>, Done)>>>,
+    held: Mutex<Option<Held>>,
 }
 
 impl MemStore {

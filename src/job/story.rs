@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::step::Last;
-use super::{Aim, By, EndAnswer, Fact, Instance, Job, Mark, Purpose, State, UtcMs, Verdict};
+use super::{Aim, By, EndAnswer, Fact, Instance, InstanceId, Job, Mark, Purpose, State, UtcMs, Verdict};
 
 impl Job {
     /// One sentence: how it ended, or what it is doing.
@@ -63,12 +63,7 @@ impl fmt::Display for Fact {
             }
             Fact::Submitted { due, by } => write!(f, "submitted by {by}, due {due}"),
             Fact::RuleHit { rule, reason } => write!(f, "rule {rule} applies: {reason}"),
-            Fact::Started { instance, started_at: Some(at), due } => {
-                write!(f, "instance {instance} started at {at}: due {due}")
-            }
-            Fact::Started { instance, started_at: None, due } => {
-                write!(f, "instance {instance} is live and does not say since when: due {due}")
-            }
+            Fact::Started { instance, started_at, due } => since(f, instance, *started_at, *due),
             Fact::Moved { to, extension: true, by } => {
                 write!(f, "due moved to {to} by {by}; the plan stays as it was")
             }
@@ -120,6 +115,18 @@ impl fmt::Display for Fact {
             Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
             Fact::Restarted => f.write_str("taken up again after a restart"),
         }
+    }
+}
+
+fn since(
+    f: &mut fmt::Formatter<'_>,
+    instance: &InstanceId,
+    started_at: Option<UtcMs>,
+    due: UtcMs,
+) -> fmt::Result {
+    match started_at {
+        Some(at) => write!(f, "instance {instance} started at {at}: due {due}"),
+        None => write!(f, "instance {instance} is live and does not say since when: due {due}"),
     }
 }
 

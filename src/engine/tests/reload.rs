@@ -308,7 +308,7 @@ async fn a_platform_whose_settings_are_the_same_stays() {
     let PlatformSettings::BigBlueButton(server) =
         &mut next.servers.get_mut(&ServerName::from("campus")).unwrap().platform
     else {
-        unreachable!("it is one")
+        panic!("it is one")
     };
     server.secret = "another".to_owned().into();
     let reloaded = rig.apply(next).await.unwrap();
