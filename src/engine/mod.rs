@@ -2,6 +2,7 @@
 //!
 //! * `core`: the loop that owns every job in memory.
 //! * `belief`: which wall clock is believed.
+//! * `beside`: work that would hold the loop up.
 //! * `active`: one job in memory and its way to disk.
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
@@ -18,6 +19,7 @@
 mod active;
 pub mod api;
 mod belief;
+mod beside;
 mod bulk;
 mod configure;
 mod core;

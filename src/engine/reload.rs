@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::active::{Active, Writing, announce, notices, tell};
 use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Reloaded};
+use super::beside::beside;
 use super::core::{Core, Inner};
 use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
 use super::requests::{answer, refusal};
@@ -229,12 +229,7 @@ impl Core {
     fn read_plan(&self, planning: &Planning) {
         let (input, inbox) = (self.plan_input(&planning.settings, &planning.feeds), self.inbox.clone());
         self.tasks.spawn(async move {
-            let plan = match Runtime::current().runtime_flavor() {
-                // There is no other thread that would not upset a simulation.
-                RuntimeFlavor::CurrentThread => Ok(prepare(&input)),
-                _ => tokio::task::spawn_blocking(move || prepare(&input)).await,
-            };
-            let plan = plan.unwrap_or_else(|_| {
+            let plan = beside(move || prepare(&input)).await.unwrap_or_else(|| {
                 Err(refusal(RefusalKind::StoreFailed, "the schedule could not be compared", "see the log"))
             });
             // The engine is gone only when the daemon is.

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::active::{ChangeRequest, Reply, announce};
 use super::api::{Notice, Receipt, Refusal, RefusalKind, ServerStatus};
 use super::belief::Belief;
+use super::beside::beside;
 use super::core::{Core, Inner};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -268,9 +269,11 @@ impl Core {
         }
         sweeper.known = Known::Reading;
         let (store, inbox, server) = (self.store.clone(), self.inbox.clone(), name.clone());
-        self.tasks.spawn_blocking(move || {
-            let stock = stock(&*store, &server);
-            let _ = inbox.send(Inner::Stocked { server, stock });
+        self.tasks.spawn(async move {
+            let name = server.clone();
+            if let Some(stock) = beside(move || stock(&*store, &name)).await {
+                let _ = inbox.send(Inner::Stocked { server, stock });
+            }
         });
     }
 
@@ -415,10 +418,9 @@ async fn look(
         Ok(live) => live,
         Err(fault) => return (sent, Err(fault.to_string())),
     };
-    let found = tokio::task::spawn_blocking(move || question.weigh(&live, sent)).await;
-    let found = match found {
-        Ok(found) => found.map_err(|error| error.to_string()),
-        Err(_) => Err("the sweep was interrupted".to_owned()),
+    let found = match beside(move || question.weigh(&live, sent)).await {
+        Some(found) => found.map_err(|error| error.to_string()),
+        None => Err("the sweep was interrupted".to_owned()),
     };
     (sent, found)
 }

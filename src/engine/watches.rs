@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::beside::beside;
 use super::core::Core;
 use crate::job::ServerName;
 use crate::schedule::rule::Watch;
@@ -63,12 +64,13 @@ impl Core {
         let seen = self.sweepers.iter().filter(|(_, sweeper)| sweeper.watch != Watch::default());
         let watches: Watches = seen.map(|(name, sweeper)| (name.clone(), sweeper.watch.clone())).collect();
         let dir = self.state_dir.clone();
-        self.tasks.spawn_blocking(move || {
+        let write = move || {
             let saved = if watches.is_empty() { forget(&dir) } else { save(&dir, watches) };
             if let Err(error) = saved {
                 tracing::warn!(%error, "what rules have counted cannot be written to {}", dir.join(NAME).display());
             }
-        })
+        };
+        self.tasks.spawn(async { beside(write).await.unwrap_or_default() })
     }
 }
 
