@@ -26,7 +26,7 @@ use super::core::{Core, Inner};
 use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
 use super::requests::{answer, refusal};
 use crate::config::settings::Settings;
-use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName};
+use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName, State};
 use crate::schedule::Feeds;
 use crate::schedule::rule::Watch;
 use crate::store::{Change as Write, StoreError};
@@ -353,8 +353,10 @@ impl Core {
             let Work::Change(read, _) = &step.work else { continue };
             let id = read.id;
             if !self.active.contains_key(&id) && read.index_wake().is_some_and(|wake| self.is_near(wake)) {
-                // It was about to be read: what a crash left behind is known before anything is changed.
+                // It was about to be read: what a crash left behind is known before anything is changed. One that waits
+                // untouched is taken as it is: to take it up would be to fire it, if it is late.
                 match self.store.get(id) {
+                    Ok(Some(job)) if is_untouched(&job) && job.revision == read.revision => {}
                     Ok(Some(job)) if !job.is_done() => self.adopt(job),
                     _ => return Some(Hindrance::Changed(id)),
                 }
@@ -529,6 +531,11 @@ impl Core {
         planning.ask.answer(Err(refusal));
         self.next_plan();
     }
+}
+
+/// It waits, and nothing has left for it, nor may have.
+fn is_untouched(job: &Job) -> bool {
+    matches!(job.state, State::Waiting | State::Held) && job.claimed.is_none() && job.unsent()
 }
 
 fn refused(told: PlannedChange, why: String) -> PlannedChange {
