@@ -1,10 +1,15 @@
 //! The judge of a history: holds what the engine does, and what it says, against the truth.
 //!
 //! It believes nothing that the job says of itself where the world can tell: the calls that left, the answers that came
-//! back, what is on the disk. The numbers are those of the invariants.
+//! back, what is on the disk. The numbers are those of the invariants; what comes after them is about standing entries.
+
+mod rules;
+mod standing;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use self::rules::Sweeps;
+use self::standing::Keeper;
 use super::clock::{Ms, SimClock};
 use super::plan::Ask;
 use super::told::Told;
@@ -47,6 +52,10 @@ pub enum Law {
     FullDisk = 12,
     /// Told once a mark and due time, not before it, and not when it is of no use any more.
     ToldOnce = 13,
+    /// Recurring ends: every occurrence once.
+    Standing = 14,
+    /// Rules: only what they mean, and only once.
+    Rule = 15,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +68,7 @@ pub struct Violation {
 /// One answer about a job's meeting.
 struct Seen {
     shown: Option<(InstanceId, Option<UtcMs>)>,
+    people: Option<u32>,
     usable: bool,
     sent: Ms,
     answered: Ms,
@@ -108,6 +118,8 @@ pub struct Checker {
     loads: BTreeMap<usize, Load>,
     epoch: u32,
     restarted: Ms,
+    pub keeper: Keeper,
+    sweeps: Sweeps,
     pub outcomes: BTreeMap<Outcome, u64>,
     pub told: Told,
 }
@@ -130,6 +142,7 @@ impl Checker {
         self.restarted = now;
         self.loads.clear();
         self.told.restarted();
+        self.sweeps_restarted();
         for track in self.tracks.values_mut() {
             track.looks.clear();
             // Whether it was answered, nobody will ever know.
@@ -145,7 +158,8 @@ impl Checker {
         let Some(track) = self.tracks.get_mut(&job.id) else {
             let track = Track {
                 job: job.clone(),
-                pins: Vec::new(),
+                // A sweep has seen its instance before there was a job.
+                pins: job.pin.iter().map(|pin| pin.instance.clone()).collect(),
                 seen: Vec::new(),
                 calls: Vec::new(),
                 looks: VecDeque::new(),
@@ -156,6 +170,8 @@ impl Checker {
                 refused: Vec::new(),
             };
             self.tracks.insert(job.id, track);
+            self.occurrence_born(job, now);
+            self.rule_job_born(job, truth);
             return;
         };
         let recent = &job.history.recent;
@@ -233,9 +249,8 @@ impl Checker {
             }
             _ => {}
         }
-        for (law, what) in broken {
-            self.flag(law, at, format!("job {}: {what}", id.short()));
-        }
+        broken.into_iter().for_each(|(law, what)| self.flag(law, at, format!("job {}: {what}", id.short())));
+        self.occurrence_changed(id, &entry.fact, truth);
     }
 
     // What leaves, and what comes back.
@@ -270,12 +285,12 @@ impl Checker {
         let (sent, answered, received) = times;
         for (target, sighting) in targets.iter().zip(sightings) {
             let Some(track) = self.tracks.get_mut(&target.job) else { continue };
-            let (shown, usable) = match sighting {
-                Sighting::Live(seen) => (Some((seen.id.clone(), seen.started_at)), true),
-                Sighting::NotThere(_) => (None, true),
-                _ => (None, false),
+            let (shown, people, usable) = match sighting {
+                Sighting::Live(seen) => (Some((seen.id.clone(), seen.started_at)), seen.participants, true),
+                Sighting::NotThere(_) => (None, None, true),
+                _ => (None, None, false),
             };
-            track.seen.push(Seen { shown, usable, sent, answered, received });
+            track.seen.push(Seen { shown, people, usable, sent, answered, received });
         }
     }
 
@@ -325,6 +340,8 @@ impl Checker {
         for (law, what) in broken {
             self.flag(law, now, format!("job {}: {what}", call.job.short()));
         }
+        self.occurrence_calls(stored, now);
+        self.rule_calls(stored, now);
     }
 
     pub fn end_answered(&mut self, site: usize, call: &EndCall, left: Ms, answer: &EndAnswer, now: Ms) {

@@ -10,7 +10,7 @@ use super::sim::Sim;
 use super::world::meeting_id;
 use crate::engine::Handle;
 use crate::engine::api::{Refusal, RefusalKind, Service, Submission, When};
-use crate::job::{By, Change, InstanceId, Origin, UtcMs};
+use crate::job::{By, Change, InstanceId, Job, JobId, Origin, State, UtcMs};
 use crate::schedule::Feeds;
 
 /// Somebody whose keyed request was refused for the moment asks again this much later, so many times.
@@ -25,11 +25,19 @@ pub fn act(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle, at: u
             Item::Submit { slot, order, .. } => submit(&sim, &outside, &handle, at, slot, &order).await,
             Item::Change { slot, ask, .. } => change(&sim, &outside, &handle, slot, ask).await,
             Item::Reload { entries, .. } => {
-                outside.lock().unwrap().entries.clone_from(&entries);
+                outside.lock().unwrap().file.entries.clone_from(&entries);
                 sim.say(|| format!("people: the schedule file now says {entries:?}"));
-                let applied = handle.apply(Arc::new(settings(&sim, &entries)), Feeds::default()).await;
-                sim.say(|| format!("people: reload: {applied:?}"));
+                let _ = reload(&sim, &outside, &handle).await;
             }
+            Item::Standing { standing, read, .. } => {
+                outside.lock().unwrap().file.standing = standing.clone();
+                sim.say(|| format!("people: the schedule file now says {standing:?}"));
+                sim.check.lock().unwrap().file_says(&standing, sim.clock.wall(), sim.clock.truth());
+                if read {
+                    let _ = reload(&sim, &outside, &handle).await;
+                }
+            }
+            Item::ChangeNext { name, ask, .. } => change_next(&sim, &handle, name, ask).await,
             Item::Status { .. } => {
                 // Only that it is answered, and changes nothing.
                 let _ = handle.engine_status().await;
@@ -97,7 +105,10 @@ fn submission(sim: &Sim, slot: usize, order: &SimOrder) -> Submission {
     Submission {
         server: server(*site),
         when: when_of(*when),
-        max_duration: None,
+        max_duration: match when {
+            SimWhen::AfterStart(length) => Some(duration(*length)),
+            _ => None,
+        },
         only: match only {
             Only::Any => None,
             Only::Current => shown,
@@ -117,6 +128,7 @@ fn when_of(when: SimWhen) -> When {
         SimWhen::At(at) => When::At(UtcMs(EPOCH + at)),
         SimWhen::In(pause) => When::In(duration(pause)),
         SimWhen::Now => When::Now,
+        SimWhen::AfterStart(_) => When::AfterStart,
     }
 }
 
@@ -124,8 +136,54 @@ fn duration(ms: Ms) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
 }
 
+/// Has the schedule file read again, more than once if need be. False: it was refused to the last.
+pub async fn reload(sim: &Arc<Sim>, outside: &Mutex<Outside>, handle: &Handle) -> bool {
+    // Where there is nothing but entries with a time, a file that was refused is left at that.
+    let tries = if sim.plan.has_standing() { ASKED_AT_MOST } else { 1 };
+    for _ in 0..tries {
+        let file = outside.lock().unwrap().file.clone();
+        sim.check.lock().unwrap().reload_sent();
+        let answer =
+            sim.answered("a reload", handle.apply(Arc::new(settings(sim, &file)), Feeds::default())).await;
+        if !sim.effect() {
+            return true;
+        }
+        sim.say(|| format!("people: reload: {answer:?}"));
+        let applied = answer.is_ok().then_some(&file.standing);
+        sim.check.lock().unwrap().reload_answered(applied);
+        let Err(refusal) = answer else { return true };
+        if !matches!(refusal.kind, RefusalKind::StoreFailed | RefusalKind::Conflict) {
+            return false;
+        }
+        sim.clock.wait(ASK_AGAIN).await;
+    }
+    false
+}
+
+/// Somebody who has seen in a list what ends next changes that.
+async fn change_next(sim: &Arc<Sim>, handle: &Handle, name: usize, ask: Ask) {
+    let entry = format!("standing-{name}");
+    let of_entry = |job: &&Job| {
+        let of = matches!(&job.origin, Origin::Schedule { of: Some(of), .. } if *of == entry);
+        of && job.state == State::Waiting
+    };
+    let next = {
+        let disk = sim.disk.lock().unwrap();
+        disk.jobs.values().filter(of_entry).min_by_key(|job| job.due).map(|job| job.id)
+    };
+    if let Some(id) = next {
+        change_job(sim, handle, id, ask).await;
+    }
+}
+
 async fn change(sim: &Arc<Sim>, outside: &Mutex<Outside>, handle: &Handle, slot: usize, ask: Ask) {
-    let Some(id) = outside.lock().unwrap().slots.get(&slot).copied() else { return };
+    let id = outside.lock().unwrap().slots.get(&slot).copied();
+    if let Some(id) = id {
+        change_job(sim, handle, id, ask).await;
+    }
+}
+
+async fn change_job(sim: &Arc<Sim>, handle: &Handle, id: JobId, ask: Ask) {
     let at = |at: Ms| UtcMs(EPOCH + at);
     let change = match ask {
         Ask::Extend(by) => Change::Extend { by: duration(by) },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::clock::Ms;
+use super::standing::Standing;
 use super::world::{Coming, Flavour};
 use crate::job::LimitsPatch;
 
@@ -40,6 +41,18 @@ pub enum Item {
     Reload {
         at: Ms,
         entries: Vec<(usize, usize, usize, Ms)>,
+    },
+    /// The standing part of the schedule file is this from now on; `read`: and the file is read again.
+    Standing {
+        at: Ms,
+        standing: Standing,
+        read: bool,
+    },
+    /// Somebody changes the next job of a recurring end.
+    ChangeNext {
+        at: Ms,
+        name: usize,
+        ask: Ask,
     },
     Status {
         at: Ms,
@@ -112,6 +125,8 @@ pub enum SimWhen {
     At(Ms),
     In(Ms),
     Now,
+    /// So long after the start of the meeting.
+    AfterStart(Ms),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +174,8 @@ pub enum NetFault {
     Occupied,
     /// Not there for a moment, though it is.
     Blink,
+    /// Whoever writes into the chat waits for ever; everything else is well.
+    ChatHangs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -175,6 +192,8 @@ impl Item {
             Item::Submit { at, .. }
             | Item::Change { at, .. }
             | Item::Reload { at, .. }
+            | Item::Standing { at, .. }
+            | Item::ChangeNext { at, .. }
             | Item::Status { at }
             | Item::World { at, .. }
             | Item::StepWall { at, .. } => (*at, *at),
@@ -200,6 +219,10 @@ impl Item {
 }
 
 impl Plan {
+    pub fn has_standing(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Standing { .. }))
+    }
+
     pub fn sorted(mut self) -> Plan {
         self.items.sort_by_key(|item| item.span().0);
         self
@@ -231,7 +254,7 @@ impl Plan {
             maker.clocks();
         }
         maker.warnings(seed);
-        Plan { seed, sites, items: maker.items, crash_at: None }.sorted()
+        Plan { seed, sites, items: maker.items, crash_at: None }.with_standing().sorted()
     }
 }
 

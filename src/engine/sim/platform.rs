@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::clock::Ms;
 use super::plan::NetFault;
 use super::sim::{Quirk, Sim};
-use super::world::{Coming, Flavour};
+use super::world::{Coming, Flavour, meeting_id};
 use crate::job::{
     Aim, EndAnswer, Evidence, Instance, InstanceId, MeetingId, Now, Pin, Sighting, UtcMs, Verdict, Warned,
 };
@@ -99,7 +99,7 @@ impl SimPlatform {
         Some(Instance {
             id,
             started_at: Some(told),
-            participants: Some(2),
+            participants: Some(world.sites[site][room].inside(at)),
             listed: true,
             node: None,
             shown_at: None,
@@ -203,6 +203,10 @@ impl SimPlatform {
     /// A line in the chat; now and then the server turns out to be too old for that.
     async fn tell(&self, warning: &Warning) -> Warned {
         let fault = self.sim.net_fault(self.site);
+        if self.sim.chat_hangs(self.site) {
+            self.wait(3 * TIMEOUT).await;
+            return Warned::Failed { why: "timed out".to_owned(), sent: true };
+        }
         match self.way(fault).await {
             Way::Failed { why, sent } => Warned::Failed { why: why.to_owned(), sent },
             Way::Through { then } => {
@@ -218,6 +222,39 @@ impl SimPlatform {
                 }
             }
         }
+    }
+
+    /// Everything that is live, and when the server was asked.
+    async fn list(&self) -> (Ms, Result<Vec<LiveMeeting>, Fault>) {
+        let fault = self.sim.net_fault(self.site);
+        match self.way(fault).await {
+            Way::Failed { why, .. } => (self.sim.clock.truth(), Err(Fault::Unreachable(why.to_owned()))),
+            Way::Through { then } => {
+                let at = self.sim.advance();
+                let live = match fault {
+                    Some(NetFault::Misconfigured) => Err(Fault::Misconfigured("checksumError".to_owned())),
+                    Some(NetFault::Doubtful) => Err(Fault::Unreachable("the listing is cut off".to_owned())),
+                    Some(NetFault::Blink) => Ok(Vec::new()),
+                    _ => Ok(self.live(at)),
+                };
+                self.wait(then).await;
+                (at, live)
+            }
+        }
+    }
+
+    fn live(&self, at: Ms) -> Vec<LiveMeeting> {
+        let rooms = self.sim.world.lock().unwrap().sites[self.site].len();
+        let live = |room: usize| {
+            let wrong = self.sim.quirk == Quirk::WrongRoom;
+            let (meeting, seen) = (meeting_id(self.site, room), (room + usize::from(wrong)) % rooms);
+            let Instance { id, started_at, participants, .. } =
+                self.shown(&meeting_id(self.site, seen), at)?;
+            let name = format!("room {room}");
+            let (meta, breakout_of) = (BTreeMap::new(), None);
+            Some(LiveMeeting { meeting, instance: id, name, started_at, participants, meta, breakout_of })
+        };
+        (0..rooms).filter_map(live).collect()
     }
 
     async fn look_around(&self, targets: &[Target]) -> Round {
@@ -333,7 +370,24 @@ impl Platform for SimPlatform {
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
-        Ok(Vec::new())
+        if !self.sim.effect() {
+            self.dead().await;
+        }
+        self.sim.check.lock().unwrap().listing_leaves(self.site, self.sim.clock.truth());
+        let (at, live) = self.list().await;
+        let shown = |live: &Vec<LiveMeeting>| {
+            live.iter().map(|live| (live.instance.clone(), live.participants.unwrap_or(0))).collect()
+        };
+        let told = live.as_ref().ok().map(shown);
+        self.sim.check.lock().unwrap().listing_answered(self.site, at, told);
+        if !self.sim.effect() {
+            self.dead().await;
+        }
+        self.sim.say(|| match &live {
+            Ok(live) => format!("server {}: lists {}", self.site, listed(live)),
+            Err(fault) => format!("server {}: lists nothing: {fault}", self.site),
+        });
+        live
     }
 }
 
@@ -354,6 +408,11 @@ fn names(targets: &[Target]) -> String {
     let name =
         |target: &Target| format!("{} for job {} ({:?})", target.meeting, target.job.short(), target.purpose);
     targets.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn listed(live: &[LiveMeeting]) -> String {
+    let name = |live: &LiveMeeting| format!("{} ({})", live.instance, live.participants.unwrap_or(0));
+    live.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(round: &Round) -> String {

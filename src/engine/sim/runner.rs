@@ -12,10 +12,12 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::check::{Checker, Law, Track, Violation};
 use super::clock::{EPOCH, MachineClock, Ms};
+use super::housekeeping;
 use super::people;
 use super::plan::{DiskFault, Item, NetFault, Plan};
 use super::platform::SimPlatform;
 use super::sim::{Quirk, Sim};
+use super::standing::Standing;
 use super::store::{self, SimStore};
 use super::world::Flavour;
 use crate::config::settings::{PlatformSettings, ServerSettings, Settings};
@@ -30,6 +32,8 @@ use crate::schedule::{Entry, Feeds, Schedule};
 const REST: Ms = 85 * 60_000;
 /// ... and before this where the platform always tells the truth.
 const REST_OF_VENDOR: Ms = 20 * 60_000;
+/// Standing entries and rules are watched for so long after that.
+const CALM: Ms = 12 * 60_000;
 /// The last look comes a minute after the proof.
 const LINGER: Ms = 75_000;
 /// An engine that does not start is started again this much later.
@@ -45,6 +49,8 @@ pub struct Report {
     pub effects: u64,
     pub faults: u64,
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// As the disk has them at the end.
+    pub jobs: Vec<Job>,
     pub story: Vec<String>,
 }
 
@@ -56,12 +62,20 @@ enum Exit {
     Stop { away: Ms },
 }
 
+/// The schedule file.
+#[derive(Clone, Default)]
+pub struct File {
+    /// Entries with a time: name, site, room, time.
+    pub entries: Vec<(usize, usize, usize, Ms)>,
+    pub standing: Standing,
+}
+
 /// What outlives a process on the people's side.
 #[derive(Default)]
 pub struct Outside {
     next: usize,
-    /// The entries of the schedule file as it is now.
-    pub entries: Vec<(usize, usize, usize, Ms)>,
+    /// The schedule file as it is now.
+    pub file: File,
     /// Requests with a key that nobody has answered.
     pub unanswered: BTreeSet<usize>,
     pub slots: BTreeMap<usize, JobId>,
@@ -69,6 +83,8 @@ pub struct Outside {
 
 pub fn run(plan: &Plan, quirk: Quirk, tell: bool) -> Report {
     let sim = Sim::new(plan.clone(), quirk, tell);
+    let sets_clock = |item: &Item| matches!(item, Item::StepWall { .. });
+    sim.check.lock().unwrap().keeper.clock_is_set = plan.items.iter().any(sets_clock);
     let outside = Arc::new(Mutex::new(Outside::default()));
     loop {
         sim.check.lock().unwrap().restarted(sim.clock.truth());
@@ -94,8 +110,9 @@ pub fn run(plan: &Plan, quirk: Quirk, tell: bool) -> Report {
     let violations = std::mem::take(&mut check.violations);
     let told = check.told.count;
     let outcomes = check.outcomes.clone();
-    let faults = sim.faults.load(Ordering::Relaxed);
-    Report { violations, told, effects: sim.effects(), faults, outcomes, story }
+    let jobs = sim.disk.lock().unwrap().jobs.values().cloned().collect();
+    let (effects, faults) = (sim.effects(), sim.faults.load(Ordering::Relaxed));
+    Report { violations, told, effects, faults, outcomes, jobs, story }
 }
 
 fn runtime(sim: &Arc<Sim>) -> Runtime {
@@ -123,9 +140,13 @@ async fn process(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>) -> Exit {
         return Exit::Crash { away: START_AGAIN, reboot: false, keep: 0 };
     };
     people::ask_again(sim, outside, &handle);
+    if sim.plan.has_standing() {
+        housekeeping::keep(sim, &handle);
+    }
     let exit = tokio::select! {
         biased;
         () = sim.death.notified() => return Exit::Died,
+        () = sim.give_up.notified() => return Exit::Rest,
         exit = drive(sim, outside, &handle) => exit,
     };
     if let Exit::Stop { .. } = exit {
@@ -160,7 +181,9 @@ fn start(
     });
     core.makers = makers(sim);
     let metrics = core.metrics.clone();
-    let settings = settings(sim, &outside.lock().unwrap().entries);
+    let file = outside.lock().unwrap().file.clone();
+    sim.restarted(&file.standing);
+    let settings = settings(sim, &file);
     if let Err(refusal) = core.start_with(&settings) {
         sim.say(|| format!("engine: does not start: {refusal}"));
         return None;
@@ -198,7 +221,7 @@ pub fn server(site: usize) -> ServerName {
     ServerName(format!("server-{site}"))
 }
 
-pub fn settings(sim: &Sim, entries: &[(usize, usize, usize, Ms)]) -> Settings {
+pub fn settings(sim: &Sim, file: &File) -> Settings {
     let spec = |site: &super::plan::Site| ServerSettings {
         platform: PlatformSettings::BigBlueButton(bigbluebutton::Settings {
             url: "http://simulated.invalid/bigbluebutton/api/".parse().unwrap(),
@@ -227,7 +250,10 @@ pub fn settings(sim: &Sim, entries: &[(usize, usize, usize, Ms)]) -> Settings {
         socket_mode: 0o660,
         socket_group: None,
         servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(site))).collect(),
-        schedule: Schedule { entries: entries.iter().map(entry).collect(), ..Schedule::default() },
+        schedule: Schedule {
+            entries: file.entries.iter().map(entry).collect(),
+            ..file.standing.seen_with(sim.quirk).schedule()
+        },
     }
 }
 
@@ -262,8 +288,26 @@ async fn drive(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle) -
             _ => people::act(sim, outside, handle, next),
         }
     }
+    if sim.plan.has_standing() {
+        retire(sim, outside, handle).await;
+    }
     rest(sim, handle).await;
     Exit::Rest
+}
+
+/// What stands in the file goes on for a while in which nothing goes wrong, and is then taken out of it.
+async fn retire(sim: &Arc<Sim>, outside: &Mutex<Outside>, handle: &Handle) {
+    sim.clock.until(sim.plan.quiet_from().max(sim.clock.truth()) + CALM).await;
+    sim.at_rest();
+    outside.lock().unwrap().file.standing = Standing::default();
+    sim.say(|| "people: nothing stands in the schedule file any more".to_owned());
+    sim.check.lock().unwrap().file_says(&Standing::default(), sim.clock.wall(), sim.clock.truth());
+    if !people::reload(sim, outside, handle).await {
+        let now = sim.clock.truth();
+        sim.check.lock().unwrap().flag(Law::ComesBack, now, "the schedule file cannot be reloaded any more");
+        sim.give_up.notify_one();
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn rest(sim: &Arc<Sim>, handle: &Handle) {
@@ -298,7 +342,8 @@ async fn rest(sim: &Arc<Sim>, handle: &Handle) {
 /// When the last job that has to come to an end is due; `true`: all of them are with a vendor.
 fn open(sim: &Sim) -> Option<(Ms, bool)> {
     let disk = sim.disk.lock().unwrap();
-    let open = disk.jobs.values().filter(|job| !job.is_done() && job.state != State::Held);
+    let waits = |job: &&Job| !job.is_done() && job.state != State::Held && !job.due.is_never();
+    let open = disk.jobs.values().filter(waits);
     let vendor = |job: &Job| sim.plan.sites[sim.site_of(&job.server)].flavour == Flavour::Vendor;
     open.map(|job| (sim.clock.truth_of(job.due), vendor(job)))
         .reduce(|(a, all), (b, vendor)| (a.max(b), all && vendor))
@@ -316,7 +361,8 @@ fn last_questions(sim: &Sim) {
     check.survived(&disk.jobs, now);
     check.settle_refusals();
     for job in disk.jobs.values() {
-        if !job.is_done() && job.state != State::Held && !is_beyond_proof(sim, &check, job) {
+        let waits = job.is_done() || job.state == State::Held || job.due.is_never();
+        if !waits && !is_beyond_proof(sim, &check, job) {
             let what = format!("job {} is still {}: {}", job.id.short(), job.state, job.sentence());
             check.flag(Law::ComesBack, now, what);
         }
@@ -348,6 +394,9 @@ fn is_beyond_proof(sim: &Sim, check: &Checker, job: &Job) -> bool {
 /// Nothing was in the way of an on-time end: which law would a late one break?
 fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
     let job = &track.job;
+    if job.due.is_never() {
+        return None;
+    }
     let due = sim.clock.truth_of(job.due);
     let site = sim.site_of(&job.server);
     let life = {
@@ -366,6 +415,7 @@ fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
     for item in &sim.plan.items {
         let (from, to) = item.span();
         let (before, after) = match item {
+            Item::Net { fault: NetFault::ChatHangs, .. } => continue,
             Item::Net { site: at, fault, .. } if *at == site => match fault {
                 NetFault::Late(by) | NetFault::Throttled(by) => (120_000 + by, 5_000),
                 _ => (120_000, 5_000),
@@ -380,7 +430,9 @@ fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
             }
             // A change that is on its way to a slow disk holds its job.
             Item::Disk { .. } => (60_000, 5_000),
-            Item::Change { .. } | Item::Reload { .. } => (40_000, 5_000),
+            Item::Change { .. } | Item::ChangeNext { .. } | Item::Reload { .. } => (40_000, 5_000),
+            // It may be read later, when the disk can be written again.
+            Item::Standing { .. } => (400_000, 5_000),
             _ => continue,
         };
         if from < due + after && to > due - before {
@@ -388,7 +440,12 @@ fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
         }
     }
     // Others that want the same place.
-    let crowd = sim.plan.items.iter().filter(|item| matches!(item, Item::Submit { .. })).count();
+    let wanting = |item: &Item| match item {
+        Item::Submit { .. } => 1,
+        Item::Standing { standing, .. } => standing.repeats.len() + standing.rules.len(),
+        _ => 0,
+    };
+    let crowd: usize = sim.plan.items.iter().map(wanting).sum();
     if crowd > sim.plan.sites[site].max_concurrent || sim.plan.crash_at.is_some() {
         return None;
     }

@@ -7,26 +7,30 @@ use super::sim::Quirk;
 
 /// Histories run for one shrinking.
 const TRIES: usize = 600;
+/// Effects of all of them: long histories are not cut down to the last.
+const EFFECTS: u64 = 600_000;
 
 pub fn shrink(plan: &Plan, quirk: Quirk, law: Law) -> Plan {
     let mut smallest = plan.clone();
-    let mut tries = 0;
+    let (mut tries, mut effects) = (0, 0);
     let mut chunk = smallest.items.len().div_ceil(2).max(1);
     loop {
         let mut at = 0;
         let before = smallest.items.len();
-        while at < smallest.items.len() && tries < TRIES {
+        while at < smallest.items.len() && tries < TRIES && effects < EFFECTS {
             let mut candidate = smallest.clone();
             let end = (at + chunk).min(candidate.items.len());
             candidate.items.drain(at..end);
             tries += 1;
-            if breaks(&run(&candidate, quirk, false), law) {
+            let report = run(&candidate, quirk, false);
+            effects += report.effects;
+            if breaks(&report, law) {
                 smallest = candidate;
             } else {
                 at += chunk;
             }
         }
-        if tries >= TRIES || (chunk == 1 && smallest.items.len() == before) {
+        if tries >= TRIES || effects >= EFFECTS || (chunk == 1 && smallest.items.len() == before) {
             return smallest;
         }
         chunk = (chunk / 2).max(1);

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 use tokio::sync::Notify;
 
-use super::check::{Checker, Truth};
+use super::check::{Checker, Law, Truth};
 use super::clock::{MachineClock, Ms, SimClock};
 use super::plan::{DiskFault, Item, NetFault, Plan, RESTART};
+use super::standing::Standing;
 use super::store::Disk;
 use super::world::{Coming, Room, World};
 use crate::clock::Clock;
@@ -31,6 +32,16 @@ pub enum Quirk {
     ForgetsClaims,
     /// The disk brings back jobs as they were before they were done.
     ReviveDone,
+    /// The engine reads a schedule that lacks one minute of every recurring end.
+    LosesOccurrences,
+    /// The engine reads every recurring end twice, in two zones that agree.
+    TwoZones,
+    /// The disk does not tell of jobs whose time has passed.
+    HidesLate,
+    /// The engine reads a schedule without exemptions.
+    NoExempt,
+    /// A listing gives the instance of one room to another.
+    WrongRoom,
 }
 
 pub struct Sim {
@@ -46,10 +57,15 @@ pub struct Sim {
     effects: AtomicU64,
     died: Mutex<bool>,
     pub death: Notify,
+    /// The engine hangs.
+    pub give_up: Notify,
     pub ids: AtomicU64,
     pub faults: AtomicU64,
 }
 
+/// The engine answers within this, however slow the disk is.
+const ANSWERED: Ms = 300_000;
+const ANSWERED_STEPS: Ms = 10;
 /// What a clock that is fast is ahead by.
 const AHEAD: i64 = 1_500;
 
@@ -83,6 +99,7 @@ impl Sim {
             effects: AtomicU64::new(0),
             died: Mutex::new(false),
             death: Notify::new(),
+            give_up: Notify::new(),
             ids: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             plan,
@@ -164,6 +181,7 @@ impl Sim {
         for item in &self.plan.items {
             if let Item::Net { from, to, site: where_, fault, percent } = item
                 && *where_ == site
+                && *fault != NetFault::ChatHangs
                 && (*from..*to).contains(&now)
                 && self.chance(0, 100) < i64::from(*percent)
             {
@@ -172,6 +190,35 @@ impl Sim {
             }
         }
         None
+    }
+
+    /// The answer to a request to the engine, which must come; if it does not, nobody waits for it any more.
+    pub async fn answered<T>(self: &Arc<Sim>, what: &str, answer: impl Future<Output = T>) -> T {
+        // In steps: the machine may sleep through one of them.
+        let patience = async {
+            for _ in 0..ANSWERED_STEPS {
+                self.clock.wait(ANSWERED / ANSWERED_STEPS).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = patience => {
+                let now = self.clock.truth();
+                self.check.lock().unwrap().flag(Law::ComesBack, now, format!("{what} is never answered"));
+                self.give_up.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    pub fn chat_hangs(&self, site: usize) -> bool {
+        let now = self.clock.truth();
+        let hangs = |item: &Item| {
+            matches!(item, Item::Net { from, to, site: at, fault: NetFault::ChatHangs, .. }
+                if *at == site && (*from..*to).contains(&now))
+        };
+        self.plan.items.iter().any(hangs)
     }
 
     pub fn disk_fault(&self, wanted: DiskFault) -> bool {
@@ -219,6 +266,20 @@ impl Sim {
         let world = self.world.lock().unwrap();
         let truth = Truth { clock: &self.clock, world: &world };
         self.check.lock().unwrap().durable(job, truth);
+    }
+
+    /// A process begins, and reads this.
+    pub fn restarted(&self, file: &Standing) {
+        let disk = self.disk.lock().unwrap();
+        self.check.lock().unwrap().standing_restarted(file, &disk.jobs, self.clock.wall());
+    }
+
+    /// Nothing has gone wrong for a while.
+    pub fn at_rest(&self) {
+        self.advance();
+        let world = self.world.lock().unwrap();
+        let truth = Truth { clock: &self.clock, world: &world };
+        self.check.lock().unwrap().rules_at_rest(self.plan.quiet_from(), truth);
     }
 
     pub fn look_leaves(&self, site: usize, targets: &[Target]) {

@@ -222,6 +222,13 @@ impl Store for SimStore {
         Ok(keys.filter(|(key, _)| key.starts_with(prefix)).collect())
     }
 
+    fn open_keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
+        let (hides, wall) = (self.sim.quirk == Quirk::HidesLate, self.sim.clock.wall());
+        let open = |job: &Job| job.server == *server && !job.is_done() && !(hides && job.due < wall);
+        let keys = self.select(open)?.into_iter().filter_map(|job| Some((job.key?.key, job.id)));
+        Ok(keys.filter(|(key, _)| key.starts_with(prefix)).collect())
+    }
+
     fn open_servers(&self) -> Result<Vec<ServerName>, StoreError> {
         let open = self.select(|job| !job.is_done())?;
         Ok(open

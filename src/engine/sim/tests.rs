@@ -8,13 +8,14 @@ use super::plan::{Ask, Item, Only, Plan, SimOrder, SimWhen, Site};
 use super::runner::run;
 use super::shrink::{breaks, tell};
 use super::sim::Quirk;
+use super::standing::{HOUR, Limit, MINUTE, Repeat, SECOND, SimRule, Standing, ZONES};
 use super::world::{Coming, Flavour};
-use crate::job::LimitsPatch;
+use crate::job::{LimitsPatch, Outcome};
 
 /// Histories of a plain `cargo test`.
 const SEEDS: u64 = 4_000;
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}")))
 }
 
@@ -48,7 +49,7 @@ fn no_history_breaks_a_law() {
     }
     println!("{seeds} histories, {events} events, {faults} faults, {told} warnings; outcomes {outcomes:?}");
     if seeds >= SEEDS {
-        assert_eq!(outcomes.len(), crate::job::Outcome::ALL.len(), "every outcome is met: {outcomes:?}");
+        assert_eq!(outcomes.len(), Outcome::ALL.len(), "every outcome is met: {outcomes:?}");
         assert!(told > seeds, "{told} warnings");
     }
 }
@@ -101,6 +102,54 @@ fn a_crash_at_every_effect_breaks_no_law() {
     }
 }
 
+/// A recurring end, a rule and warnings, on a server that people come back to.
+fn standing_script() -> Plan {
+    let (minutes, zone) = ((0..60).step_by(3).collect(), ZONES[0]);
+    let repeat = Repeat {
+        name: 0,
+        site: 0,
+        room: 0,
+        minutes,
+        second: 0,
+        hour: None,
+        weekday: None,
+        zone,
+        late_limit: HOUR,
+        warn: vec![30 * SECOND],
+    };
+    let rule = SimRule {
+        name: 0,
+        site: 0,
+        room: Some(1),
+        what: Limit::MaxDuration(2 * MINUTE),
+        dry_run: false,
+        first_hit_delay: 0,
+        every: 30 * SECOND,
+    };
+    let standing =
+        Standing { repeats: vec![repeat], rules: vec![rule], exempt: Vec::new(), ahead: 10 * MINUTE };
+    let items = vec![
+        Item::World { at: 0, site: 0, room: 0, what: Coming::Start },
+        Item::World { at: 0, site: 0, room: 1, what: Coming::Start },
+        Item::Rejoin { site: 0, room: 0, after: 40 * SECOND, times: 9 },
+        Item::Rejoin { site: 0, room: 1, after: 10 * SECOND, times: 9 },
+        Item::Standing { at: 1_000, standing, read: true },
+        Item::Stop { at: 4 * MINUTE, away: 10 * MINUTE },
+        Item::Status { at: 16 * MINUTE },
+    ];
+    let sites = vec![Site { flavour: Flavour::Direct, rooms: 2, max_concurrent: 2 }];
+    Plan { seed: 11, sites, items, crash_at: None }
+}
+
+#[test]
+fn a_crash_at_many_effects_of_a_standing_schedule_breaks_no_law() {
+    let whole = expect_lawful(&standing_script());
+    assert!(whole.outcomes.get(&Outcome::Ended).is_some_and(|ended| *ended > 8), "{:?}", whole.outcomes);
+    for effect in (1..=whole.effects).step_by(11) {
+        expect_lawful(&Plan { crash_at: Some(effect), ..standing_script() });
+    }
+}
+
 /// The simulation misbehaves in one way; the judge must say so, under this law.
 #[track_caller]
 fn expect_caught(quirk: Quirk, law: Law) {
@@ -139,4 +188,29 @@ fn a_disk_that_loses_the_claims_of_warnings_is_caught() {
 #[test]
 fn a_disk_that_revives_what_is_done_is_caught() {
     expect_caught(Quirk::ReviveDone, Law::OneEnd);
+}
+
+#[test]
+fn an_occurrence_that_is_lost_is_caught() {
+    expect_caught(Quirk::LosesOccurrences, Law::Standing);
+}
+
+#[test]
+fn an_occurrence_that_is_submitted_twice_is_caught() {
+    expect_caught(Quirk::TwoZones, Law::Standing);
+}
+
+#[test]
+fn everything_caught_up_with_after_a_stop_is_caught() {
+    expect_caught(Quirk::HidesLate, Law::Standing);
+}
+
+#[test]
+fn a_rule_that_hits_what_is_exempt_is_caught() {
+    expect_caught(Quirk::NoExempt, Law::Rule);
+}
+
+#[test]
+fn a_rule_that_hits_the_wrong_instance_is_caught() {
+    expect_caught(Quirk::WrongRoom, Law::Rule);
 }

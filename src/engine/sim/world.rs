@@ -54,6 +54,8 @@ impl Life {
 #[derive(Clone, Debug, Default)]
 pub struct Room {
     pub lives: Vec<Life>,
+    /// From when on how many people were inside; two if nobody said otherwise.
+    inside: Vec<(Ms, u32)>,
     /// People open it again so long after its end, so many times.
     pub rejoin: Option<(Ms, u32)>,
 }
@@ -62,7 +64,15 @@ impl Room {
     pub fn shown(&self, at: Ms) -> Option<&Life> {
         self.lives.iter().rev().find(|life| life.shown_at(at))
     }
+
+    pub fn inside(&self, at: Ms) -> u32 {
+        let known = self.inside.iter().rev().find(|(from, _)| *from <= at);
+        known.map_or(SEVERAL, |(_, count)| *count)
+    }
 }
+
+/// People in a meeting of which nothing else is said.
+const SEVERAL: u32 = 2;
 
 /// What happens by itself.
 #[derive(Clone, PartialEq, Debug)]
@@ -77,6 +87,8 @@ pub enum Coming {
         job: JobId,
     },
     LoseState,
+    /// So many people are inside from now on, whatever instance there is.
+    Inside(u32),
 }
 
 /// All servers and their meetings.
@@ -126,6 +138,10 @@ impl World {
                     self.sites[site][room].rejoin = (times > 1).then_some((after, times - 1));
                     self.plan(at + after, site, room, Coming::Start);
                 }
+            }
+            Coming::Inside(count) => {
+                self.sites[site][room].inside.push((at, count));
+                self.told.push((at, format!("world: {count} people are in {}", meeting_id(site, room))));
             }
             Coming::LoseState => {
                 for life in self.sites[site].iter_mut().flat_map(|room| &mut room.lives) {
