@@ -118,6 +118,8 @@ pub struct Checker {
     loads: BTreeMap<usize, Load>,
     epoch: u32,
     restarted: Ms,
+    /// When no process was there: what was planned for a time may come much later.
+    pub aways: Vec<(Ms, Ms)>,
     pub keeper: Keeper,
     sweeps: Sweeps,
     pub outcomes: BTreeMap<Outcome, u64>,

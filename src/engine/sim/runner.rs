@@ -122,7 +122,9 @@ fn runtime(sim: &Arc<Sim>) -> Runtime {
 
 fn come_back(sim: &Sim, away: Ms, reboot: bool, keep: usize) {
     store::crash(sim, keep);
+    let from = sim.clock.truth();
     sim.clock.pass(away);
+    sim.check.lock().unwrap().aways.push((from, from + away));
     sim.clock.restart(reboot);
     sim.lives_again();
     let now = sim.advance();
@@ -369,7 +371,7 @@ fn last_questions(sim: &Sim) {
     }
     let mut late = Vec::new();
     for (id, track) in &check.tracks {
-        if let Some(law) = calm_law(sim, track) {
+        if let Some(law) = calm_law(sim, &check.aways, track) {
             let due = sim.clock.truth_of(track.job.due);
             let first = track.calls.first().map(|call| call.at - due);
             if first.is_none_or(|late| late > ON_TIME) {
@@ -392,13 +394,16 @@ fn is_beyond_proof(sim: &Sim, check: &Checker, job: &Job) -> bool {
 }
 
 /// Nothing was in the way of an on-time end: which law would a late one break?
-fn calm_law(sim: &Sim, track: &Track) -> Option<Law> {
+fn calm_law(sim: &Sim, aways: &[(Ms, Ms)], track: &Track) -> Option<Law> {
     let job = &track.job;
     if job.due.is_never() {
         return None;
     }
     let due = sim.clock.truth_of(job.due);
     let site = sim.site_of(&job.server);
+    if aways.iter().any(|(from, to)| *from < due + 1_000_000 && *to > due - 700_000) {
+        return None;
+    }
     let life = {
         let world = sim.world.lock().unwrap();
         world.lives(&job.meeting).iter().find(|life| life.shown_at(due)).cloned()?
