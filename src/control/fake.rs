@@ -290,6 +290,7 @@ impl Service for FakeService {
             started_at: Some(NOW.wall - Duration::from_secs(600)),
             participants: Some(23),
             meta: BTreeMap::new(),
+            meta_cut: false,
             breakout_of: None,
         }])
     }

@@ -131,7 +131,16 @@ pub struct Meeting {
 impl Meeting {
     /// The metadata stays here: it is for rules, and may hold callbacks with tokens.
     pub(super) fn new(live: LiveMeeting, jobs: &[Job]) -> Meeting {
-        let LiveMeeting { meeting, instance, name, started_at, participants, breakout_of, meta: _ } = live;
+        let LiveMeeting {
+            meeting,
+            instance,
+            name,
+            started_at,
+            participants,
+            breakout_of,
+            meta: _,
+            meta_cut: _,
+        } = live;
         let deadlines = jobs.iter().map(Deadline::of).collect();
         Meeting { meeting, instance, name, started_at, participants, breakout_of, deadlines }
     }

@@ -45,6 +45,9 @@ pub struct LiveMeeting {
     /// What whoever created it has noted, where the platform has such a thing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
+    /// There was more of that than is kept: what `meta` lacks may have been there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub meta_cut: bool,
     /// A breakout room: the instance (or the meeting) that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breakout_of: Option<String>,

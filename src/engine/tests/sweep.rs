@@ -107,6 +107,7 @@ fn live(started: Duration) -> LiveMeeting {
         started_at: Some(system_now().wall - started),
         participants: Some(3),
         meta: BTreeMap::new(),
+        meta_cut: false,
         breakout_of: None,
     }
 }

@@ -73,6 +73,7 @@ fn start_of(instance: &str, started_at: Option<UtcMs>, sent: Now) -> Change {
         started_at,
         participants: None,
         meta: Default::default(),
+        meta_cut: false,
         breakout_of: None,
     };
     Change::Start { live, sent }

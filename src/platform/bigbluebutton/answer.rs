@@ -21,9 +21,10 @@ use crate::job::{InstanceId, UtcMs};
 const MAX_DEPTH: usize = 32;
 /// Breakout rooms of a meeting that are kept; the server makes 16 at most by default.
 const MAX_BREAKOUTS: usize = 32;
-/// Metadata of one meeting that is kept: so many keys, and characters of each key and value.
-const MAX_META: usize = 32;
-const MAX_META_CHARS: usize = 200;
+/// Metadata of one meeting that is kept: so many keys, none of them and no value longer than so many bytes. What is longer
+/// is not kept at all.
+const MAX_META: usize = 256;
+const MAX_META_BYTES: usize = 4_000;
 /// The keys by which getMeetingInfo says that there is no such meeting, over all versions and balancers. A refused
 /// password is not among them: it speaks of a meeting that is there.
 const INFO_NOT_FOUND: [&str; 3] = ["notFound", "invalidMeetingIdentifier", "validationError"];
@@ -76,6 +77,8 @@ pub(super) struct Entry {
     /// The internal ids of its breakout rooms, as far as they are kept.
     pub(super) breakouts: Vec<String>,
     pub(super) meta: BTreeMap<String, String>,
+    /// Some of it was not kept.
+    pub(super) meta_cut: bool,
 }
 
 impl Entry {
@@ -317,10 +320,15 @@ impl Parser {
             _ => Some(&mut self.answer.top),
         };
         let (Some(entry), Some(key)) = (entry, self.path.last()) else { return };
-        let (key, text) = (cut(key), cut(self.text.trim()));
-        if entry.meta.len() < MAX_META {
-            entry.meta.entry(key).or_insert(text);
+        let text = self.text.trim();
+        if entry.meta.contains_key(key) {
+            return;
         }
+        if entry.meta.len() == MAX_META || key.len().max(text.len()) > MAX_META_BYTES {
+            entry.meta_cut = true;
+            return;
+        }
+        entry.meta.insert(key.clone(), text.to_owned());
     }
 
     /// An element closes: is it one that we know, by its path? The first of several wins.
@@ -401,10 +409,6 @@ impl Entry {
             _ => {}
         }
     }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(MAX_META_CHARS).collect()
 }
 
 fn set(field: &mut Option<String>, text: &str) {

@@ -293,6 +293,7 @@ fn live_meeting(entry: answer::Entry) -> Option<LiveMeeting> {
         participants: entry.participants,
         meta: entry.meta,
         // Its internal id; some versions tell only that there is one.
+        meta_cut: entry.meta_cut,
         breakout_of: entry.breakout.then(|| entry.parent.unwrap_or_default()),
     })
 }

@@ -276,6 +276,7 @@ fn live_meeting(room: Room, seen: &mut Seen, now: Now) -> LiveMeeting {
         started_at: None,
         participants: room.participants,
         meta: BTreeMap::new(),
+        meta_cut: false,
         breakout_of: None,
     }
 }

@@ -146,6 +146,7 @@ impl RealtimeKit {
             started_at: session.started_at.map(|at| self.api.rest.correct(at)),
             participants: session.participants,
             meta: BTreeMap::new(),
+            meta_cut: false,
             breakout_of: None,
         })
     }

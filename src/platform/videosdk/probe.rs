@@ -42,6 +42,7 @@ fn live_meeting(api: &Api, session: Session) -> Option<LiveMeeting> {
         started_at: instance.started_at,
         participants: instance.participants,
         meta: BTreeMap::new(),
+        meta_cut: false,
         breakout_of: None,
     })
 }

@@ -104,6 +104,15 @@ struct Prepared<'a> {
     windows: Vec<Closing>,
 }
 
+/// What a selection makes of metadata that the platform had more of than is kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Doubt {
+    /// A rule hits only what is known to be meant.
+    Excludes,
+    /// What may be exempt is.
+    Includes,
+}
+
 /// A [`Select`], taken apart.
 struct Wanted<'a> {
     matches: Vec<Glob<'a>>,
@@ -123,16 +132,16 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn has(&self, meeting: &LiveMeeting) -> bool {
+    fn has(&self, meeting: &LiveMeeting, doubt: Doubt) -> bool {
         let any = |globs: &[Glob<'_>], text: &str| globs.iter().any(|glob| glob.matches(text));
         let id = meeting.meeting.as_str();
         (self.matches.is_empty() || any(&self.matches, id))
             && !any(&self.except, id)
             && (self.names.is_empty() || any(&self.names, &meeting.name))
-            && self
-                .meta
-                .iter()
-                .all(|(key, glob)| meeting.meta.get(*key).is_some_and(|text| glob.matches(text)))
+            && self.meta.iter().all(|(key, glob)| match meeting.meta.get(*key) {
+                Some(text) => glob.matches(text),
+                None => meeting.meta_cut && doubt == Doubt::Includes,
+            })
     }
 }
 
@@ -231,7 +240,7 @@ impl<'a> Book<'a> {
             // What an entry says of its own meeting is no rule's business.
             let applies = match &prepared.rule.meeting {
                 Some(only) => *only == meeting.meeting,
-                None => !exempt && prepared.wanted.has(meeting),
+                None => !exempt && prepared.wanted.has(meeting, Doubt::Excludes),
             };
             if !applies {
                 continue;
@@ -247,9 +256,9 @@ impl<'a> Book<'a> {
     }
 
     fn is_exempt(&self, meeting: &LiveMeeting) -> bool {
-        self.exempt
-            .iter()
-            .any(|(only, wanted)| only.is_none_or(|only| *only == meeting.meeting) && wanted.has(meeting))
+        self.exempt.iter().any(|(only, wanted)| {
+            only.is_none_or(|only| *only == meeting.meeting) && wanted.has(meeting, Doubt::Includes)
+        })
     }
 
     fn hit(&self, rule: &Rule, cause: Cause, live: &LiveMeeting, seen: &mut Seen, sweep: &mut Sweep) {

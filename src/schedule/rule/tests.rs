@@ -70,6 +70,7 @@ fn live(meeting: &str, started: Option<&str>, people: Option<u32>) -> LiveMeetin
         started_at: started.map(at),
         participants: people,
         meta: BTreeMap::new(),
+        meta_cut: false,
         breakout_of: None,
     }
 }
@@ -364,6 +365,29 @@ fn who_is_meant() {
     let mut bed =
         Bed::new(&[Rule { select: Select { meta: meta("*"), ..Select::default() }, ..max_duration(HOUR) }]);
     assert_eq!(bed.sweep("09:00", &[unnamed]), [""; 0], "a key that is not there matches nothing");
+}
+
+#[test]
+fn metadata_that_was_cut_may_exempt_and_is_no_reason_to_end_anything() {
+    let cut = LiveMeeting {
+        meta: BTreeMap::from([("a".to_owned(), "x".to_owned())]),
+        meta_cut: true,
+        ..live("math", Some("09:00"), None)
+    };
+    let whole = LiveMeeting { meta_cut: false, ..cut.clone() };
+    let select = |key: &str, glob: &str| Select {
+        meta: BTreeMap::from([(key.to_owned(), glob.to_owned())]),
+        ..Select::default()
+    };
+    let exempts = |select: Select, live: &LiveMeeting| {
+        let mut bed = Bed::new(&[max_duration(HOUR)]);
+        bed.exempt = vec![Exempt { server: None, meeting: None, select }];
+        bed.sweep("09:00", slice::from_ref(live)).is_empty()
+    };
+    assert!(exempts(select("exam", "yes"), &cut) && !exempts(select("exam", "yes"), &whole));
+    assert!(!exempts(select("a", "y"), &cut), "what was kept is known");
+    let mut bed = Bed::new(&[Rule { select: select("exam", "*"), ..max_duration(HOUR) }]);
+    assert_eq!(bed.sweep("09:00", &[cut]), [""; 0]);
 }
 
 #[test]

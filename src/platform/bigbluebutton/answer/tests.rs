@@ -56,12 +56,19 @@ fn metadata_is_kept_as_it_stands_right_below_its_element() {
 }
 
 #[test]
-fn metadata_is_bounded() {
-    let many: String = (0..100).map(|n| format!("<k{n}>{}</k{n}>", "ü".repeat(500))).collect();
-    let entries =
-        meetings(&format!("<meeting><meetingID>a</meetingID><metadata>{many}</metadata></meeting>"));
-    assert_eq!(entries[0].meta.len(), MAX_META);
-    assert!(entries[0].meta.values().all(|value| value.chars().count() == MAX_META_CHARS));
+fn metadata_is_bounded_and_what_is_not_kept_is_said() {
+    let of = |meta: &str| {
+        meetings(&format!("<meeting><meetingID>a</meetingID><metadata>{meta}</metadata></meeting>")).remove(0)
+    };
+    let some = |count: usize| (0..count).map(|n| format!("<k{n}>v</k{n}>")).collect::<String>();
+    let (all, more) = (of(&some(MAX_META)), of(&some(MAX_META + 1)));
+    assert_eq!((all.meta.len(), all.meta_cut), (MAX_META, false));
+    assert_eq!((more.meta.len(), more.meta_cut), (MAX_META, true));
+    let again = of(&format!("{}<k0>again</k0>", some(MAX_META)));
+    assert!(!again.meta_cut, "it is there already");
+    let long = of(&format!("<a>{}</a><b>short</b>", "x".repeat(MAX_META_BYTES + 1)));
+    assert!(long.meta_cut && !long.meta.contains_key("a"));
+    assert_eq!(long.meta["b"], "short");
 }
 
 #[test]

@@ -184,6 +184,7 @@ async fn people_see_what_is_live() {
             started_at: Some(UtcMs(WALL - 60_000)),
             participants: Some(0),
             meta: BTreeMap::new(),
+            meta_cut: false,
             breakout_of: None,
         };
         assert_eq!(live, [expected]);
