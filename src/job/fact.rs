@@ -318,8 +318,10 @@ impl Job {
     fn apply_change(&mut self, fact: &Fact) {
         match fact {
             Fact::Started { instance, due, .. } => {
+                if self.due != *due {
+                    self.extended_from = None;
+                }
                 self.due = *due;
-                self.extended_from = None;
                 self.only = Some(instance.clone());
                 self.awaits_start = false;
             }
@@ -328,10 +330,11 @@ impl Job {
                     self.warnings = Warnings::default();
                 }
                 let planned = self.planned_due();
-                self.extended_from = extension.then_some(planned);
+                // A time where there was none is a plan, not an extension of one.
+                self.extended_from = (*extension && !planned.is_never()).then_some(planned);
                 self.due = *to;
-                // A time that was given later counts for itself.
-                self.awaits_start = false;
+                // A new plan counts for itself; one that is only pushed goes on waiting for the start.
+                self.awaits_start &= *extension;
                 if let (Origin::Schedule { planned, .. } | Origin::Rule { planned, .. }, By::Schedule) =
                     (&mut self.origin, by)
                 {

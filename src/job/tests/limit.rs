@@ -170,6 +170,38 @@ fn before_the_start_it_can_be_held_moved_and_cancelled_but_not_extended() {
 }
 
 #[test]
+fn an_extension_does_not_do_away_with_the_limit_from_the_start() {
+    let both = || Sim::submit_with(hours(2), |order| order.max_duration = Some(hours(1)));
+    let mut early = both();
+    early.change(Change::Extend { by: hours(3) });
+    assert!(early.job.awaits_start);
+    early.change(start_of("a", Some(START.wall), START));
+    assert_eq!((early.job.due, early.job.extended_from), (START.wall + hours(1), None));
+
+    let mut late = both();
+    late.change(Change::Extend { by: mins(10) });
+    late.advance(hours(2));
+    late.change(start_of("a", Some(late.now.wall), late.now));
+    let planned = START.wall + hours(2);
+    assert_eq!((late.job.due, late.job.extended_from), (planned + mins(10), Some(planned)));
+}
+
+#[test]
+fn the_first_time_that_is_given_is_the_plan_that_extensions_count_from() {
+    let mut sim = Sim::submit_with(secs(0), |order| {
+        (order.due, order.max_duration) = (UtcMs::NEVER, Some(hours(4)));
+        order.limits.max_extension = Some(mins(30));
+    });
+    let until = START.wall + hours(6);
+    sim.change(Change::ExtendTo { until });
+    assert_eq!((sim.job.planned_due(), sim.job.extended_from), (until, None));
+    sim.expect_refused(Change::Extend { by: mins(31) }, "may be extended by 30m more");
+    sim.change(start_of("a", Some(START.wall), START));
+    assert_eq!(sim.job.due, START.wall + hours(4), "the limit counts still");
+    sim.expect_refused(Change::Extend { by: mins(31) }, "may be extended by 30m more");
+}
+
+#[test]
 fn only_the_run_that_was_named_starts_it() {
     let mut sim = Sim::submit_with(secs(0), |order| {
         (order.due, order.max_duration, order.only) = (UtcMs::NEVER, Some(hours(4)), Some("a".into()));
