@@ -272,3 +272,14 @@ fn its_json_comes_back() {
         })
     );
 }
+
+#[test]
+fn what_has_no_time_before_its_meeting_starts_is_shown_at_none() {
+    let mut order = job(7, &entry("office", now() + HOUR));
+    (order.due, order.max_duration, order.awaits_start) = (UtcMs::NEVER, Some(4 * HOUR), true);
+    let whole = Span { now: now(), until: UtcMs::MAX, server: None };
+    let open = Open { jobs: vec![order], complete_until: None };
+    let Ok(seen) =
+        preview(&Schedule::default(), &Feeds::default(), &whole, open, |_| Ok::<_, Infallible>(None));
+    assert_eq!(told(&seen), [""; 0]);
+}
