@@ -31,6 +31,9 @@ const ALONE_FOR: Bound = bound("alone-for", SECOND, DAY);
 const FIRST_HIT_DELAY: Bound = bound("first-hit-delay", Duration::ZERO, DAY);
 const EVERY: Bound = bound("every", Duration::from_secs(10), Duration::from_secs(3600));
 
+/// On servers where a meeting that nobody looked at for longer counts as another one.
+const EVERY_WITHOUT_STARTS: Duration = Duration::from_secs(300);
+
 const DEFAULT_FIRST_HIT_DELAY: Duration = Duration::from_secs(600);
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 const MOST_PARTICIPANT_MINUTES: i64 = 100_000_000;
@@ -424,6 +427,13 @@ impl Resolver<'_, '_> {
         if let (false, Some(given)) = (tells.starts, &table.max_duration) {
             let message = "this server does not tell when a meeting started";
             self.found.note(given.place, message, "max-duration counts from when the meeting was first seen");
+        }
+        if let (false, Some(given)) = (tells.starts, &table.every)
+            && EVERY.parse(&given.value).is_ok_and(|every| every > EVERY_WITHOUT_STARTS)
+        {
+            let message = "this server does not tell one run of a meeting from the next: not looked at for more \
+                           than 5m, it counts as another one, and what a rule has counted begins anew";
+            self.found.error(given.place, message, "give 5m or less");
         }
         if let (false, Some(given)) = (tells.metadata, &table.select.meta) {
             let message = "match-meta matches nothing: this server tells no metadata";

@@ -298,7 +298,14 @@ fn times_of_day() {
 fn what_a_platform_does_not_tell() {
     let rule =
         |keys: &str| format!("{JANUS}[[rule]]\nname = \"r\"\nserver = \"rooms\"\ndry-run = false\n{keys}");
-    check(&rule("empty-for = \"10m\"\nalone-for = \"10m\""), &[]);
+    check(&rule("empty-for = \"10m\"\nalone-for = \"10m\"\nevery = \"5m\""), &[]);
+    check(
+        &rule("empty-for = \"10m\"\nevery = \"6m\""),
+        &[
+            "11:9 error: this server does not tell one run of a meeting from the next: not looked at for more than 5m, it \
+           counts as another one, and what a rule has counted begins anew",
+        ],
+    );
     check(
         &rule("max-duration = \"1h\"\nmatch-meta = { origin = \"x\" }"),
         &[
