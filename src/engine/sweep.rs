@@ -413,6 +413,9 @@ async fn look(
     clock: &dyn Clock,
     question: Question,
 ) -> (Now, Result<Found, String>) {
+    if let Some(at) = question.watch.last() {
+        platform.recall(&mut question.watch.pins(at), at);
+    }
     let sent = clock.now();
     let live = match platform.meetings().await {
         Ok(live) => live,

@@ -296,6 +296,10 @@ pub trait Platform: Send + Sync {
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault>;
 
+    /// What the last complete listing showed, and when; perhaps to an earlier process. Told before a sweep, for platforms
+    /// that can tell runs of a meeting apart only by what they remember.
+    fn recall(&self, _shown: &mut dyn Iterator<Item = (MeetingId, Pin)>, _at: Now) {}
+
     /// Where a platform refuses whoever asks too much: not before when this may start; `None`: now. Asked before every end
     /// call and every round; what is let go is expected to be started.
     fn ready(&self, _work: Work) -> Option<BootMs> {

@@ -227,10 +227,18 @@ impl Platform for Janus {
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
+        let sent = self.rest.now();
         let rooms = self.list().await?;
         let now = self.rest.now();
         let mut seen = self.seen();
-        Ok(rooms.into_iter().map(|room| live_meeting(room, &mut seen, now)).collect())
+        let live: Vec<LiveMeeting> =
+            rooms.into_iter().map(|room| live_meeting(room, &mut seen, now)).collect();
+        seen.listed(&live.iter().map(|live| &live.meeting).collect(), sent);
+        Ok(live)
+    }
+
+    fn recall(&self, shown: &mut dyn Iterator<Item = (MeetingId, Pin)>, at: Now) {
+        self.seen().recall(shown, at);
     }
 
     async fn close_room(&self, meeting: &MeetingId) -> Result<(), Fault> {
@@ -253,9 +261,9 @@ fn sighting(fault: Fault) -> Sighting {
     }
 }
 
-/// A job that is armed anew, long after its first look, finds a row of another name, and mostly the same room. There is one
-/// room a name: the proof at the end, that the name is gone, is good for both. After due it is not said, since the later row
-/// is not ours to end then.
+/// A job that is armed anew may find another room under the name (if it may be the same one, `seen` has said so). There is
+/// one room a name: the proof at the end, that the name is gone, is good for both. After due it is not said, since the later
+/// row is not ours to end then.
 fn weigh(target: &Target, seen: &Sighting) -> Verdict {
     match seen.at_its_word(target.instance.as_ref()) {
         Verdict::Replaced { by, .. } if target.purpose == Purpose::Arm => {

@@ -1,10 +1,10 @@
 //! Which sightings of a room are one instance. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Presence;
-use crate::job::{Evidence, Instance, InstanceId, MeetingId, Now, Sighting};
+use crate::job::{Evidence, Instance, InstanceId, MeetingId, Now, Pin, Purpose, Sighting};
 use crate::platform::Target;
 
 /// Sightings further apart than this are no unbroken row: in between the room may have been destroyed and created again.
@@ -13,11 +13,15 @@ use crate::platform::Target;
 const UNBROKEN: Duration = Duration::from_secs(330);
 /// Rooms that are remembered; those seen longest ago are forgotten.
 const ROOMS: usize = 16_384;
+/// Earlier names of one row that are remembered.
+const NAMES: usize = 64;
 
 /// The rooms that were there when last looked at.
 #[derive(Default)]
 pub(super) struct Seen {
     rooms: HashMap<MeetingId, Row>,
+    /// When the last list of all rooms was asked for.
+    listed_at: Option<Now>,
 }
 
 /// An unbroken row of sightings.
@@ -26,6 +30,13 @@ struct Row {
     first: Now,
     last: Now,
     broken: Broken,
+    /// A list of all rooms has shown it.
+    listed: bool,
+    /// Up to here, and for this reason, the room was another one, or was not there. What lies between an older sighting
+    /// and this row is otherwise only a pause in which nobody looked.
+    parted: Option<(Now, Broken)>,
+    /// Rows before such pauses whose jobs were armed anew, and go on with this one.
+    also: Vec<InstanceId>,
 }
 
 /// What lies between the last sighting and the next.
@@ -36,6 +47,25 @@ enum Broken {
     Called,
     /// A sighting of absence.
     Gone,
+    /// A list of all rooms did not show it any more: it is gone, or private now.
+    Unlisted,
+}
+
+impl Row {
+    fn new(id: InstanceId, first: Now, last: Now) -> Row {
+        Row { id, first, last, broken: Broken::No, listed: false, parted: None, also: Vec::new() }
+    }
+
+    fn is(&self, id: &InstanceId) -> bool {
+        self.id == *id || self.also.contains(id)
+    }
+
+    /// Why this row cannot be what was pinned; `None`: nothing is known against it.
+    fn parted_from(&self, pin: &Pin) -> Option<Broken> {
+        let (_, why) = self.parted.filter(|(at, _)| at.boot >= pin.last_live.boot)?;
+        // A private room is in no list.
+        (why != Broken::Unlisted || pin.listed).then_some(why)
+    }
 }
 
 impl Seen {
@@ -48,7 +78,7 @@ impl Seen {
             ),
             Presence::There { participants } => {
                 let instance = self.note(&target.meeting, Some(target), at);
-                Sighting::Live(Instance { participants, shown_at: Some(at), ..instance })
+                self.as_pinned(target, Instance { participants, shown_at: Some(at), ..instance })
             }
             Presence::NotThere => {
                 self.gone(target, at);
@@ -58,16 +88,69 @@ impl Seen {
         }
     }
 
+    /// A job that is armed anew, long after it saw its room, finds a row of another name, and goes on with that as its own
+    /// if nothing says that the room was another one in between. After due it is too late for that: what is there then
+    /// may have come since.
+    fn as_pinned(&mut self, target: &Target, instance: Instance) -> Sighting {
+        let (Some(pin), Some(row)) = (&target.pin, self.rooms.get_mut(&target.meeting)) else {
+            return Sighting::Live(instance);
+        };
+        if !row.is(&pin.instance) {
+            match row.parted_from(pin) {
+                Some(Broken::Gone) if !target.end_sent => return Sighting::Over { next: Some(instance) },
+                None if !target.end_sent && target.purpose == Purpose::Arm && row.also.len() < NAMES => {
+                    row.also.push(pin.instance.clone());
+                }
+                _ => return Sighting::Live(instance),
+            }
+        }
+        Sighting::Live(Instance { id: pin.instance.clone(), ..instance })
+    }
+
+    /// What an earlier process saw, when it last listed all rooms.
+    pub(super) fn recall(&mut self, shown: &mut dyn Iterator<Item = (MeetingId, Pin)>, at: Now) {
+        if self.listed_at.is_some() {
+            return;
+        }
+        self.listed_at = Some(at);
+        for (meeting, pin) in shown.take(ROOMS) {
+            if !self.rooms.contains_key(&meeting) {
+                self.make_room();
+                self.rooms.insert(meeting, Row { listed: true, ..row_of(&pin) });
+            }
+        }
+    }
+
+    /// A list of all rooms showed these and no others; `sent`: when it was asked for.
+    pub(super) fn listed(&mut self, shown: &HashSet<&MeetingId>, sent: Now) {
+        self.listed_at = Some(sent);
+        for (meeting, row) in &mut self.rooms {
+            if shown.contains(meeting) {
+                row.listed = true;
+            } else if row.listed && row.broken == Broken::No && row.last.boot < sent.boot {
+                row.broken = Broken::Unlisted;
+            }
+        }
+    }
+
     /// A room is there. The row goes on if it is unbroken; where nothing is known of it, a job that saw it a moment ago,
     /// before a restart of the daemon or a reload, may vouch for it.
     pub(super) fn note(&mut self, meeting: &MeetingId, target: Option<&Target>, at: Now) -> Instance {
         let unbroken = |last: Now| at.boot.since(last.boot) <= UNBROKEN;
-        let row = match self.rooms.remove(meeting) {
-            Some(row) => Some(row).filter(|row| unbroken(row.last) && row.broken == Broken::No),
-            None => target.and_then(vouched).filter(|row| unbroken(row.last)),
+        let not_listed = self.listed_at.map(|at| (at, Broken::Unlisted));
+        let before = self.rooms.remove(meeting);
+        let parted = match &before {
+            Some(row) if row.broken == Broken::No => row.parted,
+            Some(row) => Some((row.last, row.broken)),
+            None => not_listed,
         };
-        let row =
-            row.unwrap_or_else(|| Row { id: name(meeting, at), first: at, last: at, broken: Broken::No });
+        let row = match before {
+            Some(row) => Some(row).filter(|row| row.broken == Broken::No),
+            None => target.and_then(|target| self.vouched(target)),
+        };
+        let row = row
+            .filter(|row| unbroken(row.last))
+            .unwrap_or_else(|| Row { parted, ..Row::new(name(meeting, at), at, at) });
         let instance = Instance {
             id: row.id.clone(),
             started_at: Some(row.first.wall),
@@ -88,7 +171,7 @@ impl Seen {
 
     /// The room was not there. Said also where nothing is known of it, so that nobody vouches for the next one.
     fn gone(&mut self, target: &Target, at: Now) {
-        if let Some(row) = vouched(target)
+        if let Some(row) = self.vouched(target)
             && !self.rooms.contains_key(&target.meeting)
         {
             self.make_room();
@@ -106,10 +189,19 @@ impl Seen {
     /// Only for whoever pinned the instance that was called at: to others a room that is there is a new one.
     fn is_after_call(&self, target: &Target) -> bool {
         match self.rooms.get(&target.meeting) {
-            Some(row) => row.broken == Broken::Called && target.instance.as_ref() == Some(&row.id),
+            Some(row) => {
+                row.broken == Broken::Called && target.instance.as_ref().is_some_and(|id| row.is(id))
+            }
             // The daemon was restarted since.
             None => target.end_sent && target.pin.is_some(),
         }
+    }
+
+    /// The row that a job knows of, unless a list of all rooms has not shown it since.
+    fn vouched(&self, target: &Target) -> Option<Row> {
+        let pin = target.pin.as_ref().filter(|_| !target.end_sent)?;
+        let unlisted = pin.listed && self.listed_at.is_some_and(|at| at.boot >= pin.last_live.boot);
+        (!unlisted).then(|| row_of(pin))
     }
 
     fn make_room(&mut self) {
@@ -122,14 +214,14 @@ impl Seen {
     }
 }
 
-/// The row that a job knows of.
-fn vouched(target: &Target) -> Option<Row> {
-    let pin = target.pin.as_ref().filter(|_| !target.end_sent)?;
-    let first = Now { wall: pin.started_at?, boot: pin.last_live.boot };
-    Some(Row { id: pin.instance.clone(), first, last: pin.last_live, broken: Broken::No })
+/// The row of a pin.
+fn row_of(pin: &Pin) -> Row {
+    // Where it is not known when it started, it was there when it was last seen.
+    let first = Now { wall: pin.started_at.unwrap_or(pin.last_live.wall), boot: pin.last_live.boot };
+    Row::new(pin.instance.clone(), first, pin.last_live)
 }
 
 /// `4242@1764604800000`: the room, and the millisecond of its first sighting.
-fn name(meeting: &MeetingId, first: Now) -> InstanceId {
+pub(super) fn name(meeting: &MeetingId, first: Now) -> InstanceId {
     InstanceId(format!("{meeting}@{}", first.wall.0))
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use wiremock::matchers::{body_partial_json, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
+use super::seen::name;
 use super::*;
 use crate::job::{BootMs, Evidence, InstanceId, JobId, UtcMs};
 use crate::platform::rest::Reply;
@@ -123,7 +124,9 @@ const THERE: Presence = Presence::There { participants: None };
 
 #[track_caller]
 fn id(sighting: &Sighting) -> InstanceId {
-    let Sighting::Live(instance) = sighting else { panic!("{sighting:?}") };
+    let (Sighting::Live(instance) | Sighting::Over { next: Some(instance) }) = sighting else {
+        panic!("{sighting:?}")
+    };
     instance.id.clone()
 }
 
@@ -197,6 +200,99 @@ fn nobody_vouches_for_a_room_that_was_gone_in_between() {
     let mut seen = Seen::default();
     seen.sight(&pinned("4242@1"), Presence::NotThere, at(1));
     assert_ne!(id(&seen.sight(&pinned("4242@1"), THERE, at(2))).as_str(), "4242@1");
+}
+
+fn pinned_by_a_sweep(instance: &InstanceId, last_live: Now, purpose: Purpose) -> Target {
+    let target = target(Some((instance.as_str(), last_live)), false);
+    let pin = target.pin.clone().map(|pin| Pin { started_at: None, listed: true, ..pin });
+    Target { pin, purpose, ..target }
+}
+
+fn list(seen: &mut Seen, shown: &[&str], now: Now) -> Vec<InstanceId> {
+    let rooms: Vec<MeetingId> = shown.iter().map(|room| (*room).into()).collect();
+    let instances = rooms.iter().map(|room| seen.note(room, None, now).id).collect();
+    seen.listed(&rooms.iter().collect(), now);
+    instances
+}
+
+/// A rule, or the start of a meeting, made a job for this instance alone, and then nobody looked for hours.
+#[test]
+fn what_nobody_looked_at_since_a_sweep_is_the_same_room_when_it_is_armed() {
+    for restarted in [false, true] {
+        let mut seen = Seen::default();
+        let first = list(&mut seen, &["4242"], at(0)).remove(0);
+        if restarted {
+            seen = Seen::default();
+        }
+        let arm = pinned_by_a_sweep(&first, at(0), Purpose::Arm);
+        assert_eq!(id(&seen.sight(&arm, THERE, at(9_000))), first, "restarted: {restarted}");
+        let later = Target { purpose: Purpose::BeforeEnd, ..arm.clone() };
+        assert_eq!(id(&seen.sight(&later, THERE, at(9_020))), first, "and stays it after due");
+        seen.called(&"4242".into());
+        let called = Target { end_sent: true, purpose: Purpose::Confirm, ..arm };
+        assert!(matches!(seen.sight(&called, THERE, at(9_021)), Sighting::Doubtful(_)));
+    }
+    // Not if it was not armed: what is there after due may be another one.
+    let mut seen = Seen::default();
+    let first = list(&mut seen, &["4242"], at(0)).remove(0);
+    let late = pinned_by_a_sweep(&first, at(0), Purpose::BeforeEnd);
+    assert_ne!(id(&seen.sight(&late, THERE, at(9_000))), first);
+}
+
+#[test]
+fn a_room_that_a_list_has_not_shown_in_between_is_another_one() {
+    let mut seen = Seen::default();
+    let first = list(&mut seen, &["4242"], at(0)).remove(0);
+    list(&mut seen, &[], at(60));
+    let second = list(&mut seen, &["4242"], at(120)).remove(0);
+    assert_ne!(second, first);
+    for now in [at(130), at(9_000)] {
+        let arm = pinned_by_a_sweep(&first, at(0), Purpose::Arm);
+        assert_ne!(id(&seen.sight(&arm, THERE, now)), first);
+    }
+    let arm = pinned_by_a_sweep(&second, at(120), Purpose::Arm);
+    assert_eq!(id(&seen.sight(&arm, THERE, at(9_010))), second);
+}
+
+#[test]
+fn a_room_that_was_seen_gone_and_is_there_again_proves_the_one_before_over() {
+    let mut seen = Seen::default();
+    let first = list(&mut seen, &["4242"], at(0)).remove(0);
+    let arm = pinned_by_a_sweep(&first, at(0), Purpose::Arm);
+    seen.sight(&arm, Presence::NotThere, at(60));
+    let again = seen.sight(&arm, THERE, at(120));
+    assert!(matches!(again.at_its_word(Some(&first)), Verdict::Replaced { counts: true, .. }), "{again:?}");
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_sweep_was() {
+    let pin = |room: &str| Pin {
+        instance: name(&room.into(), START),
+        started_at: Some(START.wall),
+        listed: true,
+        node: None,
+        last_live: at(600),
+    };
+    let recalled = || {
+        let mut seen = Seen::default();
+        seen.recall(&mut [("4242".into(), pin("4242"))].into_iter(), at(600));
+        seen
+    };
+    assert_eq!(list(&mut recalled(), &["4242"], at(660)), [name(&"4242".into(), START)]);
+    // Too long ago for a sweep, but not for a job that was made then.
+    let mut late = recalled();
+    assert_ne!(list(&mut late, &["4242"], at(9_000)), [name(&"4242".into(), START)]);
+    let arm = pinned_by_a_sweep(&name(&"4242".into(), START), at(0), Purpose::Arm);
+    assert_eq!(id(&late.sight(&arm, THERE, at(9_010))), name(&"4242".into(), START));
+    // What the last sweep did not show any more is another one, for the job that knew it.
+    let mut seen = Seen::default();
+    seen.recall(&mut std::iter::empty(), at(600));
+    list(&mut seen, &["4242"], at(660));
+    assert_ne!(id(&seen.sight(&arm, THERE, at(9_010))), name(&"4242".into(), START));
+    let mut gone = recalled();
+    list(&mut gone, &[], at(660));
+    list(&mut gone, &["4242"], at(720));
+    assert_ne!(id(&gone.sight(&arm, THERE, at(9_010))), name(&"4242".into(), START));
 }
 
 /// A job that was extended or held is armed again, perhaps hours after the first time.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{InstanceId, LiveMeeting, MeetingId, Now, UtcMs};
+use crate::job::{InstanceId, LiveMeeting, MeetingId, Now, Pin, UtcMs};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Instances on one server; of those beyond nothing is remembered, and no rule hits them.
@@ -60,6 +60,19 @@ impl Watch {
     pub fn rebased(mut self, now: Now) -> Watch {
         self.last = self.last.map(|last| last.rebased(now));
         self
+    }
+
+    /// When the last listing was asked for.
+    pub fn last(&self) -> Option<Now> {
+        self.last
+    }
+
+    /// What it showed.
+    pub fn pins(&self, at: Now) -> impl Iterator<Item = (MeetingId, Pin)> {
+        self.seen.iter().map(move |((meeting, instance), seen)| {
+            let (instance, started_at) = (instance.clone(), Some(seen.start().0));
+            (meeting.clone(), Pin { instance, started_at, listed: true, node: None, last_live: at })
+        })
     }
 
     /// How long it was watched without a gap up to `now`; `None`: not at all.
