@@ -253,6 +253,21 @@ fn a_room_that_was_first_seen_after_due_is_left_alone() {
     assert!(!janus.exists(4242));
 }
 
+/// The job knows the room from a listing alone, and the process that looks again has never seen it.
+#[test]
+fn a_limit_from_the_start_of_a_room_outlives_a_restart() {
+    let Some(janus) = Janus::start() else { return };
+    let mut bed = janus.bed("");
+    janus.create(4242, ROOM_SECRET);
+    let id = id_of(&bed.json(&["end", "rooms", "4242", "--max-duration", "15s"]));
+    wait_until("the room is found", || !bed.show(&id)["due"].is_null());
+    assert_eq!(bed.stop_daemon(), Some(0));
+    bed.start_daemon();
+    let job = bed.outcome(&id);
+    assert_eq!(job["outcome"], "ended", "{job:#}");
+    assert!(!janus.exists(4242));
+}
+
 #[test]
 fn a_lock_goes_before_the_end_and_unlock_opens_a_room() {
     let Some(janus) = Janus::start() else { return };
