@@ -435,7 +435,7 @@ impl Question {
         let starts = starts(&*store, &server, live)?;
         let awaits = store.any_awaiting(&server)?;
         let allows = |days: &Days, at: UtcMs, zone: &TimeZone| standing.allows(&feeds, days, at, zone);
-        let sweep = match standing.rules.is_empty() {
+        let mut sweep = match standing.rules.is_empty() {
             true => Sweep::default(),
             false => (book.sweep)(&standing.rules, &standing.exempt, &allows, &watch, live, belief.of(sent)),
         };
@@ -446,6 +446,10 @@ impl Question {
                 None => _ = closed.insert(id),
             }
         }
+        rule::renew(&mut sweep, &open, |key| {
+            let job = store.by_key(&server, key)?.map(|id| store.get(id)).transpose()?.flatten();
+            Ok::<_, StoreError>(rule::Standing::of(job.as_ref()))
+        })?;
         let mut actions = (book.plan)(&sweep, &open, live);
         let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
         let mut is_new = Vec::with_capacity(actions.len());

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::model::Pin;
-use super::{By, Fact, Job, LiveMeeting, Now, Outcome, State, UtcMs};
+use super::{By, CalledOff, Fact, Job, LiveMeeting, Now, Outcome, State, UtcMs};
 
 /// The way of a request from its sender to the decision takes no longer than this.
 const JUST_NOW: Duration = Duration::from_millis(500);
@@ -283,6 +283,7 @@ impl Job {
 
     fn withdraw(&mut self, reason: &str, now: Now) -> Result<(), Conflict> {
         self.require_unsent("withdrawn")?;
+        self.record(now, Fact::CalledOff { cause: CalledOff::Withdrawn });
         self.record(now, Fact::Concluded { outcome: Outcome::Cancelled, reason: reason.to_owned() });
         self.start_over();
         Ok(())

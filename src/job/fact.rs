@@ -36,6 +36,16 @@ pub enum Purpose {
     After,
 }
 
+/// Why the job of a rule was called off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CalledOff {
+    /// The sweep found the rule, or its condition, gone.
+    Withdrawn,
+    /// A look found more people inside than [`Job::at_most`].
+    TooMany,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
 pub enum Fact {
@@ -152,6 +162,10 @@ pub enum Fact {
     Reopened {
         instance: InstanceId,
     },
+    /// Comes before the conclusion where no person cancelled the job: what made it does not apply any more.
+    CalledOff {
+        cause: CalledOff,
+    },
     Concluded {
         outcome: Outcome,
         reason: String,
@@ -251,6 +265,14 @@ impl Job {
         job
     }
 
+    /// Was it called off because what made it did not apply any more? A person who cancels is no such cause.
+    pub fn called_off(&self) -> Option<CalledOff> {
+        self.history.recent.iter().rev().find_map(|entry| match entry.fact {
+            Fact::CalledOff { cause } => Some(cause),
+            _ => None,
+        })
+    }
+
     /// Appends a fact and applies it.
     pub fn record(&mut self, at: Now, fact: Fact) {
         self.apply(at, &fact);
@@ -307,7 +329,7 @@ impl Job {
             Fact::AlarmOver => self.alarm = None,
             Fact::Locked => self.locked = true,
             // Worth an event; they change nothing.
-            Fact::ExpectedLive | Fact::LockFailed { .. } | Fact::RuleHit { .. } => {}
+            Fact::ExpectedLive | Fact::LockFailed { .. } | Fact::RuleHit { .. } | Fact::CalledOff { .. } => {}
             Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
@@ -498,6 +520,7 @@ impl Fact {
                 | Fact::AlarmOver
                 | Fact::ExpectedLive
                 | Fact::RuleHit { .. }
+                | Fact::CalledOff { .. }
                 | Fact::Reopened { .. } // but see `apply`
                 | Fact::Restarted
         )
@@ -505,7 +528,13 @@ impl Fact {
 
     /// Does it go out as an event? Looks are too many, and what a warning waits for is no news.
     pub fn is_event(&self) -> bool {
-        !matches!(self, Fact::Looked { .. } | Fact::WarningClaimed(_) | Fact::WarningPutOff { .. })
+        !matches!(
+            self,
+            Fact::Looked { .. }
+                | Fact::WarningClaimed(_)
+                | Fact::WarningPutOff { .. }
+                | Fact::CalledOff { .. } // the conclusion says why
+        )
     }
 
     /// The name under which the fact goes out as an event.
@@ -539,6 +568,7 @@ impl Fact {
             Fact::ExpectedLive => "expected-live",
             Fact::Guarding { .. } => "guarding",
             Fact::Reopened { .. } => "reopened",
+            Fact::CalledOff { .. } => "called-off",
             Fact::Concluded { .. } => "concluded",
             Fact::Restarted => "restarted",
         }

@@ -17,7 +17,7 @@ mod warning;
 mod watching;
 
 pub use change::{Change, Conflict};
-pub use fact::{Entry, Fact, History, Purpose};
+pub use fact::{CalledOff, Entry, Fact, History, Purpose};
 pub use model::{
     By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, Limits, LimitsPatch, MeetingId, Order, Origin,
     Outcome, Pin, ServerName, State,

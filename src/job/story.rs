@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::step::Last;
-use super::{Aim, By, EndAnswer, Fact, Instance, InstanceId, Job, Mark, Purpose, State, UtcMs, Verdict};
+use super::{
+    Aim, By, CalledOff, EndAnswer, Fact, Instance, InstanceId, Job, Mark, Purpose, State, UtcMs, Verdict,
+};
 
 impl Job {
     /// One sentence: how it ended, or what it is doing.
@@ -112,6 +114,8 @@ impl fmt::Display for Fact {
             }
             Fact::Guarding { outcome, reason } => write!(f, "{outcome}: {reason}; keeping it closed"),
             Fact::Reopened { instance } => write!(f, "the meeting was opened again, as instance {instance}"),
+            Fact::CalledOff { cause: CalledOff::Withdrawn } => f.write_str("taken back by the sweep"),
+            Fact::CalledOff { cause: CalledOff::TooMany } => f.write_str("called off by the last look"),
             Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
             Fact::Restarted => f.write_str("taken up again after a restart"),
         }

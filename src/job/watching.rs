@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::step::{ARM_RETRY, Draft, Fresh, GUARD_EVERY, Last};
-use super::{Expect, Fact, Instance, InstanceId, Job, Now, Outcome, Pin, Purpose, State, Verdict};
+use super::{CalledOff, Expect, Fact, Instance, InstanceId, Job, Now, Outcome, Pin, Purpose, State, Verdict};
 
 /// An instance first seen after due must have started at least this long before due to be ours.
 pub const BELONGS_BEFORE_DUE: Duration = Duration::from_secs(2);
@@ -154,6 +154,7 @@ impl Draft {
         let inside = if people == 1 { "1 person is".to_owned() } else { format!("{people} people are") };
         let rule =
             self.job.origin.rule().map_or_else(|| "the limit".to_owned(), |name| format!("rule {name}"));
+        self.note(Fact::CalledOff { cause: CalledOff::TooMany });
         self.conclude(Outcome::Cancelled, format!("{inside} inside: {rule} does not apply any more"));
         true
     }

@@ -14,12 +14,14 @@ mod closing;
 mod describe;
 mod glob;
 mod plan;
+mod renew;
 mod sweep;
 mod watch;
 
 pub use closing::{Closing, Weekdays, closings, upcoming};
 pub use describe::describe;
 pub use plan::{is_from_sweep, key, plan};
+pub use renew::{Standing, renew};
 pub use sweep::{Allows, sweep};
 pub use watch::Watch;
 
@@ -37,6 +39,10 @@ pub struct Hit {
     pub from_entry: bool,
     /// The same hit in every sweep, as long as it lasts.
     pub identity: String,
+    /// What of the rule it is that hits.
+    pub cause: String,
+    /// How often it was over before; part of its identity.
+    pub again: u32,
     pub live: LiveMeeting,
     pub due: UtcMs,
     /// A job that was planned between here and `due` is in order: the time of the rule itself, without the notice that

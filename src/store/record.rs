@@ -257,6 +257,7 @@ mod tests {
             Fact::Held { until: Some(UtcMs(4)), by: By::Schedule },
             Fact::RuleHit { rule: "r".to_owned(), reason: why() },
             Fact::Started { instance: "i".into(), started_at: None, due: UtcMs(8) },
+            Fact::CalledOff { cause: crate::job::CalledOff::TooMany },
             Fact::HeldPastDue,
             Fact::Released { by: None },
             Fact::Released { by: Some(peer) },

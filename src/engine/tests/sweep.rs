@@ -52,6 +52,8 @@ fn sweep(
             dry_run: rule.dry_run,
             from_entry: rule.meeting.is_some(),
             identity: format!("{}/{}", rule.name, live.instance),
+            cause: "max-duration".to_owned(),
+            again: 0,
             live: live.clone(),
             due: began + rule.max_duration?,
             earliest: began + rule.max_duration?,
@@ -253,6 +255,12 @@ async fn a_rule_that_is_gone_takes_its_jobs_along() {
     rig.apply(Vec::new()).await;
     rig.until(async || rig.jobs()[0].is_done()).await;
     rig.is_done_listing().await;
+    // Put back, it hits again, though nothing but the job that was withdrawn remembers.
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || rig.jobs().len() == 2).await;
+    rig.apply_and_sweep(vec![rule("four-hours", 4 * HOUR)]).await;
+    assert_eq!(rig.jobs().iter().filter(|job| !job.is_done()).count(), 1);
+    assert_eq!(rig.jobs().len(), 2);
 }
 
 impl Rig {

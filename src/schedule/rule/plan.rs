@@ -15,7 +15,7 @@ pub fn key(hit: &Hit) -> String {
     keyed(&hit.identity)
 }
 
-fn keyed(identity: &str) -> String {
+pub(super) fn keyed(identity: &str) -> String {
     format!("{PREFIX}{identity}")
 }
 

@@ -272,7 +272,7 @@ impl<'a> Book<'a> {
         let noted = if cause.past { None } else { seen.note(&asked, cause.until, self.now) };
         let identity = |again: u32| {
             let identity = format!("{}/{}/{}/{}", rule.name, cause.label, live.instance, live.meeting);
-            if again > 0 { format!("{identity}#{again}") } else { identity }
+            nth(&identity, again)
         };
         let Some((due, again)) = noted else {
             if !rule.dry_run {
@@ -285,6 +285,8 @@ impl<'a> Book<'a> {
             dry_run: rule.dry_run,
             from_entry: rule.meeting.is_some(),
             identity: identity(again),
+            cause: cause.label,
+            again,
             live: live.clone(),
             due,
             earliest: cause.from.min(due),
@@ -389,6 +391,11 @@ fn too_long(rule: &Rule, length: Duration, seen: &Seen) -> Cause {
     }
     let cause = Cause::new(rule, label, start + length, reason);
     Cause { from: if told { cause.at } else { UtcMs(i64::MIN) }, ..cause }
+}
+
+/// The identity of a hit that was over so many times before.
+pub(super) fn nth(first: &str, again: u32) -> String {
+    if again > 0 { format!("{first}#{again}") } else { first.to_owned() }
 }
 
 /// So long before its time a hit is made whose condition may yet cease.

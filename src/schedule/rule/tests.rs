@@ -2,6 +2,7 @@
 
 mod conditions;
 mod laws;
+mod renewed;
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -16,7 +17,8 @@ use super::super::calendar::Days;
 use super::super::model::{Exempt, Rule, Select};
 use super::*;
 use crate::job::{
-    BootMs, By, Fact, InstanceId, Job, Key, LiveMeeting, MeetingId, Now, Order, Origin, ServerName,
+    BootMs, By, CalledOff, Change, Fact, InstanceId, Job, Key, LiveMeeting, MeetingId, Now, Order, Origin,
+    Outcome, ServerName,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -109,6 +111,10 @@ impl Bed {
             !days.except.iter().any(|day| at.to_string().starts_with(day.as_str()))
         };
         self.last = sweep(&self.rules, &self.exempt, &allows, &self.watch, live, now);
+        let mut renewed = std::mem::take(&mut self.last);
+        let standing = |key: &str| Ok::<_, ()>(Standing::of(self.job(key)));
+        renew(&mut renewed, &self.open(), standing).unwrap();
+        self.last = renewed;
         self.watch = self.last.watch.clone();
         let mut told: Vec<String> = Vec::new();
         for hit in self.last.hits.iter().filter(|hit| hit.dry_run) {
@@ -129,6 +135,10 @@ impl Bed {
             RuleAction::Submit(hit) => self.job(&key(hit)).is_none(),
             _ => true,
         }
+    }
+
+    fn open(&self) -> Vec<Job> {
+        self.jobs.iter().filter(|job| !job.is_done()).cloned().collect()
     }
 
     fn job(&self, key: &str) -> Option<&Job> {
@@ -156,8 +166,8 @@ impl Bed {
             }
             RuleAction::Withdraw { job, reason } => {
                 let job = self.jobs.iter_mut().find(|known| known.id == job).unwrap();
-                *job = job.change(&crate::job::Change::Cancel, By::Schedule, now).unwrap();
-                Some(format!("withdraw {}: {reason}", job.meeting))
+                *job = job.change(&Change::Withdraw { reason }, By::Schedule, now).unwrap();
+                Some(format!("withdraw {}: {}", job.meeting, job.reason))
             }
         }
     }
@@ -268,7 +278,7 @@ fn what_a_person_cancelled_is_not_made_again() {
     let math = live("math", Some("09:00"), Some(5));
     bed.sweep("09:00", slice::from_ref(&math));
     let by = By::Peer { uid: 0, pid: None };
-    bed.jobs[0] = bed.jobs[0].change(&crate::job::Change::Cancel, by, Now::default()).unwrap();
+    bed.jobs[0] = bed.jobs[0].change(&Change::Cancel, by, Now::default()).unwrap();
     assert_eq!(minutes(&mut bed, "09:01", "14:00", &[math]), [""; 0]);
 }
 

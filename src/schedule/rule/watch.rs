@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Hit;
 use crate::job::{InstanceId, LiveMeeting, MeetingId, Now, Pin, UtcMs};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -73,6 +74,25 @@ impl Watch {
             let (instance, started_at) = (instance.clone(), Some(seen.start().0));
             (meeting.clone(), Pin { instance, started_at, listed: true, node: None, last_live: at })
         })
+    }
+
+    /// A hit that has applied so many times before, by its jobs.
+    pub(super) fn relive(&mut self, hit: &Hit) {
+        let Some(note) = self.of(hit).and_then(|seen| seen.find(&Asked::about(hit))) else { return };
+        note.again = note.again.max(hit.again);
+    }
+
+    /// A look has seen what no listing did: people came, and went again. What the hit counts begins now.
+    pub(super) fn begin_anew(&mut self, hit: &Hit) {
+        let Some(now) = self.last else { return };
+        let Some(seen) = self.of(hit) else { return };
+        for spell in [&mut seen.empty, &mut seen.alone].into_iter().flatten() {
+            *spell = Spell { id: now.wall, since: now.wall };
+        }
+    }
+
+    fn of(&mut self, hit: &Hit) -> Option<&mut Seen> {
+        self.seen.get_mut(&(hit.live.meeting.clone(), hit.live.instance.clone()))
     }
 
     /// How long it was watched without a gap up to `now`; `None`: not at all.
@@ -149,6 +169,13 @@ pub(super) struct Asked<'a> {
     pub earliest: UtcMs,
     /// How much notice a hit gives when it is first seen.
     pub notice: Duration,
+}
+
+impl<'a> Asked<'a> {
+    fn about(hit: &'a Hit) -> Asked<'a> {
+        let Hit { rule, cause, dry_run, earliest, .. } = hit;
+        Asked { rule, cause, dry_run: *dry_run, earliest: *earliest, notice: Duration::ZERO }
+    }
 }
 
 /// How many are inside, breakout rooms included.
