@@ -66,6 +66,10 @@ pub struct Sweep {
     pub kept: BTreeSet<String>,
     /// So many hits, or meetings, were beyond what one sweep keeps apart, and are left alone.
     pub skipped: usize,
+    /// Some of those may be hits that have a job: no job is known to be over.
+    pub blind: bool,
+    /// So many hits only report.
+    pub dry: usize,
 }
 
 /// What to do about a hit, or about the job of one that is over.

@@ -51,6 +51,9 @@ pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction
         }
         wanted.insert(key);
     }
+    if sweep.blind {
+        return actions;
+    }
     let dry: HashSet<&str> = hits.iter().filter(|hit| hit.dry_run).map(|hit| hit.rule.as_str()).collect();
     let alive: HashSet<(&str, &str)> =
         live.iter().map(|live| (live.meeting.as_str(), live.instance.as_str())).collect();

@@ -18,7 +18,7 @@ use super::{Hit, Sweep};
 use crate::job::{LiveMeeting, MeetingId, Now, UtcMs};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Hits of one sweep, rules that only report included.
+/// Hits of one sweep; those of rules that only report are counted by themselves.
 const MAX_HITS: usize = 100_000;
 /// A closing becomes a hit so long before.
 const CLOSING_AHEAD: Duration = Duration::from_secs(24 * 3600);
@@ -42,7 +42,7 @@ pub fn sweep(
     let book = Book::new(rules, exempt, allows, now.wall);
     let every = rules.iter().map(|rule| rule.every).min().unwrap_or(MINUTE);
     let (watched, step) = (watch.watched(now, every), watch.step(now));
-    let breakouts = breakouts(live);
+    let (breakouts, astray) = (breakouts(live), astray(live));
     let mut sweep = Sweep { watch: Watch { last: Some(now), ..Watch::default() }, ..Sweep::default() };
     for meeting in live.iter().filter(|meeting| meeting.breakout_of.is_none()) {
         let run = (meeting.meeting.clone(), meeting.instance.clone());
@@ -50,12 +50,13 @@ pub fn sweep(
             continue;
         }
         if sweep.watch.seen.len() == MAX_WATCHED {
-            sweep.skipped += 1;
+            (sweep.skipped, sweep.blind) = (sweep.skipped + 1, true);
             continue;
         }
         let mut seen = watch.seen.get(&run).cloned().unwrap_or_else(|| Seen::new(now));
         seen.shift(step);
-        seen.look(meeting, crowd(meeting, &breakouts), watched, now);
+        let crowd = Crowd { astray, ..crowd(meeting, &breakouts) };
+        seen.look(meeting, crowd, watched, now);
         book.apply(meeting, &mut seen, &mut sweep);
         seen.settle();
         sweep.watch.seen.insert(run, seen);
@@ -67,21 +68,38 @@ pub fn sweep(
 fn breakouts(live: &[LiveMeeting]) -> HashMap<&str, Crowd> {
     let mut rooms: HashMap<&str, Crowd> = HashMap::new();
     for (room, of) in live.iter().filter_map(|room| Some((room, room.breakout_of.as_deref()?))) {
-        let sum = rooms.entry(of).or_insert(Crowd { people: Some(0), in_breakouts: 0 });
+        let sum = rooms.entry(of).or_insert(Crowd { people: Some(0), ..Crowd::default() });
         sum.people = sum.people.zip(room.participants).map(|(a, b)| a.saturating_add(b));
         sum.in_breakouts = sum.in_breakouts.saturating_add(room.participants.unwrap_or(0));
     }
     rooms
 }
 
+/// Is somebody in a breakout room of which it is not known whose it is?
+fn astray(live: &[LiveMeeting]) -> bool {
+    let mut lost = live
+        .iter()
+        .filter(|room| room.participants != Some(0))
+        .filter_map(|room| room.breakout_of.as_deref())
+        .peekable();
+    if lost.peek().is_none() {
+        return false;
+    }
+    let whole = live.iter().filter(|meeting| meeting.breakout_of.is_none());
+    let names: HashSet<&str> =
+        whole.flat_map(|meeting| [meeting.instance.as_str(), meeting.meeting.as_str()]).collect();
+    lost.any(|of| !names.contains(of))
+}
+
 /// Who is in a meeting, its breakout rooms included.
 fn crowd(meeting: &LiveMeeting, breakouts: &HashMap<&str, Crowd>) -> Crowd {
     let (instance, id) = (meeting.instance.as_str(), meeting.meeting.as_str());
     let names = [Some(instance), (id != instance).then_some(id)];
-    let own = Crowd { people: meeting.participants, in_breakouts: 0 };
+    let own = Crowd { people: meeting.participants, ..Crowd::default() };
     names.into_iter().flatten().filter_map(|name| breakouts.get(name)).fold(own, |sum, rooms| Crowd {
         people: sum.people.zip(rooms.people).map(|(a, b)| a.saturating_add(b)),
         in_breakouts: sum.in_breakouts.saturating_add(rooms.in_breakouts),
+        ..sum
     })
 }
 
@@ -246,8 +264,11 @@ impl<'a> Book<'a> {
                 continue;
             }
             for cause in self.causes(prepared, seen) {
-                if sweep.hits.len() == MAX_HITS {
+                let reports = prepared.rule.dry_run;
+                let already = if reports { sweep.dry } else { sweep.hits.len() - sweep.dry };
+                if already == MAX_HITS {
                     sweep.skipped += 1;
+                    sweep.blind |= !reports;
                     continue;
                 }
                 self.hit(prepared.rule, cause, meeting, seen, sweep);
@@ -280,6 +301,7 @@ impl<'a> Book<'a> {
             }
             return;
         };
+        sweep.dry += usize::from(rule.dry_run);
         sweep.hits.push(Hit {
             rule: rule.name.clone(),
             dry_run: rule.dry_run,

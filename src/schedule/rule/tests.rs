@@ -1,5 +1,6 @@
 //! Sweeps as tables: at which time, with what live, what is hit, and when is it due?
 
+mod bounds;
 mod conditions;
 mod laws;
 mod renewed;

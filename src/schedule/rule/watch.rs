@@ -19,6 +19,8 @@ pub(super) const MAX_WATCHED: usize = 50_000;
 const STEP_MS: i64 = 2_000;
 /// A platform's idea of a start moves by so much as its clock is measured anew.
 const JITTER_MS: i64 = 5_000;
+/// What no listing shows, while none is complete, is remembered for so long.
+const UNSEEN: Duration = Duration::from_secs(3600);
 /// Hits of one rule on one instance that are over, and of which it is remembered that they were.
 const MAX_OVER: usize = 8;
 
@@ -91,6 +93,24 @@ impl Watch {
         }
     }
 
+    /// After a listing that may lack some: what it did not show may be live all the same. What was counted of it is kept for
+    /// a while, but nothing is known of who is inside.
+    pub fn keep_unseen(&mut self, before: &Watch) {
+        let Some(now) = self.last else { return };
+        let step = before.step(now);
+        for (run, seen) in
+            before.seen.iter().filter(|(run, _)| !self.seen.contains_key(*run)).collect::<Vec<_>>()
+        {
+            let mut seen = seen.clone();
+            seen.shift(step);
+            let since = *seen.unseen.get_or_insert(now.wall);
+            if self.seen.len() < MAX_WATCHED && now.wall <= since + UNSEEN {
+                (seen.people, seen.empty, seen.alone) = (None, None, None);
+                self.seen.insert(run.clone(), seen);
+            }
+        }
+    }
+
     fn of(&mut self, hit: &Hit) -> Option<&mut Seen> {
         self.seen.get_mut(&(hit.live.meeting.clone(), hit.live.instance.clone()))
     }
@@ -124,6 +144,9 @@ pub(super) struct Seen {
     pub alone: Option<Spell>,
     #[serde(default, skip_serializing_if = "is_zero")]
     participant_ms: u64,
+    /// Since when only listings came that may lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unseen: Option<UtcMs>,
     /// By rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     notes: BTreeMap<String, Vec<Note>>,
@@ -185,6 +208,8 @@ pub(super) struct Crowd {
     pub people: Option<u32>,
     /// In its breakout rooms, as far as is known.
     pub in_breakouts: u32,
+    /// People are in a breakout room that might be one of its own.
+    pub astray: bool,
 }
 
 impl Seen {
@@ -196,6 +221,7 @@ impl Seen {
             empty: None,
             alone: None,
             participant_ms: 0,
+            unseen: None,
             notes: BTreeMap::new(),
         }
     }
@@ -205,7 +231,7 @@ impl Seen {
         let notes = self.notes.values_mut().flatten();
         let noted = notes.flat_map(|note| [&mut note.earliest, &mut note.due]);
         let spells = [&mut self.empty, &mut self.alone].into_iter().flatten().map(|spell| &mut spell.since);
-        let own = [Some(&mut self.first), self.started.as_mut()].into_iter().flatten();
+        let own = [Some(&mut self.first), self.started.as_mut(), self.unseen.as_mut()].into_iter().flatten();
         for at in own.chain(spells).chain(noted) {
             at.0 = at.0.saturating_add(step);
         }
@@ -225,9 +251,10 @@ impl Seen {
             let added = elapsed.saturating_mul(u64::from(before.min(people)));
             self.participant_ms = self.participant_ms.saturating_add(added);
         }
-        self.people = crowd.people;
-        let alone = crowd.people == Some(1) && crowd.in_breakouts == 0;
-        for (spell, holds) in [(&mut self.empty, crowd.people == Some(0)), (&mut self.alone, alone)] {
+        (self.people, self.unseen) = (crowd.people, None);
+        let empty = crowd.people == Some(0) && !crowd.astray;
+        let alone = crowd.people == Some(1) && crowd.in_breakouts == 0 && !crowd.astray;
+        for (spell, holds) in [(&mut self.empty, empty), (&mut self.alone, alone)] {
             let unbroken = spell.filter(|_| watched.is_some());
             *spell = holds.then(|| unbroken.unwrap_or(Spell { id: now.wall, since: now.wall }));
         }

@@ -59,7 +59,15 @@ fn breakout_rooms() {
         assert_eq!(bed.sweep(time, &[parent(people), room]), expected, "{time}");
     }
     assert_eq!(bed.sweep("09:04", &[parent(0), breakout("math", Some(0))]).len(), 1, "empty");
-    assert_eq!(bed.sweep("09:05", &[parent(0), breakout("physics", Some(9))]), [""; 0], "not its own");
+    let physics = live("physics", Some("09:00"), Some(0));
+    let rooms = |of: &str, people| vec![parent(0), physics.clone(), breakout(of, people)];
+    assert_eq!(bed.sweep("09:05", &rooms("physics", Some(9))).len(), 1, "not its own; physics is long");
+    assert_eq!(bed.sweep("09:06", &rooms("", Some(0))).len(), 1, "nobody is in it; physics is empty");
+    for nobody_knows_whose in [rooms("", Some(1)), rooms("", None), rooms("chemistry", Some(1))] {
+        let told = bed.sweep("09:07", &nobody_knows_whose);
+        assert!(told.iter().all(|line| line.starts_with("withdraw ")), "{told:?}");
+        assert_eq!(bed.open().len(), 2, "only what runs too long");
+    }
 }
 
 #[test]
