@@ -217,11 +217,28 @@ fn live(entry: &Entry, heard: &Heard<'_>) -> Option<Instance> {
     Some(Instance {
         id,
         started_at: entry.started_at,
-        participants: entry.participants,
+        participants: people(entry, heard),
         listed,
         node: None,
         shown_at: None,
     })
+}
+
+/// How many are inside, its breakout rooms included, where a listing shows these.
+fn people(entry: &Entry, heard: &Heard<'_>) -> Option<u32> {
+    let is_ours = |room: &&Entry| {
+        let parent = room.parent.as_deref().filter(|_| room.breakout);
+        parent.is_some_and(|of| {
+            entry.is_called(of) || entry.internal.as_ref().is_some_and(|id| id.as_str() == of)
+        })
+    };
+    // The front and a node may list the same rooms: those that show most people are believed.
+    let listings = heard.nodes.values().chain([heard.listing]).filter_map(|listing| listing.as_ref().ok());
+    let sums = listings.map(|listing| {
+        let rooms = listing.entries.iter().filter(is_ours);
+        rooms.filter_map(|room| room.participants).fold(0, u32::saturating_add)
+    });
+    Some(entry.participants?.saturating_add(sums.max().unwrap_or(0)))
 }
 
 #[cfg(test)]

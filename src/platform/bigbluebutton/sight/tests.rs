@@ -298,3 +298,26 @@ fn a_meeting_whose_breakout_room_is_listed_is_not_over() {
     let on_node = Case::new(listing(&[]), None).node("n", Ok(Listing::new(vec![room("i-1")])));
     check_doubtful(&on_node, &held, "breakout room room-1");
 }
+
+#[test]
+fn who_is_in_a_breakout_room_is_inside() {
+    let main = || Entry { participants: Some(0), ..entry(MATHS, "i-1") };
+    let room = |parent: &str, people| Entry {
+        breakout: true,
+        parent: Some(parent.to_owned()),
+        participants: Some(people),
+        ..entry("math-101-room-1", "room-1")
+    };
+    let target = pinned("i-1", None, Purpose::BeforeEnd);
+    let people = |case: &Case| match case.sight(&target) {
+        Sighting::Live(instance) => instance.participants,
+        other => panic!("{other:?}"),
+    };
+    let rooms = || vec![main(), room("i-1", 2), room(MATHS, 1), room("i-2", 8)];
+    let by_front = Case { names_instances: true, ..Case::new(Ok(Listing::new(rooms())), None) };
+    assert_eq!(people(&by_front), Some(3));
+    assert_eq!(people(&by_front.node("n", Ok(Listing::new(rooms())))), Some(3), "listed twice, there once");
+    let info = Info::Live(Box::new(main()));
+    let by_info = Case { names_instances: true, ..Case::new(Ok(Listing::new(rooms())), Some(Ok(info))) };
+    assert_eq!(people(&by_info), Some(3));
+}
