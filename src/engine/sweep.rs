@@ -28,7 +28,7 @@ use crate::config::Settings;
 use crate::job::{
     BootMs, By, Change, Fact, Job, JobId, Key, LiveMeeting, Now, Order, Origin, Pin, ServerName, State, UtcMs,
 };
-use crate::platform::{Platform, Work};
+use crate::platform::{Listed, Platform, Work};
 use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Watch};
 use crate::schedule::{Calendars, Days, Exempt, Feeds, Rule, Schedule};
 use crate::store::{Store, StoreError};
@@ -155,9 +155,10 @@ impl Standing {
 impl Sweeper {
     /// `None`: nothing asks for sweeps.
     fn every(&self) -> Option<Duration> {
-        let rules = self.standing.rules.iter().map(|rule| rule.every);
-        let waits = self.awaits || !self.jobs.is_empty();
-        rules.chain(waits.then_some(START_EVERY)).min()
+        let rules = self.standing.rules.iter().map(|rule| rule.every).min();
+        // With rules there, their own rhythm is good for what is left of others too.
+        let waits = self.awaits || (rules.is_none() && !self.jobs.is_empty());
+        rules.into_iter().chain(waits.then_some(START_EVERY)).min()
     }
 
     pub fn note(&self, status: &mut ServerStatus) {
@@ -220,7 +221,7 @@ impl Core {
         let (Some(sweeper), Some(server)) = (self.sweepers.get_mut(name), self.servers.get(name)) else {
             return;
         };
-        if self.stopping || sweeper.in_flight {
+        if self.stopping || sweeper.in_flight || self.plans.leaving.contains(name) {
             return;
         }
         if sweeper.known != Known::Yes {
@@ -318,6 +319,11 @@ impl Core {
         // Not in flight: the server was taken away, and came back.
         let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.in_flight) else { return };
         sweeper.in_flight = false;
+        if self.plans.leaving.contains(name) {
+            // A reload takes the server away. Should that fail, the next tick sweeps again.
+            sweeper.next = Some(now.boot);
+            return;
+        }
         let overtaken = result.as_ref().is_ok_and(|found| found.belief != belief);
         if std::mem::take(&mut sweeper.stale) || overtaken {
             sweeper.next = Some(now.boot);
@@ -417,11 +423,11 @@ async fn look(
         platform.recall(&mut question.watch.pins(at), at);
     }
     let sent = clock.now();
-    let live = match platform.meetings().await {
-        Ok(live) => live,
+    let listed = match platform.listing().await {
+        Ok(listed) => listed,
         Err(fault) => return (sent, Err(fault.to_string())),
     };
-    let found = match beside(move || question.weigh(&live, sent)).await {
+    let found = match beside(move || question.weigh(&listed, sent)).await {
         Some(found) => found.map_err(|error| error.to_string()),
         None => Err("the sweep was interrupted".to_owned()),
     };
@@ -430,7 +436,8 @@ async fn look(
 
 impl Question {
     /// Reads the store, so not for an async thread.
-    fn weigh(self, live: &[LiveMeeting], sent: Now) -> Result<Found, StoreError> {
+    fn weigh(self, listed: &Listed, sent: Now) -> Result<Found, StoreError> {
+        let live = listed.live.as_slice();
         let Question { store, server, standing, feeds, watch, jobs, belief, book } = self;
         let starts = starts(&*store, &server, live)?;
         let awaits = store.any_awaiting(&server)?;
@@ -450,6 +457,9 @@ impl Question {
             let job = store.by_key(&server, key)?.map(|id| store.get(id)).transpose()?.flatten();
             Ok::<_, StoreError>(rule::Standing::of(job.as_ref()))
         })?;
+        if !listed.complete && !standing.rules.is_empty() {
+            sweep.watch.keep_unseen(&watch);
+        }
         let mut actions = (book.plan)(&sweep, &open, live);
         let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
         let mut is_new = Vec::with_capacity(actions.len());
@@ -530,10 +540,35 @@ fn watched(server: &ServerName) -> Reply {
             RefusalKind::Conflict | RefusalKind::NotFound => {
                 tracing::debug!(%server, "a sweep came too late: {refusal}");
             }
+            // As many as there are hits; the state of the store says it once.
+            RefusalKind::StoreFailed => {}
             _ => {
                 tracing::error!(%server, "what a rule asks for could not be done: {refusal} ({})", refusal.hint);
             }
         }
     });
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sweep::rule;
+    use super::*;
+
+    #[test]
+    fn rules_give_the_rhythm_and_their_jobs_do_not() {
+        let hour = Duration::from_secs(3600);
+        let hourly = Rule { every: hour, ..rule("r", hour) };
+        let job = JobId(uuid::Uuid::nil());
+        let check = |rules: &[Rule], jobs: &[JobId], awaits: bool, expected: Option<Duration>| {
+            let standing = Arc::new(Standing { rules: rules.to_vec(), ..Standing::default() });
+            let jobs = jobs.iter().copied().collect();
+            assert_eq!(Sweeper { standing, jobs, awaits, ..Sweeper::default() }.every(), expected);
+        };
+        check(&[hourly.clone()], &[], false, Some(hour));
+        check(&[hourly.clone()], &[job], false, Some(hour));
+        check(&[hourly], &[job], true, Some(START_EVERY));
+        check(&[], &[job], false, Some(START_EVERY));
+        check(&[], &[], false, None);
+    }
 }

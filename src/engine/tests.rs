@@ -16,14 +16,15 @@ use crate::clock::{SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
 use crate::platform::{
-    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, bigbluebutton,
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Work,
+    bigbluebutton,
 };
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
 mod bulk;
 mod burst;
 mod reload;
-mod sweep;
+pub(super) mod sweep;
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -200,6 +201,9 @@ struct Scripted {
     /// What a listing for people and rules shows, how many there were, and when the next may be.
     live: Mutex<Option<Vec<LiveMeeting>>>,
     listings: Mutex<u32>,
+    /// A listing waits for this, and may lack something.
+    hold_listings: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
+    partly: Mutex<bool>,
     ready: Mutex<Option<BootMs>>,
 }
 
@@ -268,8 +272,17 @@ impl Platform for Scripted {
             return Err(Fault::Unreachable("connection refused".to_owned()));
         }
         *self.listings.lock().unwrap() += 1;
+        let gate = self.hold_listings.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
         let live = self.live.lock().unwrap().clone();
         live.ok_or_else(|| Fault::Unreachable("down".to_owned()))
+    }
+
+    async fn listing(&self) -> Result<Listed, Fault> {
+        let complete = !*self.partly.lock().unwrap();
+        Ok(Listed { live: self.meetings().await?, complete })
     }
 
     fn ready(&self, work: Work) -> Option<BootMs> {

@@ -273,6 +273,15 @@ pub enum Work {
     Looks { before_end: bool },
 }
 
+/// What is live on a server.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Listed {
+    pub live: Vec<LiveMeeting>,
+    /// `false`: something that is live may be missing, because the listing moved while it was read, or could not all be
+    /// read.
+    pub complete: bool,
+}
+
 /// One configured server of a platform. Implementations keep their own short-lived caches (passwords, clock skew, what a
 /// probe said); everything that must survive a restart is in the job or in [`Memory`].
 #[async_trait]
@@ -294,7 +303,13 @@ pub trait Platform: Send + Sync {
     /// A harmless signed read: are we configured right, and what is out there?
     async fn probe(&self) -> Result<Probe, Fault>;
 
+    /// What is live, as far as it is shown.
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault>;
+
+    /// The same, and whether it is all there is.
+    async fn listing(&self) -> Result<Listed, Fault> {
+        Ok(Listed { live: self.meetings().await?, complete: true })
+    }
 
     /// What the last complete listing showed, and when; perhaps to an earlier process. Told before a sweep, for platforms
     /// that can tell runs of a meeting apart only by what they remember.

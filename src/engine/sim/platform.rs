@@ -252,7 +252,16 @@ impl SimPlatform {
                 self.shown(&meeting_id(self.site, seen), at)?;
             let name = format!("room {room}");
             let (meta, breakout_of) = (BTreeMap::new(), None);
-            Some(LiveMeeting { meeting, instance: id, name, started_at, participants, meta, breakout_of })
+            Some(LiveMeeting {
+                meeting,
+                instance: id,
+                name,
+                started_at,
+                participants,
+                meta,
+                meta_cut: false,
+                breakout_of,
+            })
         };
         (0..rooms).filter_map(live).collect()
     }

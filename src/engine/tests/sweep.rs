@@ -9,11 +9,11 @@ use super::*;
 use crate::config::Settings;
 use crate::engine::sweep::RuleBook;
 use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch, Weekdays};
-use crate::schedule::{Days, Exempt, Feeds, Rule, Schedule, Select};
+use crate::schedule::{Days, Entry, Exempt, Feeds, Rule, Schedule, Select};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn rule(name: &str, max_duration: Duration) -> Rule {
+pub(in crate::engine) fn rule(name: &str, max_duration: Duration) -> Rule {
     Rule {
         name: name.to_owned(),
         server: "campus".into(),
@@ -120,12 +120,16 @@ fn sweeping(live: Option<LiveMeeting>) -> Rig {
 }
 
 fn restarted(store: Arc<MemStore>, live: Option<LiveMeeting>) -> Rig {
+    started(store, live, RuleBook { sweep, plan })
+}
+
+fn started(store: Arc<MemStore>, live: Option<LiveMeeting>, book: RuleBook) -> Rig {
     let platform = Arc::new(Scripted::default());
     *platform.live.lock().unwrap() = Some(live.into_iter().collect());
     let built = platform.clone();
     start_with(4, store, platform, move |core| {
         core.makers.build = Arc::new(move |_, _, _| Ok(built.clone()));
-        core.makers.rules = RuleBook { sweep, plan };
+        core.makers.rules = book;
         core.settings = Some(Arc::new(settings(Vec::new())));
     })
 }
@@ -369,6 +373,56 @@ async fn a_rehearsal_names_what_would_be_hit_and_changes_nothing() {
     let rehearsed = rehearse(rules()).await;
     assert_eq!(rehearsed.unseen[0].why, "down");
     assert!(rehearse(Vec::new()).await.unseen.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_partial_listing_does_not_show_keeps_what_was_counted() {
+    let there = LiveMeeting { started_at: None, ..live(HOUR) };
+    let rig = started(Arc::default(), Some(there.clone()), RuleBook::default());
+    let mut events = rig.handle.events();
+    let dry = || vec![Rule { dry_run: true, ..rule("four-hours", 4 * HOUR) }];
+    rig.apply_and_sweep(dry()).await;
+    let told = hears_of_server(&mut events, "rule-would-hit").await;
+    *rig.platform.partly.lock().unwrap() = true;
+    rig.shows(None);
+    rig.apply_and_sweep(dry()).await;
+    rig.shows(Some(there));
+    rig.apply_and_sweep(dry()).await;
+    assert_eq!(hears_of_server(&mut events, "rule-would-hit").await.text, told.text, "the same deadline");
+}
+
+#[tokio::test]
+async fn a_server_that_a_reload_takes_away_gets_no_job_more() {
+    let rig = sweeping(Some(live(HOUR)));
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    *rig.platform.hold_listings.lock().unwrap() = Some(gate.clone());
+    rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;
+    rig.until(async || rig.listings() == 1).await;
+    rig.store.hold();
+    let entry = Entry {
+        identity: "night".to_owned(),
+        of: None,
+        server: "lab".into(),
+        meeting: "night".into(),
+        instance: None,
+        at: system_now().wall + HOUR,
+        limits: Limits::default(),
+    };
+    let moved = Settings {
+        servers: BTreeMap::from([("lab".into(), server_settings(4))]),
+        schedule: Schedule { entries: vec![entry], ..Schedule::default() },
+        ..settings(Vec::new())
+    };
+    let handle = rig.handle.clone();
+    let reload = tokio::spawn(async move { handle.apply(Arc::new(moved), Feeds::default()).await });
+    rig.until(async || rig.store.waiting() == 1).await;
+    gate.add_permits(1);
+    rig.until(async || rig.handle.metrics.encode(&Status::default()).contains("sweeps_total{")).await;
+    rig.server().await;
+    assert_eq!(rig.store.waiting(), 1, "nothing but the plan is on its way");
+    rig.store.release();
+    reload.await.unwrap().unwrap();
+    assert!(rig.jobs().iter().all(|job| job.server.as_str() == "lab"));
 }
 
 fn limited(max_duration: Duration) -> Submission {

@@ -38,7 +38,7 @@ use self::requests::Api;
 use super::http::Timeouts;
 use super::rest::Clock;
 use super::{
-    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, same_secret,
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, same_secret,
 };
 use crate::job::{Aim, BootMs, EndAnswer, MeetingId, Pin, ServerName};
 
@@ -204,11 +204,20 @@ impl Platform for RealtimeKit {
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
+        self.listing().await.map(|listed| listed.live)
+    }
+
+    async fn listing(&self) -> Result<Listed, Fault> {
         let walk = self.api.walk(Kind::Other, |_| false).await.map_err(|problem| problem.fault())?;
         match &walk.gap {
             Some(problem) if !walk.is_worth_repeating() && !walk.is_partly_unread() => Err(problem.fault()),
             // What moved while it was read, or cannot all be read, is worth showing all the same.
-            _ => Ok(walk.into_live().filter_map(|session| self.live_meeting(session)).collect()),
+            _ => {
+                // Between two pages, where one ends and another begins, something may slip through unnoticed.
+                let complete = walk.is_complete() && walk.pages <= 1;
+                let live = walk.into_live().filter_map(|session| self.live_meeting(session)).collect();
+                Ok(Listed { live, complete })
+            }
         }
     }
 

@@ -230,7 +230,8 @@ async fn a_row_that_cannot_be_read_fails_no_other() {
     let seen = platform.look(&many(Purpose::Confirm, 3)).await.sightings;
     assert!(seen[..2].iter().all(|seen| matches!(seen, Sighting::Live(_))), "{seen:?}");
     assert!(matches!(seen[2], Sighting::Doubtful(_)), "no absence: {seen:?}");
-    assert_eq!(platform.meetings().await.unwrap().len(), 1);
+    let listed = platform.listing().await.unwrap();
+    assert_eq!((listed.live.len(), listed.complete), (1, false));
 }
 
 #[tokio::test]
@@ -466,7 +467,9 @@ async fn a_probe_asks_for_one_meeting() {
 async fn live_meetings_are_listed_for_people() {
     let app = crowd(3).await;
     app.end("s-1");
-    let mut meetings = app.platform().meetings().await.unwrap();
+    let listed = app.platform().listing().await.unwrap();
+    assert!(listed.complete);
+    let mut meetings = listed.live;
     meetings.sort_by(|a, b| a.meeting.cmp(&b.meeting));
     let shown: Vec<(&str, &str, &str)> = meetings
         .iter()

@@ -37,7 +37,7 @@ use self::requests::Api;
 pub use self::token::Credentials;
 use super::http::Timeouts;
 use super::rest::Clock;
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use super::{EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target};
 use crate::job::{Aim, EndAnswer, MeetingId, Pin, ServerName};
 
 /// Where the API is, unless the configuration says otherwise.
@@ -129,7 +129,11 @@ impl Platform for VideoSdk {
     }
 
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
-        probe::meetings(self).await
+        self.listing().await.map(|listed| listed.live)
+    }
+
+    async fn listing(&self) -> Result<Listed, Fault> {
+        probe::listing(self).await
     }
 
     async fn close_room(&self, meeting: &MeetingId) -> Result<(), Fault> {

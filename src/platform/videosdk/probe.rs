@@ -5,7 +5,7 @@ use super::listing::{Gap, walk};
 use super::requests::{Api, Which};
 use super::{Version, VideoSdk};
 use crate::job::MeetingId;
-use crate::platform::{Fault, LiveMeeting, Probe};
+use crate::platform::{Fault, Listed, LiveMeeting, Probe};
 use std::collections::BTreeMap;
 
 pub(super) async fn probe(sdk: &VideoSdk) -> Result<Probe, Fault> {
@@ -20,16 +20,18 @@ pub(super) async fn probe(sdk: &VideoSdk) -> Result<Probe, Fault> {
     Ok(Probe { summary })
 }
 
-pub(super) async fn meetings(sdk: &VideoSdk) -> Result<Vec<LiveMeeting>, Fault> {
+pub(super) async fn listing(sdk: &VideoSdk) -> Result<Listed, Fault> {
     let listing = walk(&sdk.api, Which::All, |_| (), |_| false).await;
+    let complete = listing.is_of_one_moment();
     match listing.gap {
-        // What moved in the meantime is a matter of moments.
+        // What moved in the meantime is worth showing all the same.
         None | Some(Gap::Moved(_)) => {}
         Some(Gap::TooLong(why)) => return Err(Fault::Unreachable(why)),
         Some(Gap::Problem(problem)) => return Err(problem.fault()),
     }
     let live = listing.sessions.into_iter().filter(|session| !session.over);
-    Ok(live.filter_map(|session| live_meeting(&sdk.api, session)).collect())
+    let live = live.filter_map(|session| live_meeting(&sdk.api, session)).collect();
+    Ok(Listed { live, complete })
 }
 
 /// `None`: without a room or an id there is nothing to name in a deadline.

@@ -176,7 +176,8 @@ async fn people_see_what_is_live() {
     ] {
         let bed = Bed::new(version).await;
         bed.holds(sessions).await;
-        let live = bed.platform().meetings().await.unwrap();
+        let listed = bed.platform().listing().await.unwrap();
+        assert!(listed.complete);
         let expected = LiveMeeting {
             meeting: "r".into(),
             instance: "a".into(),
@@ -187,8 +188,12 @@ async fn people_see_what_is_live() {
             meta_cut: false,
             breakout_of: None,
         };
-        assert_eq!(live, [expected]);
+        assert_eq!(listed.live, [expected]);
     }
+    let bed = Bed::new(Version::V1).await;
+    bed.answers(page(&json!([v1("a", "r", Value::Null)]), 1, 1, 2)).await;
+    let listed = bed.platform().listing().await.unwrap();
+    assert_eq!((listed.live.len(), listed.complete), (1, false), "one is not shown");
     let bed = Bed::new(Version::V1).await;
     bed.answers(page(&json!([]), 1, 99, 9_900)).await;
     let fault = bed.platform().meetings().await.unwrap_err();
