@@ -13,7 +13,7 @@ use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Section, suggest};
 use super::file::{self, AnyValue, Limits as GivenLimits, Secret};
 use super::merged::Merged;
-use super::resolve::{check_lock, merge_limits};
+use super::resolve::{check_lock, check_warn, merge_limits};
 use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::time::parse_zone;
@@ -234,6 +234,9 @@ impl Resolver<'_> {
         let limits = merge_limits(&given.limits, base, self.found);
         if let (Some(settings), Some(server), Some(lock)) = (settings, &given.server, &given.limits.lock) {
             check_lock(&server.value, &settings.platform, &limits, lock.place, self.found);
+        }
+        if let (Some(settings), Some(server), Some(warn)) = (settings, &given.server, &given.limits.warn) {
+            check_warn(&server.value, &settings.platform, &limits, warn.place, self.found);
         }
         Some(CalendarEnd {
             name: name?,

@@ -14,7 +14,7 @@ use super::file::{self, End};
 use super::limits::{Bound, bound};
 use super::merged::Merged;
 use super::names;
-use super::resolve::{check_lock, merge_limits};
+use super::resolve::{check_lock, check_warn, merge_limits};
 use super::settings::{PlatformSettings, ServerSettings};
 use super::time::parse_zone;
 use crate::job::{Limits, MeetingId, ServerName};
@@ -200,6 +200,9 @@ impl Resolver<'_, '_> {
         let limits = merge_limits(&table.limits, base, self.found);
         if let (Some(settings), Some(given), Some(lock)) = (settings, &table.server, &table.limits.lock) {
             check_lock(&given.value, &settings.platform, &limits, lock.place, self.found);
+        }
+        if let (Some(settings), Some(given), Some(warn)) = (settings, &table.server, &table.limits.warn) {
+            check_warn(&given.value, &settings.platform, &limits, warn.place, self.found);
         }
         let close_at = table.close_at.as_ref().and_then(|given| self.time(given));
         let closed = table.closed.as_ref().and_then(|given| self.window(given));

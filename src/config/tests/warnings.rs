@@ -79,6 +79,14 @@ fn a_platform_that_cannot_warn_is_a_note() {
     let entry = "[[end]]\nserver = \"rooms\"\nmeeting = \"1234\"\nat = \"2026-12-01T18:00:00Z\"\n";
     check(&format!("{JANUS}{entry}warn = [\"10m\"]\n"), &[&format!("9:8 note: {note}")]);
     check(&format!("{JANUS}{entry}"), &[]);
+    let rule = "[[rule]]\nname = \"r\"\nserver = \"rooms\"\nempty-for = \"10m\"\ndry-run = false\n";
+    check(&format!("{JANUS}{rule}warn = [\"10m\"]\n"), &[&format!("10:8 note: {note}")]);
+    check(&format!("{JANUS}{rule}"), &[]);
+    let feed = "[[calendar-end]]\nname = \"f\"\nserver = \"rooms\"\nics = \"https://cal.example.org/f.ics\"\n\
+        meeting = { from = \"LOCATION\" }\n";
+    let unseen = "8:7 note: what stands behind a URL is not looked at here";
+    check(&format!("{JANUS}{feed}warn = [\"10m\"]\n"), &[unseen, &format!("10:8 note: {note}")]);
+    check(&format!("{JANUS}{feed}"), &[unseen]);
 }
 
 #[test]
