@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{duration_ms, option_duration_ms};
 use super::step::{Draft, Effect};
-use super::{Fact, InstanceId, Job, Now, State, UtcMs, Wake};
+use super::{Fact, InstanceId, Job, Now, Outcome, State, UtcMs, Wake};
 
 /// So close to due nobody is warned any more.
 pub const WARN_LATEST: Duration = Duration::from_secs(10);
@@ -95,6 +95,7 @@ impl Warnings {
 impl Draft {
     /// Asks for a place in the lane where a mark has been reached.
     pub fn warn(&mut self) {
+        self.warning_too_late();
         if self.job.run.warning == Warning::Idle && self.job.warns_at(self.now) {
             self.job.run.warning = Warning::Queued;
             self.effects.push(Effect::QueueWarning);
@@ -107,12 +108,26 @@ impl Draft {
             return;
         }
         self.job.run.warning = Warning::Idle;
-        let Some(before) = self.job.mark_at(self.now.wall) else { return };
+        let Some(before) = self.job.mark_at(self.now.wall) else { return self.warning_too_late() };
         let mark = Mark { before, due: self.job.due };
         self.note(Fact::WarningClaimed(mark));
         self.job.run.warning = Warning::Sending(mark);
         self.job.run.warn_again = None;
         self.effects.push(Effect::Warn(mark));
+    }
+
+    /// So close to due nobody is told any more: of the mark that was still to be told, that is said.
+    fn warning_too_late(&mut self) {
+        let (wall, due) = (self.now.wall, self.job.due);
+        let sending = matches!(self.job.run.warning, Warning::Sending(_));
+        if sending || wall < due - WARN_LATEST || wall >= due {
+            return;
+        }
+        let said = self.job.warnings.put_off;
+        if let Some(before) = self.job.mark_passed(wall).filter(|before| said != Some(*before)) {
+            let why = "there was no room or time for it before the end".to_owned();
+            self.note(undelivered(Mark { before, due }, why, false));
+        }
     }
 
     pub fn warned(&mut self, mark: Mark, result: Warned) {
@@ -149,8 +164,11 @@ impl Draft {
             let pause = WARN_AGAIN.max(mark.before / TRIES_A_MARK);
             self.job.run.warn_again = Some((mark.before, self.now.boot + pause));
         }
+        let called_off = self.job.due != mark.due
+            || self.job.state == State::Held
+            || matches!(self.job.outcome, Some(Outcome::Cancelled | Outcome::Missed));
         let said = self.job.warnings.put_off == Some(mark.before);
-        self.note(match early || again && said {
+        self.note(match early || called_off || again && said {
             true => Fact::WarningPutOff { mark, why },
             false => undelivered(mark, why, again),
         });
@@ -172,7 +190,12 @@ fn undelivered(mark: Mark, why: String, again: bool) -> Fact {
 impl Job {
     /// The mark that counts now, if it is still to be sent.
     fn mark_at(&self, wall: UtcMs) -> Option<Duration> {
-        if self.state != State::Waiting || !self.unsent() || wall >= self.due - WARN_LATEST {
+        if wall < self.due - WARN_LATEST { self.mark_passed(wall) } else { None }
+    }
+
+    /// The same, whether or not there is time for it.
+    fn mark_passed(&self, wall: UtcMs) -> Option<Duration> {
+        if self.state != State::Waiting || !self.unsent() {
             return None;
         }
         let passed = self.limits.warn.iter().copied().filter(|mark| self.due - *mark <= wall);
@@ -183,6 +206,11 @@ impl Job {
     fn warns_at(&self, now: Now) -> bool {
         let Some(mark) = self.mark_at(now.wall) else { return false };
         self.run.warn_again.is_none_or(|(paused, at)| paused != mark || now.boot >= at)
+    }
+
+    /// Is what a warning of this mark says still so?
+    pub fn still_warns(&self, mark: Mark) -> bool {
+        self.state == State::Waiting && self.due == mark.due && self.unsent()
     }
 
     /// When the next warning wants its turn.

@@ -110,6 +110,86 @@ fn ten_seconds_before_due_it_is_too_late() {
     assert!(!sim.warning_queued);
 }
 
+/// What was said of the last warning.
+fn last_word(sim: &Sim) -> String {
+    let facts = sim.job.history.recent.iter().map(|entry| &entry.fact);
+    let last = facts.rev().find(|fact| matches!(fact, Fact::WarningDue { .. }));
+    last.map_or_else(String::new, Fact::to_string)
+}
+
+#[test]
+fn what_finds_no_room_in_time_is_said_to_be_undelivered_once() {
+    let mut sim = Sim::submit_with(mins(5), marks(&[mins(3), mins(1)]));
+    sim.advance(mins(4));
+    sim.advance(secs(50));
+    sim.advance(secs(2));
+    assert_eq!((said(&sim), sim.warning_queued), (vec![false], true));
+    assert!(
+        last_word(&sim).contains("(mark 1m) not delivered: there was no room or time"),
+        "{}",
+        last_word(&sim)
+    );
+    sim.warning_slot();
+    sim.advance(secs(7));
+    assert_eq!((said(&sim), sim.warnings.len()), (vec![false], 0));
+    let mut sim = Sim::submit_with(mins(5), marks(&[mins(1)]));
+    sim.advance(mins(4));
+    sim.now = Now { wall: sim.job.due - secs(5), ..sim.now };
+    sim.warning_slot();
+    assert_eq!(said(&sim), [false]);
+}
+
+#[test]
+fn who_comes_within_the_last_seconds_hears_that_nobody_was_told() {
+    assert_eq!(said(&Sim::submit_with(secs(9), marks(&[mins(10), mins(1)]))), [false]);
+    assert!(said(&Sim::submit_in(secs(9))).is_empty());
+    let mut sim = waiting();
+    sim.change(Change::Hold { until: None });
+    sim.advance(mins(30) - secs(5));
+    assert!(said(&sim).is_empty());
+    sim.change(Change::Release { due: None });
+    assert_eq!(said(&sim), [false]);
+    let mut sim = waiting();
+    sim.crash(mins(30) - secs(5));
+    assert_eq!(said(&sim), [false]);
+    sim.crash(secs(1));
+    assert_eq!(said(&sim), [false], "once");
+}
+
+#[test]
+fn what_was_said_before_is_not_said_again_at_the_end() {
+    for answer in [delivered(), Warned::NotThere] {
+        let mut sim = Sim::submit_with(mins(5), marks(&[secs(30)]));
+        warn_for(&mut sim, mins(5) - secs(1), &answer);
+        assert_eq!(said(&sim).len(), 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn what_was_called_off_is_no_news_and_settles_nothing() {
+    let called_off =
+        || Warned::Failed { why: "the deadline was changed before it left".to_owned(), sent: false };
+    let mut sim = waiting();
+    sim.advance(mins(20));
+    sim.warning_slot();
+    sim.change(Change::Hold { until: None });
+    sim.warning_says(called_off());
+    assert_eq!((said(&sim), sim.facts("warning-put-off")), (vec![], 1));
+    sim.change(Change::Release { due: None });
+    sim.warning_slot();
+    sim.change(Change::Extend { by: mins(1) });
+    sim.warning_says(called_off());
+    assert_eq!((said(&sim), sim.facts("warning-put-off")), (vec![], 2));
+    warn_for(&mut sim, mins(2), &delivered());
+    assert_eq!(said(&sim), [true]);
+    let mut sim = waiting();
+    sim.advance(mins(20));
+    sim.warning_slot();
+    sim.change(Change::Cancel);
+    sim.warning_says(called_off());
+    assert_eq!((said(&sim), sim.facts("warning-put-off")), (vec![], 1));
+}
+
 #[test]
 fn an_extension_arms_all_marks_again() {
     let mut sim = waiting();
