@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::Sender;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::api::{Notice, Receipt, Refusal, Told};
 use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Wake, Warning};
@@ -60,6 +61,8 @@ pub(super) struct Active {
     pub claim_waiters: Vec<oneshot::Sender<()>>,
     /// Warnings that wait for theirs.
     pub warning_waiters: Vec<oneshot::Sender<()>>,
+    /// Calls off the warning on its way, as far as it has not left.
+    pub recall: CancellationToken,
 }
 
 impl Active {
@@ -76,6 +79,7 @@ impl Active {
             wake: Wake::default(),
             claim_waiters: Vec::new(),
             warning_waiters: Vec::new(),
+            recall: CancellationToken::new(),
         }
     }
 
@@ -104,6 +108,22 @@ impl Active {
 
     pub fn is_warning(&self) -> bool {
         matches!(self.job.run.warning, Warning::Sending(_))
+    }
+
+    /// A change that was asked for has become durable.
+    pub fn becomes(&mut self, candidate: Job) {
+        self.stored = candidate.revision;
+        self.job = candidate;
+        self.recall_warning();
+    }
+
+    /// What the people inside are being told must not go by a deadline that is none any more.
+    pub fn recall_warning(&self) {
+        if let Warning::Sending(mark) = self.job.run.warning
+            && !self.job.still_warns(mark)
+        {
+            self.recall.cancel();
+        }
     }
 
     pub fn wake_warning_waiters(&mut self) {

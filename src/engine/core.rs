@@ -84,7 +84,13 @@ pub(super) enum Inner {
         job: JobId,
         result: Result<(), String>,
     },
-    Warned(ServerName, JobId, Mark, Warned),
+    Warned {
+        server: ServerName,
+        epoch: u32,
+        job: JobId,
+        mark: Mark,
+        result: Warned,
+    },
     Probed {
         server: ServerName,
         epoch: u32,
@@ -387,6 +393,7 @@ impl Core {
     pub fn settle(&mut self, id: JobId) {
         let now = self.now();
         let Some(active) = self.active.get_mut(&id) else { return };
+        active.recall_warning();
         let new = if active.is_locked() { Wake::default() } else { active.job.wake(now) };
         let old = std::mem::replace(&mut active.wake, new);
         self.wakes.remove(id, old);
@@ -432,7 +439,9 @@ impl Core {
                 self.touched.insert(server);
             }
             Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
-            Inner::Warned(server, job, mark, result) => self.warned(&server, job, mark, result),
+            Inner::Warned { server, epoch, job, mark, result } => {
+                self.warned(&server, epoch, job, mark, result);
+            }
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
             Inner::Planned(plan) => self.planned(plan),
             Inner::PlanWritten(result) => self.plan_written(result),

@@ -461,8 +461,7 @@ impl Core {
         for id in &changed {
             let Some(active) = self.active.get_mut(id) else { continue };
             if let Some(Writing::Plan(candidate)) = active.writing.take() {
-                active.stored = candidate.revision;
-                active.job = *candidate;
+                active.becomes(*candidate);
                 told_to_all.extend(active.publish(active.job.history.total(), now));
             }
         }

@@ -366,8 +366,7 @@ impl Core {
         }
         self.store_error = None;
         let Some(active) = self.active.get_mut(&id) else { return };
-        active.stored = candidate.revision;
-        active.job = candidate;
+        active.becomes(candidate);
         let notices = active.publish(active.job.history.total(), now);
         let job = active.job.clone();
         self.count_outcomes(&notices);

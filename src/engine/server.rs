@@ -105,6 +105,10 @@ impl Server {
         self.no_warnings = None;
     }
 
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     pub fn wake(&self, now: BootMs) -> Option<BootMs> {
         let probe = self.probe_at.filter(|_| !self.probing);
         [self.end_at(now), self.round_at(now), probe].into_iter().flatten().min()

@@ -2,17 +2,24 @@
 //!
 //! A server that has no way to tell anybody is asked once; until its settings are read anew nothing more is sent there, and
 //! every warning that comes due says why it was not delivered.
+//!
+//! Between the decision and the line there may be a slow disk and a slow server. A deadline that is changed meanwhile calls
+//! off what has not left, before the change is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::active::announce;
 use super::api::Notice;
+use super::belief::Belief;
 use super::core::{Core, Inner};
+use crate::clock::Clock;
 use crate::job::{
-    Event, Filling, Job, JobId, Mark, Now, Remaining, ServerName, WARN_LATEST, WARN_TEXT, Warned,
+    Event, Filling, JobId, Mark, MeetingId, Remaining, ServerName, WARN_LATEST, WARN_TEXT, Warned,
     Warning as Run, cut, expand,
 };
 use crate::platform::Warning;
@@ -46,27 +53,36 @@ impl Core {
 
     /// Sends a warning, once its claim is durable or the disk has had its time.
     pub(super) fn warn(&mut self, id: JobId, mark: Mark) {
+        let belief = self.belief();
         let Some(active) = self.active.get_mut(&id) else { return };
         let (name, inbox) = (active.job.server.clone(), self.inbox.clone());
         let Some(server) = self.servers.get(&name) else { return };
-        // The engine is gone only when the daemon is.
-        let answer = move |result| drop(inbox.send(Inner::Warned(name, id, mark, result)));
+        let epoch = server.epoch();
+        let answer = move |result| {
+            // The engine is gone only when the daemon is.
+            let _ = inbox.send(Inner::Warned { server: name, epoch, job: id, mark, result });
+        };
         if let Some(why) = &server.no_warnings {
             return answer(Warned::Unsupported(why.clone()));
         }
         let (tell, durable) = oneshot::channel();
         active.warning_waiters.push(tell);
-        let (job, platform, clock) = (active.job.clone(), server.platform.clone(), self.clock.clone());
+        active.recall = CancellationToken::new();
+        let (meeting, instance) = (active.job.meeting.clone(), active.job.only.clone());
+        let (platform, clock) = (server.platform.clone(), self.clock.clone());
+        let text = active.job.limits.warn_text.clone();
+        let recall = active.recall.clone();
+        let teller = Teller { clock: clock.clone(), belief, recall, mark, text, meeting: meeting.clone() };
+        let warning = Warning { job: id, mark, meeting, instance, line: Arc::new(move || teller.line()) };
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
                 _ = durable => {}
                 () = clock.sleep(CLAIM_WAIT) => {}
             }
-            let warning = match warning(&job, mark, clock.now()) {
-                Ok(warning) => warning,
-                Err(why) => return answer(Warned::Failed { why, sent: false }),
-            };
+            if let Err(why) = warning.line() {
+                return answer(Warned::Failed { why, sent: false });
+            }
             let result = tokio::select! {
                 biased;
                 result = platform.warn(&warning) => result,
@@ -78,12 +94,14 @@ impl Core {
         });
     }
 
-    pub(super) fn warned(&mut self, name: &ServerName, id: JobId, mark: Mark, result: Warned) {
+    /// `epoch`: the settings that it was sent by.
+    pub(super) fn warned(&mut self, name: &ServerName, epoch: u32, id: JobId, mark: Mark, result: Warned) {
         if let Some(server) = self.servers.get_mut(name) {
             server.lane.warning_answered();
             self.metrics.warned(server.platform.kind(), name, &result);
             if let Warned::Unsupported(why) = &result
                 && server.no_warnings.is_none()
+                && server.epoch() == epoch
             {
                 server.no_warnings = Some(why.clone());
                 let text = format!("nobody can be warned there: {why}");
@@ -97,23 +115,38 @@ impl Core {
     }
 }
 
-/// What is told, as of now; the error says why nothing can be.
-fn warning(job: &Job, mark: Mark, now: Now) -> Result<Warning, String> {
-    if now.wall < mark.due - mark.before {
-        return Err("the clock was set back before its time".to_owned());
+/// Makes the lines of one warning.
+struct Teller {
+    clock: Arc<dyn Clock>,
+    belief: Belief,
+    recall: CancellationToken,
+    mark: Mark,
+    text: Option<String>,
+    meeting: MeetingId,
+}
+
+impl Teller {
+    /// What is told, as of now; the error says why nothing is to be.
+    fn line(&self) -> Result<String, String> {
+        let (mark, now) = (self.mark, self.belief.of(self.clock.now()));
+        if self.recall.is_cancelled() {
+            return Err("the deadline was changed before it left".to_owned());
+        }
+        if now.wall < mark.due - mark.before {
+            return Err("the clock was set back before its time".to_owned());
+        }
+        if now.wall >= mark.due - WARN_LATEST {
+            return Err("it would have come too late".to_owned());
+        }
+        let template = self.text.as_deref().unwrap_or(WARN_TEXT);
+        let filling = Filling {
+            remaining: &Remaining::until(mark.due, now.wall).to_string(),
+            due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
+            meeting: self.meeting.as_str(),
+        };
+        // Both have been checked; what a rule hits may still have a longer id than its text has room for.
+        let text = expand(template, &filling)
+            .unwrap_or_else(|_| WARN_TEXT.replace("{remaining}", filling.remaining));
+        Ok(cut(&text))
     }
-    if now.wall >= mark.due - WARN_LATEST {
-        return Err("it would have come too late".to_owned());
-    }
-    let template = job.limits.warn_text.as_deref().unwrap_or(WARN_TEXT);
-    let filling = Filling {
-        remaining: &Remaining::until(mark.due, now.wall).to_string(),
-        due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
-        meeting: job.meeting.as_str(),
-    };
-    // Both have been checked; what a rule hits may still have a longer id than its text has room for.
-    let text =
-        expand(template, &filling).unwrap_or_else(|_| WARN_TEXT.replace("{remaining}", filling.remaining));
-    let (meeting, instance) = (job.meeting.clone(), job.only.clone());
-    Ok(Warning { job: job.id, mark, meeting, instance, text: cut(&text) })
 }

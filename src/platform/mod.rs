@@ -237,15 +237,26 @@ pub struct EndCall {
     pub resend: bool,
 }
 
+/// Makes the line that is told if it leaves now; the error says why none is wanted any more.
+pub type Line = dyn Fn() -> Result<String, String> + Send + Sync;
+
 /// One line for the people inside.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Warning {
     pub job: JobId,
     pub mark: Mark,
     pub meeting: MeetingId,
     /// This one and no other.
     pub instance: Option<InstanceId>,
-    pub text: String,
+    pub line: Arc<Line>,
+}
+
+impl Warning {
+    /// To be asked right before each request that tells somebody: meanwhile time has passed, and the deadline may have
+    /// been changed.
+    pub fn line(&self) -> Result<String, String> {
+        (self.line)()
+    }
 }
 
 /// What a probe found out.
@@ -327,7 +338,8 @@ pub trait Platform: Send + Sync {
         Err(Fault::Misconfigured(format!("rooms of {} cannot be locked", self.kind())))
     }
 
-    /// Tells the people inside. Where that is possible, see [`PlatformSettings::can_warn`].
+    /// Tells the people inside what [`Warning::line`] says at that moment. Where that is possible, see
+    /// [`PlatformSettings::can_warn`].
     async fn warn(&self, _warning: &Warning) -> Warned {
         Warned::Unsupported(format!("{} has no way to tell the people inside", self.kind()))
     }

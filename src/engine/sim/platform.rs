@@ -358,7 +358,9 @@ impl Platform for SimPlatform {
         if !self.sim.effect() {
             self.dead().await;
         }
-        self.sim.warning_leaves(self.site, warning);
+        if let Err(why) = self.sim.warning_leaves(self.site, warning) {
+            return Warned::Failed { why, sent: false };
+        }
         let result = self.tell(warning).await;
         self.sim.check.lock().unwrap().told.answered(self.site, warning, &result);
         if !self.sim.effect() {

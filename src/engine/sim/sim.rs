@@ -286,13 +286,17 @@ impl Sim {
         self.check.lock().unwrap().look_leaves(site, targets, self.clock.truth());
     }
 
-    pub fn warning_leaves(&self, site: usize, warning: &Warning) {
+    /// The error says why it does not.
+    pub fn warning_leaves(&self, site: usize, warning: &Warning) -> Result<(), String> {
         self.advance();
-        self.say(|| format!("engine: warning of job {} leaves: {}", warning.job.short(), warning.text));
+        let text = warning.line()?;
+        self.say(|| format!("engine: warning of job {} leaves: {text}", warning.job.short()));
         let stored = self.stored(warning.job);
-        let wall = self.clock.wall();
         let now = self.clock.truth();
-        self.check.lock().unwrap().told.leaves(site, warning, stored.as_ref(), (now, wall));
+        // Where a step of the clock is not believed, jobs go by the earlier time.
+        let walls = (self.clock.wall_or_old_wall(now), self.clock.wall());
+        self.check.lock().unwrap().told.leaves(site, warning, stored.as_ref(), (now, walls));
+        Ok(())
     }
 
     pub fn end_leaves(&self, site: usize, call: &EndCall, aim: Aim) {

@@ -41,7 +41,14 @@ impl Told {
         self.lines.remove(&job);
     }
 
-    pub fn leaves(&mut self, site: usize, warning: &Warning, stored: Option<&Job>, (now, wall): (Ms, UtcMs)) {
+    /// `walls`: the least and the most that the clock may be taken for.
+    pub fn leaves(
+        &mut self,
+        site: usize,
+        warning: &Warning,
+        stored: Option<&Job>,
+        (now, (least, wall)): (Ms, (UtcMs, UtcMs)),
+    ) {
         let Warning { job, mark, .. } = warning;
         let mut broken =
             |law, what: String| self.broken.push((law, now, format!("job {}: {what}", job.short())));
@@ -50,7 +57,7 @@ impl Told {
         if *in_flight > AT_ONCE {
             broken(Law::Bounded, format!("{in_flight} warnings at once on server {site}"));
         }
-        if wall < mark.due - mark.before || wall >= mark.due - WARN_LATEST {
+        if wall < mark.due - mark.before || least >= mark.due - WARN_LATEST {
             broken(Law::ToldOnce, format!("told {} ms before due, at {mark:?}", mark.due.ms_since(wall)));
         }
         let lines = self.lines.entry(*job).or_default();

@@ -9,7 +9,8 @@
 //! | no answer, another status from a server that has the call | may have been shown |
 //!
 //! Breakout rooms hear nothing of their parent's chat: each gets its own line. The meeting is asked for first: who it is for
-//! may be named by its instance, and a short id may have found another one.
+//! may be named by its instance, and a short id may have found another one. That takes its time: each line is made, and
+//! may be called off, right before it leaves.
 
 use futures_util::future::join_all;
 
@@ -39,21 +40,26 @@ pub(super) async fn warn(bbb: &BigBlueButton, warning: &Warning) -> Warned {
     }
     let named = entry.internal.as_ref().filter(|_| bbb.names_instances(None));
     let meeting = named.map_or(warning.meeting.as_str(), |instance| instance.as_str());
-    let told = bbb.front.say(meeting, &warning.text).await;
+    let text = match warning.line() {
+        Ok(text) => text,
+        Err(why) => return unsent(why),
+    };
+    let told = bbb.front.say(meeting, &text).await;
     // A dead backend looks like a missing page; where a probe has seen 3.0, it is not the call that is missing.
     let has_call = bbb.front.known().seen.as_ref().is_some_and(|seen| seen.takes_instances);
     let told = map_answer(&bbb.front.label, told, has_call);
     match told {
         Warned::Unsupported(_) => told,
-        _ => with_breakouts(told, tell_breakouts(bbb, &entry, &warning.text).await, *entry),
+        _ => with_breakouts(told, tell_breakouts(bbb, &entry, warning).await, *entry),
     }
 }
 
-/// How many of them were told. After a request without an answer no more are sent.
-async fn tell_breakouts(bbb: &BigBlueButton, entry: &Entry, text: &str) -> usize {
+/// How many of them were told. After a request without an answer, and once it is not wanted any more, no more are sent.
+async fn tell_breakouts(bbb: &BigBlueButton, entry: &Entry, warning: &Warning) -> usize {
     let mut told = 0;
     for rooms in entry.breakouts.chunks(AT_ONCE) {
-        let answers = join_all(rooms.iter().map(|room| bbb.front.say(room, text))).await;
+        let Ok(text) = warning.line() else { break };
+        let answers = join_all(rooms.iter().map(|room| bbb.front.say(room, &text))).await;
         told += answers.iter().flatten().filter(|answer| answer.success).count();
         if answers.iter().any(|answer| answer.as_ref().is_err_and(Problem::is_outage)) {
             break;

@@ -1,5 +1,7 @@
 //! Telling the people inside: what is sent, to whom, and what the answers say.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::job::Mark;
 
@@ -12,7 +14,7 @@ fn warning(instance: Option<&str>) -> Warning {
         mark: Mark { before: Duration::from_secs(600), due: UtcMs(WALL + 600_000) },
         meeting: "math 101".into(),
         instance: instance.map(Into::into),
-        text: TEXT.to_owned(),
+        line: Arc::new(|| Ok(TEXT.to_owned())),
     }
 }
 
@@ -100,6 +102,35 @@ async fn people_in_breakout_rooms_alone_are_people_inside() {
     bed.on("sendChatMessage", failed("meetingNotFound")).await;
     let told = bed.platform().warn(&warning(None)).await;
     assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 1 });
+}
+
+/// So many lines are wanted, each by its number.
+fn wanted(count: usize) -> Warning {
+    let made = AtomicUsize::new(0);
+    let line = move || match made.fetch_add(1, Ordering::Relaxed) {
+        n if n < count => Ok(format!("line {n}")),
+        _ => Err("called off".to_owned()),
+    };
+    Warning { line: Arc::new(line), ..warning(None) }
+}
+
+#[tokio::test]
+async fn what_is_called_off_while_the_meeting_is_asked_for_does_not_leave() {
+    let bed = answering(success("")).await;
+    let told = bed.platform().warn(&wanted(0)).await;
+    assert_eq!(told, Warned::Failed { why: "called off".to_owned(), sent: false });
+    assert_eq!(bed.calls().await, ["getMeetingInfo"]);
+}
+
+#[tokio::test]
+async fn every_few_breakout_rooms_it_is_asked_again_what_is_told() {
+    let bed = Bed::new(Front::Direct).await;
+    bed.on("getMeetingInfo", info(&["b-1", "b-2", "b-3", "b-4", "b-5"])).await;
+    bed.on("sendChatMessage", success("")).await;
+    let told = bed.platform().warn(&wanted(2)).await;
+    assert_eq!(told, Warned::Delivered { instance: Some("i-1".into()), also: 4 });
+    let texts: Vec<String> = bed.sent("sendChatMessage").await.iter().map(|sent| said(sent).1).collect();
+    assert_eq!(texts, ["line 0", "line 1", "line 1", "line 1", "line 1"]);
 }
 
 #[tokio::test]
