@@ -88,12 +88,13 @@ impl Server {
     }
 
     /// After a reload: new settings, the same queue and memory. A platform that has stayed is probed only where something
-    /// was wrong.
+    /// was wrong; whether it can warn anybody is asked anew.
     pub fn replace(&mut self, platform: Arc<dyn Platform>, settings: &ServerSettings, now: Now) {
         self.limits = settings.limits.clone();
         self.lock = settings.platform.lock();
         self.lane.set_max_concurrent(settings.max_concurrent);
-        let well = self.alarm.take().is_none() && self.reachable == Some(true);
+        let warns = self.no_warnings.take().is_none();
+        let well = self.alarm.take().is_none() && self.reachable == Some(true) && warns;
         if Arc::ptr_eq(&self.platform, &platform) {
             self.probe_at = if well { self.probe_at } else { Some(now.boot) };
             return;
@@ -102,7 +103,6 @@ impl Server {
         self.probe_at = Some(now.boot);
         self.probing = false;
         self.epoch = self.epoch.wrapping_add(1);
-        self.no_warnings = None;
     }
 
     pub fn epoch(&self) -> u32 {

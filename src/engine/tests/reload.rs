@@ -469,3 +469,25 @@ async fn deadlines_follow_the_events_of_a_calendar() {
     handle.set_feeds(feed(None)).await.unwrap();
     rig.until("the event is gone", |rig| due(rig).is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_reload_forgets_that_nobody_could_be_warned() {
+    let engine = start(&[]);
+    let no_warnings = async || {
+        engine.handle.status().await.unwrap().servers[&ServerName::from("campus")].no_warnings.clone()
+    };
+    let limits = LimitsPatch { warn: Some(vec![HOUR]), ..LimitsPatch::default() };
+    let warned_of = || Submission { limits: limits.clone(), ..submission(When::In(300 * SECOND)) };
+    *engine.platform.cannot_warn.lock().unwrap() = true;
+    engine.handle.submit(warned_of()).await.unwrap();
+    until("it is known", async || no_warnings().await.is_some()).await;
+    until("it was probed", async || *engine.platform.probes.lock().unwrap() == 1).await;
+    engine.handle.expand().await.unwrap();
+    assert_eq!(no_warnings().await.as_deref(), Some("too old"));
+    *engine.platform.cannot_warn.lock().unwrap() = false;
+    engine.apply(settings(&[])).await.unwrap();
+    assert_eq!((no_warnings().await, engine.built.load(Ordering::Relaxed)), (None, 1));
+    until("it is probed anew", async || *engine.platform.probes.lock().unwrap() == 2).await;
+    engine.handle.submit(warned_of()).await.unwrap();
+    until("the people are told", async || engine.platform.told.lock().unwrap().len() == 1).await;
+}
