@@ -27,6 +27,7 @@ mod preview;
 mod readme;
 mod recurring;
 mod reload;
+mod rules;
 mod signals;
 mod storm;
 mod warnings;
