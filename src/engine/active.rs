@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Notice, Receipt, Refusal, Told};
-use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Wake, Warning};
+use crate::job::{By, Change, Event, Fact, Job, JobView, Now, UtcMs, Wake, Warning, recovered};
 
 pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
 
@@ -51,6 +51,8 @@ pub(super) struct Active {
     /// Facts that are durable (and have gone out as events).
     pub published: usize,
     pub writing: Option<Writing>,
+    /// When it was locked.
+    locked: Option<UtcMs>,
     pub deferred: VecDeque<Deferred>,
     /// The lane had room while the job was locked.
     pub missed_slot: bool,
@@ -73,6 +75,7 @@ impl Active {
             published: job.history.total(),
             job,
             writing: None,
+            locked: None,
             deferred: VecDeque::new(),
             missed_slot: false,
             missed_warning: false,
@@ -83,9 +86,32 @@ impl Active {
         }
     }
 
+    /// As the store has it, with what an earlier process left behind noted, but not written.
+    pub fn recovered(job: Job, now: Now) -> Active {
+        let mut active = Active::new(job);
+        active.job = recovered(active.job, now);
+        active
+    }
+
     /// A change by a person or by the schedule is on its way to disk.
     pub fn is_locked(&self) -> bool {
         matches!(self.writing, Some(Writing::Request { .. } | Writing::Plan(_)))
+    }
+
+    /// From now on, until that is written.
+    pub fn lock(&mut self, writing: Writing, now: Now) {
+        self.writing = Some(writing);
+        self.locked = Some(now.wall);
+    }
+
+    /// The write has been answered. If the due of the job passed meanwhile, nobody was late.
+    pub fn unlocked(&mut self, now: Now) {
+        if self.is_locked() {
+            return;
+        }
+        if self.locked.take().is_some_and(|since| (since..=now.wall).contains(&self.job.due)) {
+            self.job.run.kept_waiting = true;
+        }
     }
 
     /// Something has happened that is not on disk.

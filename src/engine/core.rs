@@ -37,10 +37,8 @@ use crate::store::{Change, Store, StoreError};
 
 /// Jobs due within this (or with a warning to send) are in memory, so that they fire on time even if the disk fails.
 pub(super) const HORIZON: Duration = Duration::from_secs(600);
-/// Jobs read from the store in one go.
-const PAGE: usize = 1_000;
 /// After a failed write the job is written again this much later.
-const WRITE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const WRITE_RETRY: Duration = Duration::from_secs(1);
 /// Messages handled before the wake-ups are looked at again.
 const BATCH: usize = 256;
 /// At shutdown: how long answers to end calls under way, to warnings, and then the last writes, are waited for.
@@ -135,7 +133,7 @@ pub(super) struct Core {
     /// Servers whose lane may have something to do.
     pub touched: BTreeSet<ServerName>,
     /// When the next page of jobs has to be read.
-    next_load: Option<UtcMs>,
+    pub next_load: Option<UtcMs>,
     /// New jobs on their way to disk: durable any moment, but not acknowledged.
     pub submitting: BTreeMap<JobId, ServerName>,
     /// What the schedule file said last.
@@ -258,6 +256,7 @@ impl Core {
     fn turn(&mut self) {
         self.watch_the_clock();
         let now = self.now();
+        self.stop_waiting_for_the_start(now.boot);
         if self.next_load.is_some_and(|at| now.wall >= at) {
             self.load(now);
         }
@@ -294,65 +293,6 @@ impl Core {
             }
             None => Wake { wall, boot },
         }
-    }
-
-    /// Reads the jobs that are due within the horizon.
-    fn load(&mut self, now: Now) {
-        // One millisecond more: a job whose time to be read is now is read now.
-        let until = now.wall + HORIZON + Duration::from_millis(1);
-        let mut after = None;
-        loop {
-            let page = match self.store.due_before(until, after, PAGE) {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::error!(%error, "due jobs cannot be read; trying again in a second");
-                    self.store_error = Some(error.to_string());
-                    self.next_load = Some(now.wall + WRITE_RETRY);
-                    return;
-                }
-            };
-            let full = page.len() == PAGE;
-            after = page.last().and_then(|job| Some((job.index_wake()?, job.id)));
-            for job in page {
-                // A new job is taken up when its submit is answered.
-                if !self.active.contains_key(&job.id) && !self.submitting.contains_key(&job.id) {
-                    self.adopt(job);
-                }
-            }
-            if !full {
-                break;
-            }
-        }
-        self.next_load = match self.store.next_wake(until) {
-            Ok(wake) => wake.map(|at| at - HORIZON),
-            Err(error) => {
-                self.store_error = Some(error.to_string());
-                Some(now.wall + WRITE_RETRY)
-            }
-        };
-    }
-
-    /// Takes a job from the store into memory.
-    pub fn adopt(&mut self, job: Job) {
-        let id = job.id;
-        self.active.insert(id, Active::new(job));
-        self.step(id, Event::Loaded);
-        if let Some(Active { job, .. }) = self.active.get(&id)
-            && job.calls.unclean
-            && let (Some(pin), Some(server)) = (&job.pin, self.servers.get_mut(&job.server))
-        {
-            server.note_failed(&pin.instance);
-        }
-    }
-
-    /// A job that has just been written and need not be in memory now.
-    pub fn load_later(&mut self, wake: Option<UtcMs>) {
-        let at = wake.map(|at| at - HORIZON);
-        self.next_load = [self.next_load, at].into_iter().flatten().min();
-    }
-
-    pub fn is_near(&self, wake: UtcMs) -> bool {
-        wake <= self.now().wall + HORIZON
     }
 
     /// Steps a job and carries out what it asks for.
@@ -509,6 +449,10 @@ impl Core {
 
     /// Hands on what has waited for a write; stops when that starts another one that locks.
     pub fn unlock(&mut self, id: JobId) {
+        let now = self.now();
+        if let Some(active) = self.active.get_mut(&id) {
+            active.unlocked(now);
+        }
         self.queue_what_was_missed(id);
         self.settle(id);
         while let Some(active) = self.active.get_mut(&id) {

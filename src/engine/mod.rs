@@ -3,6 +3,7 @@
 //! * `core`: the loop that owns every job in memory.
 //! * `belief`: which wall clock is believed.
 //! * `beside`: work that would hold the loop up.
+//! * `load`: jobs from the store into memory.
 //! * `active`: one job in memory and its way to disk.
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
@@ -25,6 +26,7 @@ mod configure;
 mod core;
 mod handle;
 mod lane;
+mod load;
 mod plan;
 mod reload;
 mod requests;

@@ -23,10 +23,11 @@ use super::active::{Active, Writing, announce, notices, tell};
 use super::api::{PlannedAction, PlannedChange, Refusal, RefusalKind, Reloaded};
 use super::beside::beside;
 use super::core::{Core, Inner};
+use super::load::{Hindrance, Undecided};
 use super::plan::{Input, Plan, Platforms, Step, Work, prepare, refuse_orphans};
 use super::requests::{answer, refusal};
 use crate::config::settings::Settings;
-use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName, State};
+use crate::job::{BootMs, By, Event, Job, JobId, Now, Origin, ServerName, UtcMs};
 use crate::schedule::Feeds;
 use crate::schedule::rule::Watch;
 use crate::store::{Change as Write, StoreError};
@@ -114,6 +115,8 @@ pub(super) struct Plans {
     /// When to go on with it.
     step_at: Option<BootMs>,
     asked: VecDeque<Ask>,
+    /// Set until the first plan of a process is applied or given up.
+    pub undecided: Option<Undecided>,
     /// Servers that a plan on its way to disk takes away.
     pub leaving: BTreeSet<ServerName>,
     /// Why the schedule could not be compared or applied by itself, and when that is tried again.
@@ -123,7 +126,8 @@ pub(super) struct Plans {
 
 impl Plans {
     pub fn wake(&self) -> Option<BootMs> {
-        [self.step_at, self.again].into_iter().flatten().min()
+        let undecided = self.undecided.as_ref().map(|undecided| undecided.until);
+        [self.step_at, self.again, undecided].into_iter().flatten().min()
     }
 }
 
@@ -151,14 +155,8 @@ struct Writes {
     new: Vec<Job>,
     /// In memory, and locked.
     changed: Vec<JobId>,
-}
-
-/// Why a plan cannot be applied now.
-enum Hindrance {
-    /// A write of this job is on its way.
-    Busy(JobId),
-    /// It is not what was read any more.
-    Changed(JobId),
+    /// Those of them that are in memory only for this.
+    brought: BTreeSet<JobId>,
 }
 
 impl Core {
@@ -170,11 +168,13 @@ impl Core {
             tracing::info!("schedule: {change}");
         }
         self.configure(&settings, plan.platforms.clone());
+        let until = self.now().boot + PATIENCE;
+        self.plans.undecided = Some(Undecided::new(&plan, until));
         self.plans.under_way = Some(Planning {
             ask: Ask { purpose: Purpose::Start, reply: None },
             settings,
             feeds: self.feeds.clone(),
-            until: self.now().boot + PATIENCE,
+            until,
             stage: Stage::Ready(Box::new(plan)),
         });
         self.apply_plan();
@@ -277,6 +277,9 @@ impl Core {
                 self.next_plan();
             }
             Ok(plan) => {
+                if self.plans.undecided.is_some() {
+                    self.plans.undecided = Some(Undecided::new(&plan, planning.until));
+                }
                 planning.stage = Stage::Ready(plan);
                 self.plans.under_way = Some(planning);
                 self.apply_plan();
@@ -348,30 +351,6 @@ impl Core {
         refuse_orphans(&*self.store, settings)
     }
 
-    fn hindrance(&mut self, plan: &Plan) -> Option<Hindrance> {
-        for step in &plan.steps {
-            let Work::Change(read, _) = &step.work else { continue };
-            let id = read.id;
-            if !self.active.contains_key(&id) && read.index_wake().is_some_and(|wake| self.is_near(wake)) {
-                // It was about to be read: what a crash left behind is known before anything is changed. One that waits
-                // untouched is taken as it is: to take it up would be to fire it, if it is late.
-                match self.store.get(id) {
-                    Ok(Some(job)) if is_untouched(&job) && job.revision == read.revision => {}
-                    Ok(Some(job)) if !job.is_done() => self.adopt(job),
-                    _ => return Some(Hindrance::Changed(id)),
-                }
-            }
-            match self.active.get(&id) {
-                Some(active) if active.writing.is_some() => return Some(Hindrance::Busy(id)),
-                Some(active) if active.job.revision != read.revision => {
-                    return Some(Hindrance::Changed(id));
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
     fn write_plan(&mut self, mut planning: Planning, mut writes: Writes, steps: Vec<Step>) {
         let now = self.now();
         let mut batch = Vec::new();
@@ -385,12 +364,17 @@ impl Core {
                 }
                 Work::Change(read, change) => {
                     let id = read.id;
-                    let active = self.active.entry(id).or_insert_with(|| Active::new(*read));
+                    let near = read.index_wake().is_some_and(|wake| self.is_near(wake));
+                    let active = self.active.entry(id).or_insert_with(|| {
+                        writes.brought.insert(id);
+                        // A near one would be in memory, had this process read it before.
+                        if near { Active::recovered(*read, now) } else { Active::new(*read) }
+                    });
                     match active.job.change(&change, By::Schedule, now) {
                         Ok(candidate) => {
                             let candidate = Box::new(candidate);
                             batch.push(Write::Put { job: candidate.clone(), expected: Some(active.stored) });
-                            active.writing = Some(Writing::Plan(candidate));
+                            active.lock(Writing::Plan(candidate), now);
                             writes.changed.push(id);
                         }
                         Err(conflict) => told = refused(told, conflict.what),
@@ -434,14 +418,10 @@ impl Core {
                 self.plan_applied(planning, writes);
             }
             Err(error) => {
-                for id in writes.changed {
-                    if let Some(active) = self.active.get_mut(&id) {
-                        active.writing = None;
-                    }
-                    self.unlock(id);
-                }
                 let raced = matches!(error, StoreError::Revision { .. } | StoreError::KeyTaken { .. });
-                if raced && self.now().boot < planning.until && !self.stopping {
+                let again = raced && self.now().boot < planning.until && !self.stopping;
+                self.give_up(writes);
+                if again {
                     self.read_plan(&planning);
                     self.plans.under_way = Some(planning);
                     return;
@@ -452,16 +432,32 @@ impl Core {
         }
     }
 
+    /// The jobs of a plan that could not be written are what they were. Those that nobody had read yet will be.
+    fn give_up(&mut self, writes: Writes) {
+        for id in writes.changed {
+            let Some(active) = self.active.get_mut(&id) else { continue };
+            active.writing = None;
+            if writes.brought.contains(&id) && active.deferred.is_empty() {
+                self.forget(id);
+                self.next_load = Some(UtcMs(0));
+            } else {
+                self.unlock(id);
+            }
+        }
+    }
+
     /// It is durable: now it is true.
     fn plan_applied(&mut self, planning: Planning, writes: Writes) {
+        self.start_is_decided();
         let Planning { ask, settings, .. } = planning;
-        let Writes { platforms, told, new, changed } = writes;
+        let Writes { platforms, told, new, changed, brought: _ } = writes;
         let now = self.now();
         let mut told_to_all = Vec::new();
         for id in &changed {
             let Some(active) = self.active.get_mut(id) else { continue };
             if let Some(Writing::Plan(candidate)) = active.writing.take() {
                 active.becomes(*candidate);
+                active.unlocked(now);
                 told_to_all.extend(active.publish(active.job.history.total(), now));
             }
         }
@@ -513,6 +509,9 @@ impl Core {
 
     /// Nothing has changed.
     fn plan_refused(&mut self, planning: Planning, refusal: Refusal) {
+        if matches!(planning.ask.purpose, Purpose::Start) {
+            self.start_is_decided();
+        }
         match planning.ask.purpose {
             Purpose::Rehearse(..) => {}
             Purpose::Reload(..) => self.schedule_error = Some(refusal.detail.clone()),
@@ -530,11 +529,6 @@ impl Core {
         planning.ask.answer(Err(refusal));
         self.next_plan();
     }
-}
-
-/// It waits, and nothing has left for it, nor may have.
-fn is_untouched(job: &Job) -> bool {
-    matches!(job.state, State::Waiting | State::Held) && job.claimed.is_none() && job.unsent()
 }
 
 fn refused(told: PlannedChange, why: String) -> PlannedChange {

@@ -250,7 +250,10 @@ impl Core {
         }
         match job.index_wake() {
             Some(wake) if self.is_near(wake) => {
-                self.active.insert(id, Active::new(job.clone()));
+                let mut active = Active::new(job.clone());
+                // What came in time is not late because the disk is slow.
+                active.job.run.kept_waiting = job.due >= job.submitted.wall;
+                self.active.insert(id, active);
                 self.step(id, Event::Tick);
             }
             wake => self.load_later(wake),
@@ -333,7 +336,7 @@ impl Core {
             Ok(candidate) => {
                 let candidate = Box::new(candidate);
                 let put = Write::Put { job: candidate.clone(), expected: Some(active.stored) };
-                active.writing = Some(Writing::Request { candidate, reply });
+                active.lock(Writing::Request { candidate, reply }, now);
                 self.commit(id, put);
             }
             Err(refusal) => answer(reply, Err(refusal)),
@@ -367,6 +370,7 @@ impl Core {
         self.store_error = None;
         let Some(active) = self.active.get_mut(&id) else { return };
         active.becomes(candidate);
+        active.unlocked(now);
         let notices = active.publish(active.job.history.total(), now);
         let job = active.job.clone();
         self.count_outcomes(&notices);

@@ -23,6 +23,7 @@ use crate::store::{Change as Write, Counts, Filter, StoreError};
 
 mod bulk;
 mod burst;
+mod catch_up;
 mod clock;
 mod reload;
 pub(super) mod sweep;

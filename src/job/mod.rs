@@ -23,7 +23,7 @@ pub use model::{
     Outcome, Pin, ServerName, State,
 };
 pub use sighting::{Aim, EndAnswer, Evidence, Instance, LiveMeeting, Lock, Sighting, Verdict};
-pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, step};
+pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
 pub use view::{HistoryLine, JobView};
 pub(crate) use view::{rfc3339, rfc3339_option};

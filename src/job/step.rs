@@ -142,6 +142,8 @@ pub struct Run {
     pub counted: bool,
     /// Found past its due when it was loaded.
     pub found_late: bool,
+    /// Its due passed while a change of it was on its way to disk: that is not late.
+    pub kept_waiting: bool,
     /// When a restart found it at work.
     pub taken_up: Option<BootMs>,
     pub warning: Warning,
@@ -156,9 +158,17 @@ impl Run {
     }
 }
 
+/// A job from the store, with what an earlier process left behind noted, as for [`Event::Loaded`]; but nothing is done about
+/// it, be it due or not: something else is to be decided about it first.
+pub fn recovered(job: Job, now: Now) -> Job {
+    let mut draft = Draft::new(job, now);
+    draft.recover();
+    draft.job
+}
+
 /// The whole decision. The job's durable part changes only through facts (see [`Job::apply`]).
 pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
-    let mut draft = Draft { job, now, took: Duration::ZERO, shown_at: None, effects: Vec::new() };
+    let mut draft = Draft::new(job, now);
     match event {
         Event::Loaded => draft.loaded(),
         Event::Tick => draft.tick(),
@@ -185,6 +195,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    fn new(job: Job, now: Now) -> Draft {
+        Draft { job, now, took: Duration::ZERO, shown_at: None, effects: Vec::new() }
+    }
+
     pub fn note(&mut self, fact: Fact) {
         self.job.record(self.now, fact);
     }
@@ -209,6 +223,15 @@ impl Draft {
     }
 
     fn loaded(&mut self) {
+        self.recover();
+        if self.job.state == State::Ending && self.missed() {
+            return;
+        }
+        self.tick();
+    }
+
+    /// Notes what an earlier process left behind, and decides nothing.
+    fn recover(&mut self) {
         self.job.run = Run::default();
         self.job.run.found_late = self.now.wall >= self.job.due;
         self.warning_lost();
@@ -223,10 +246,6 @@ impl Draft {
             self.note(Fact::AnswerLost);
         }
         self.job.run.taken_up = at_work.then_some(self.now.boot);
-        if self.job.state == State::Ending && self.missed() {
-            return;
-        }
-        self.tick();
     }
 
     fn reconfigured(&mut self) {
@@ -270,10 +289,11 @@ impl Draft {
     }
 
     /// Concludes a job that was found too late, before any call of ours. Asked only where a job is found; one that was
-    /// found in time goes on however long the platform or the lane keeps it waiting.
+    /// found in time goes on however long the platform, the lane or the disk keeps it waiting.
     fn missed(&mut self) -> bool {
         let late = self.job.late_by(self.now);
-        let found_late = self.job.run.found_late || late > ON_TIME_GRACE;
+        let run = &self.job.run;
+        let found_late = run.found_late || (late > ON_TIME_GRACE && !run.kept_waiting);
         if !(found_late && self.job.unsent() && late > self.job.limits.late_limit) {
             return false;
         }

@@ -19,5 +19,5 @@ pub use self::feed::{Feed, FeedUrl, Feeds, MAX_FEED, Source};
 pub use self::ical::{FeedError, Problem, Problems};
 pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
 pub use self::overlap::{Overlap, overlaps};
-pub use self::plan::{Action, plan, reached};
+pub use self::plan::{Action, is_undecided, overtaken, plan, reached};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};

@@ -128,6 +128,24 @@ pub fn reached<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> O
     reached.filter(|_| !last.is_some_and(Job::was_withdrawn))
 }
 
+/// Of these jobs, those that were found late and are missed, each with the reason, as a later one of the same entry and
+/// meeting was found late, too. The same as in a plan, for when there is none.
+pub fn overtaken<'a>(jobs: impl IntoIterator<Item = &'a Job>, now: UtcMs) -> BTreeMap<JobId, String> {
+    let jobs: Vec<(Group, &Job)> =
+        jobs.into_iter().filter_map(|job| Some((at_stake(job, now)?, job))).collect();
+    let mut latest: BTreeMap<&Group, UtcMs> = BTreeMap::new();
+    for (group, job) in &jobs {
+        let known = latest.entry(group).or_insert(job.due);
+        *known = job.due.max(*known);
+    }
+    let missed = jobs.iter().filter_map(|(group, job)| {
+        let latest = *latest.get(group)?;
+        let overtaken = job.due < latest && found_late(job, now).is_some();
+        overtaken.then(|| (job.id, overtaken_by(latest)))
+    });
+    missed.collect()
+}
+
 /// Deadlines of one entry on one meeting.
 type Group = (String, ServerName, MeetingId);
 
@@ -141,7 +159,7 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn note_late(&mut self, job: &Job) {
-        if let Some(group) = self.late(job) {
+        if let Some(group) = at_stake(job, self.now).filter(|_| self.unwanted(job).is_none()) {
             self.note(group, job.due);
         }
     }
@@ -160,13 +178,7 @@ impl Planner<'_> {
 
     /// The group of a job that was found late and is about to be caught up with.
     fn late(&self, job: &Job) -> Option<Group> {
-        let Origin::Schedule { of: Some(of), .. } = &job.origin else { return None };
-        let late = job.due < self.now && self.now <= job.due + job.limits.late_limit;
-        let mine = job.state == State::Waiting && is_undecided(job) && job.only.is_none();
-        (late && mine && self.unwanted(job).is_none()).then(|| {
-            let Job { server, meeting, .. } = job;
-            (of.clone(), server.clone(), meeting.clone())
-        })
+        found_late(job, self.now).filter(|_| self.unwanted(job).is_none())
     }
 
     fn for_entry(&self, entry: &Entry, job: Option<&Job>) -> Option<Action> {
@@ -266,10 +278,7 @@ impl Planner<'_> {
             return Some(Action::Cancel { job: job.id, name, reason });
         }
         let latest = *self.catch_up.get(&self.late(job)?)?;
-        (job.due < latest).then(|| {
-            let reason = format!("it was found late, and so was a later deadline of its entry ({latest})");
-            Action::Miss { job: job.id, name, reason }
-        })
+        (job.due < latest).then(|| Action::Miss { job: job.id, name, reason: overtaken_by(latest) })
     }
 
     /// Why a job should not be there, if so.
@@ -309,8 +318,25 @@ impl Planner<'_> {
     }
 }
 
+/// The group of a job that was found late, but not too late, and is waiting.
+fn found_late(job: &Job, now: UtcMs) -> Option<Group> {
+    at_stake(job, now).filter(|_| job.state == State::Waiting && is_undecided(job))
+}
+
+/// The same for one that is being caught up with already, too.
+fn at_stake(job: &Job, now: UtcMs) -> Option<Group> {
+    let Origin::Schedule { of: Some(of), .. } = &job.origin else { return None };
+    let late = job.due < now && now <= job.due + job.limits.late_limit;
+    let at_work = matches!(job.state, State::Waiting | State::Ending | State::Confirming);
+    (late && at_work && job.only.is_none()).then(|| (of.clone(), job.server.clone(), job.meeting.clone()))
+}
+
+fn overtaken_by(latest: UtcMs) -> String {
+    format!("it was found late, and so was a later deadline of its entry ({latest})")
+}
+
 /// Nothing has happened yet that a cancel would have to explain.
-fn is_undecided(job: &Job) -> bool {
+pub fn is_undecided(job: &Job) -> bool {
     matches!(job.state, State::Waiting | State::Held) && job.unsent() && job.claimed.is_none()
 }
 

@@ -9,7 +9,7 @@ use crate::schedule::{Entry, Feeds, Rule, Schedule, Select};
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn entry(name: &str, at: UtcMs) -> Entry {
+pub(super) fn entry(name: &str, at: UtcMs) -> Entry {
     Entry {
         identity: name.to_owned(),
         of: None,
@@ -21,7 +21,7 @@ fn entry(name: &str, at: UtcMs) -> Entry {
     }
 }
 
-fn settings(entries: &[Entry]) -> Settings {
+pub(super) fn settings(entries: &[Entry]) -> Settings {
     Settings {
         state_dir: "/nowhere".into(),
         retention: HOUR,
@@ -34,12 +34,12 @@ fn settings(entries: &[Entry]) -> Settings {
 }
 
 /// A running engine with a schedule.
-struct Planned {
-    store: Arc<MemStore>,
-    platform: Arc<Scripted>,
+pub(super) struct Planned {
+    pub store: Arc<MemStore>,
+    pub platform: Arc<Scripted>,
     /// Platforms built so far.
     built: Arc<AtomicUsize>,
-    handle: Handle,
+    pub handle: Handle,
     shutdown: CancellationToken,
 }
 
@@ -51,6 +51,10 @@ impl Drop for Planned {
 
 /// On a store that may fail from the start.
 fn start_on(store: Arc<MemStore>, entries: &[Entry]) -> Planned {
+    start_as(store, &settings(entries))
+}
+
+pub(super) fn start_as(store: Arc<MemStore>, settings: &Settings) -> Planned {
     let platform = Arc::new(Scripted::default());
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
@@ -71,7 +75,7 @@ fn start_on(store: Arc<MemStore>, entries: &[Entry]) -> Planned {
         Ok(scripted.clone() as Arc<dyn Platform>)
     };
     core.makers = Makers { build: Arc::new(build), ..Makers::default() };
-    core.start_with(&settings(entries)).unwrap();
+    core.start_with(settings).unwrap();
     let (shutdown, metrics) = (CancellationToken::new(), core.metrics.clone());
     tokio::spawn(core.run(receiver, inner, shutdown.clone()));
     let reread: Arc<Reread> = Arc::new(|| Err("line 3: this is no schedule".to_owned()));
@@ -102,7 +106,7 @@ impl Planned {
         self.handle.rehearse(Arc::new(settings), Feeds::default()).await
     }
 
-    fn jobs(&self) -> BTreeMap<String, Job> {
+    pub fn jobs(&self) -> BTreeMap<String, Job> {
         let name = |job: &Job| match &job.origin {
             Origin::Schedule { name, .. } => name.clone(),
             other => other.to_string(),
@@ -118,7 +122,7 @@ impl Planned {
         self.handle.status().await.unwrap().schedule_error
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Planned) -> bool) {
+    pub async fn until(&self, what: &str, holds: impl Fn(&Planned) -> bool) {
         let wait = async {
             while !holds(self) {
                 tokio::task::yield_now().await;
