@@ -427,7 +427,7 @@ impl Entries<'_> {
         if at > years_after(self.now, FAR_AHEAD_YEARS) {
             let message = format!("{at} is more than {FAR_AHEAD_YEARS} years ahead");
             self.found.note(place, message, "is the year right?");
-        } else if late_limit > Duration::ZERO && at + late_limit < self.now {
+        } else if at + late_limit < self.now {
             let message = format!("{at} has passed, by more than late-limit: a new entry is not submitted");
             self.found.note(place, message, "remove the entry when it is no longer wanted as a record");
         } else if at < self.now {

@@ -431,6 +431,13 @@ fn times_that_have_passed_are_notes() {
             "9:6 note: 2026-10-20T12:00:00.000Z has passed, by more than late-limit: a new entry is not submitted",
         ],
     );
+    // Never late: nothing that has passed is in time.
+    check_end(
+        &format!("{}\nlate-limit = \"0s\"", end("2026-10-31T12:00:00Z")),
+        &[
+            "9:6 note: 2026-10-31T12:00:00.000Z has passed, by more than late-limit: a new entry is not submitted",
+        ],
+    );
     check_end(
         &end("2206-12-01T18:00:00Z"),
         &["9:6 note: 2206-12-01T18:00:00.000Z is more than 5 years ahead"],
