@@ -1,5 +1,6 @@
 //! [`Queue`]: the [`Store`] on this machine's disk. Opens, reads; the writing is [`super::writer`]'s.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -297,18 +298,26 @@ impl Store for Queue {
         Ok(found)
     }
 
-    /// Of the records only the headers are read. One that cannot be read is among them: whoever asks for it will hear.
+    /// After a while most jobs are done: no record of theirs is read. Where fewer have such keys than are open, the headers
+    /// of those are. One that cannot be read counts as open: whoever asks for it will hear.
     fn open_keys(&self, server: &ServerName, prefix: &str) -> Result<Vec<(String, JobId)>, StoreError> {
         let mut keys = self.keys(server, prefix)?;
-        let mut states = Vec::with_capacity(keys.len());
-        for (_, id) in &keys {
-            let record = self.read(&keys::job(*id))?;
-            let state =
-                record.map(|record| Header::read(&record).map_or(State::Waiting, |header| header.state));
-            states.push(state.is_some_and(|state| state != State::Done));
+        let open =
+            self.counts()?.iter().filter(|(state, _)| **state != State::Done).map(|(_, n)| *n).sum::<u64>();
+        let mut still = HashSet::new();
+        if u64::try_from(keys.len()).is_ok_and(|keys| keys > open) {
+            let of_server = keys::of_server(server);
+            let end = keys::after(&of_server);
+            still.extend(self.ids(&*self.generation()?, of_server, end, usize::MAX)?);
+        } else {
+            for (_, id) in &keys {
+                let Some(record) = self.read(&keys::job(*id))? else { continue };
+                if Header::read(&record).map_or(State::Waiting, |header| header.state) != State::Done {
+                    still.insert(*id);
+                }
+            }
         }
-        let mut states = states.into_iter();
-        keys.retain(|_| states.next().unwrap_or(false));
+        keys.retain(|(_, id)| still.contains(id));
         Ok(keys)
     }
 

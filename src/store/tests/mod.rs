@@ -445,3 +445,27 @@ fn refusal(dir: &Path) -> OpenError {
 fn assert_same<T: PartialEq + Debug>(real: Result<T, StoreError>, model: T) {
     assert_eq!(real.unwrap(), model);
 }
+
+#[test]
+fn keys_of_open_jobs_are_found_however_many_are_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path());
+    let jobs: Vec<Job> = (1..=6).map(|n| keyed(n, &format!("schedule:{n}"))).collect();
+    commit(&queue, jobs.iter().map(new).collect()).unwrap();
+    let server = ServerName::from("campus");
+    let found = || {
+        let keys = queue.open_keys(&server, "schedule:").unwrap();
+        keys.into_iter()
+            .map(|(key, id)| (key.trim_start_matches("schedule:").to_owned(), id))
+            .collect::<Vec<_>>()
+    };
+    let expected = |left: &[u64]| left.iter().map(|n| (n.to_string(), id(*n))).collect::<Vec<_>>();
+    assert_eq!(found(), expected(&[1, 2, 3, 4, 5, 6]));
+    commit(&queue, vec![new(&keyed(7, "other"))]).unwrap();
+    for (n, left) in [(2, &[1, 3, 4, 5, 6][..]), (5, &[1, 3, 4, 6]), (1, &[3, 4, 6]), (3, &[4, 6])] {
+        let open = &jobs[n - 1];
+        commit(&queue, vec![update(&done(open, 5), open.revision)]).unwrap();
+        assert_eq!(found(), expected(left));
+    }
+    assert_eq!(queue.open_keys(&server, "other").unwrap(), [("other".to_owned(), id(7))]);
+}
