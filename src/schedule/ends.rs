@@ -190,7 +190,8 @@ fn identity(name: &str, occurrence: &Occurrence, meeting: &MeetingId) -> String 
     let uid = occurrence.event.uid.as_str();
     let mut identity = format!("{name}/");
     if uid.len() <= MAX_UID && !uid.chars().any(char::is_control) {
-        identity.push_str(uid);
+        // What stands between the parts must not stand in one: no two events may be taken for each other.
+        identity.push_str(&uid.replace('%', "%25").replace('/', "%2F").replace('@', "%40"));
     } else {
         // Still the same for the same UID.
         for byte in Sha256::digest(uid.as_bytes()).iter().take(16) {

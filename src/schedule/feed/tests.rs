@@ -371,3 +371,11 @@ fn urls_are_shown_by_their_host_alone() {
     let all = format!("{source:?} {feeds:?}");
     assert!(!all.contains("hunter2"), "{all}");
 }
+
+#[test]
+fn no_two_events_are_taken_for_each_other() {
+    let of =
+        |uid: &str, room: &str| event(ONCE).replace("UID:1", &format!("UID:{uid}")).replace("room-1", room);
+    let alike = of("a", "b@c") + &of("a@b", "c");
+    check(&alike, &["2026-12-01T17:00 a%40b@c", "2026-12-01T17:00 a@b@c"]);
+}
