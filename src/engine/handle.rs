@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use jiff::tz::TimeZone;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 
 use super::active::Reply;
 use super::api::{
@@ -47,6 +47,8 @@ pub struct Handle {
     /// What must not change while the daemon runs.
     pub(super) state_dir: PathBuf,
     pub(super) socket: PathBuf,
+    /// One reload at a time, from reading the file on: of two, the one that read last counts.
+    pub(super) reloading: Arc<Mutex<()>>,
 }
 
 impl Handle {
@@ -257,6 +259,7 @@ impl Service for Handle {
     }
 
     async fn reload(&self) -> Result<Reloaded, Refusal> {
+        let _turn = self.reloading.lock().await;
         let reloaded = match self.read_again().await {
             Ok((settings, more)) => self.apply(settings, more).await,
             Err(refusal) => {

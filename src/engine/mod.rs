@@ -102,5 +102,8 @@ pub fn start(
     core.load_watches();
     core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
-    Ok((Handle { requests, events, store, clock, metrics, reread, read_feeds, state_dir, socket }, engine))
+    let reloading = Arc::default();
+    let handle =
+        Handle { requests, events, store, clock, metrics, reread, read_feeds, state_dir, socket, reloading };
+    Ok((handle, engine))
 }

@@ -78,7 +78,8 @@ pub(super) fn prepare(input: &Input) -> Result<Plan, Refusal> {
     refuse_orphans(&*input.store, &input.settings)?;
     let platforms = platforms(input)?;
     let schedule = &input.settings.schedule;
-    let expansion = schedule::expand(schedule, &input.feeds, input.now.wall);
+    let mut expansion = schedule::expand(schedule, &input.feeds, input.now.wall);
+    let twice = take_doubles(&mut expansion.entries);
     let jobs = Jobs::read(input, &expansion)?;
     let known = |identity: &str| jobs.known(identity);
     let fault = RefCell::new(None);
@@ -93,7 +94,11 @@ pub(super) fn prepare(input: &Input) -> Result<Plan, Refusal> {
         return Err(unreadable(error));
     }
     let entries = expansion.entries.iter().map(|entry| (entry.identity.as_str(), entry)).collect();
-    let maker = Steps { input, jobs: &jobs, entries };
+    let mut first_of: HashMap<&str, &Entry> = HashMap::new();
+    for entry in &expansion.entries {
+        first_of.entry(entry.of.as_deref().unwrap_or_default()).or_insert(entry);
+    }
+    let maker = Steps { input, jobs: &jobs, entries, first_of };
     let mut steps: Vec<Step> = Vec::with_capacity(actions.len());
     for action in actions {
         steps.extend(maker.step(action)?);
@@ -101,7 +106,18 @@ pub(super) fn prepare(input: &Input) -> Result<Plan, Refusal> {
     let touched: BTreeSet<JobId> = steps.iter().filter_map(|step| step.told.job).collect();
     let kept = expansion.entries.iter().filter_map(|entry| kept(entry, jobs.known(&entry.identity)?));
     steps.extend(kept.filter(|step| step.told.job.is_none_or(|job| !touched.contains(&job))));
+    steps.extend(twice.iter().map(|entry| {
+        let reason = "another entry or event has this very name; that one counts".to_owned();
+        let told = PlannedChange { reason, ..told_of(PlannedAction::Refuse, entry) };
+        Step { told, work: Work::Nothing }
+    }));
     Ok(Plan { platforms, steps })
+}
+
+/// Two entries of one identity would want the same key, and no plan with both could ever be written: the first counts.
+fn take_doubles(entries: &mut Vec<Entry>) -> Vec<Entry> {
+    let mut seen = HashSet::new();
+    entries.extract_if(.., |entry| !seen.insert(entry.identity.clone())).collect()
 }
 
 /// Open jobs need their server.
@@ -241,6 +257,8 @@ struct Steps<'a> {
     input: &'a Input,
     jobs: &'a Jobs,
     entries: HashMap<&'a str, &'a Entry>,
+    /// An occurrence of every standing entry.
+    first_of: HashMap<&'a str, &'a Entry>,
 }
 
 impl Steps<'_> {
@@ -259,13 +277,24 @@ impl Steps<'_> {
             }
         };
         let Some(job) = self.jobs.places.get(&id).map(|at| &self.jobs.open[*at]) else { return Ok(None) };
-        let reason = if planned == PlannedAction::Move { why_moved(job) } else { reason };
+        let reason = match planned {
+            PlannedAction::Move => why_moved(job),
+            PlannedAction::Remove => format!("{reason}{}", what_is_lost(job)),
+            _ => reason,
+        };
         let told = PlannedChange { to, reason, ..told(planned, job) };
         Ok(Some(Step { told, work: Work::Change(Box::new(job.clone()), change) }))
     }
 
+    /// `identity`: of an entry, or the name of a standing one, where it is about all its occurrences.
     fn tell(&self, identity: &str, action: PlannedAction, reason: String) -> Option<Step> {
         let job = self.jobs.known(identity);
+        if job.is_none() && !self.entries.contains_key(identity) {
+            let first = self.first_of.get(identity)?;
+            let name = identity.to_owned();
+            let told = PlannedChange { name, to: None, reason, ..told_of(action, first) };
+            return Some(Step { told, work: Work::Nothing });
+        }
         let told = match (self.entries.get(identity), job) {
             (Some(entry), job) => PlannedChange {
                 to: Some(entry.at),
@@ -335,6 +364,18 @@ fn why_moved(job: &Job) -> String {
     let who = if of.is_some() { "its calendar" } else { "the file" };
     let but = by_hand(job).map_or_else(String::new, |how| format!("; it had been {how} by hand"));
     format!("{who} gives another time{but}")
+}
+
+/// What people did to a job that goes; one that comes for it knows nothing of that.
+fn what_is_lost(job: &Job) -> String {
+    let Origin::Schedule { of, .. } = &job.origin else { return String::new() };
+    let moved = by_hand(job).map(|how| format!("; it had been {how} to {} by hand", job.due));
+    let held = (job.state == State::Held).then_some("; it was held");
+    let lost = format!("{}{}", moved.unwrap_or_default(), held.unwrap_or_default());
+    match of {
+        Some(of) if !lost.is_empty() => format!("{lost}, which does not go for other deadlines of {of}"),
+        _ => lost,
+    }
 }
 
 fn by_hand(job: &Job) -> Option<&'static str> {

@@ -387,6 +387,7 @@ fn start_with(
         read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
+        reloading: Arc::default(),
     };
     Rig { store, platform, handle, shutdown }
 }

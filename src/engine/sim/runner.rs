@@ -194,7 +194,10 @@ fn start(
     let reread: Arc<crate::engine::Reread> = Arc::new(|| Err("there is no file".to_owned()));
     let (state_dir, socket) = ("/simulated".into(), "/simulated".into());
     let read_feeds: Arc<crate::engine::ReadFeeds> = Arc::new(|_, _| Box::pin(async { Feeds::default() }));
-    Some((Handle { requests, events, store, clock, reread, read_feeds, metrics, state_dir, socket }, engine))
+    let reloading = Arc::default();
+    let handle =
+        Handle { requests, events, store, clock, reread, read_feeds, metrics, state_dir, socket, reloading };
+    Some((handle, engine))
 }
 
 fn makers(sim: &Arc<Sim>) -> Makers {

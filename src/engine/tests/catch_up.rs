@@ -37,11 +37,9 @@ fn store_of(jobs: Vec<Job>) -> Arc<MemStore> {
     Arc::new(store)
 }
 
-/// An entry for every hour, the last time half an hour ago, and its jobs of the last ten hours.
-fn ten_hours_down() -> (Settings, Vec<Job>) {
-    let last = UtcMs((system_now().wall - HOUR / 2).0 / 60_000 * 60_000);
-    let minute = last.timestamp().strftime("%M").to_string();
-    let recurring = Recurring {
+/// At this minute of every hour.
+pub(super) fn hourly(minute: &str) -> Recurring {
+    Recurring {
         name: "hourly".to_owned(),
         server: "campus".into(),
         meeting: "room".into(),
@@ -49,7 +47,14 @@ fn ten_hours_down() -> (Settings, Vec<Job>) {
             .unwrap(),
         days: Days::default(),
         limits: Limits::default(),
-    };
+    }
+}
+
+/// An entry for every hour, the last time half an hour ago, and its jobs of the last ten hours.
+fn ten_hours_down() -> (Settings, Vec<Job>) {
+    let last = UtcMs((system_now().wall - HOUR / 2).0 / 60_000 * 60_000);
+    let minute = last.timestamp().strftime("%M").to_string();
+    let recurring = hourly(&minute);
     let jobs = (0..10).map(|n| job_of(&occurrence_entry(&recurring, last - n * HOUR), 100 - u128::from(n)));
     let jobs = jobs.collect();
     let mut settings = settings(&[]);

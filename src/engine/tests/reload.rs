@@ -89,6 +89,7 @@ pub(super) fn start_as(store: Arc<MemStore>, settings: &Settings) -> Planned {
         read_feeds: Arc::new(|_, _| Box::pin(async { Feeds::default() })),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
+        reloading: Arc::default(),
     };
     Planned { store, platform, built, handle, shutdown }
 }
@@ -227,6 +228,78 @@ async fn an_extension_by_hand_stays_until_the_file_says_otherwise() {
         "a: a-room on campus moved from 7200000 to 10800000, the file gives another time; it had been extended by hand"
     );
     assert_eq!(rig.jobs()["a"].due, now + 3 * HOUR);
+}
+
+#[tokio::test]
+async fn what_changes_for_all_occurrences_is_told_and_what_was_done_by_hand_is_not_lost_silently() {
+    let hourly = |minute: u8, keep_closed| {
+        let mut settings = settings(&[]);
+        let mut recurring = catch_up::hourly(&minute.to_string());
+        recurring.limits.keep_closed = keep_closed;
+        settings.schedule.ahead = 2 * HOUR;
+        settings.schedule.recurring.push(recurring);
+        settings
+    };
+    let rig = start_as(Arc::default(), &hourly(10, Duration::ZERO));
+    rig.until("they are there", |rig| !rig.jobs().is_empty()).await;
+    let told_now = rig.rehearse(hourly(10, HOUR)).await.unwrap().changes;
+    let sentences: Vec<String> = told_now.iter().map(|change| change.sentence(|at| at.to_string())).collect();
+    let limits = "hourly: room on campus nothing done, its limits changed; they count for new jobs only";
+    assert_eq!(sentences, [limits]);
+
+    let by = || By::Peer { uid: 0, pid: None };
+    let held = rig.jobs().into_values().next_back().unwrap();
+    let extend = Change::Extend { by: SECOND };
+    let extended = rig.handle.change(held.id, None, extend, by()).await.unwrap().job;
+    rig.handle.change(held.id, None, Change::Hold { until: None }, by()).await.unwrap();
+    let edited = rig.apply(hourly(40, Duration::ZERO)).await.unwrap().changes;
+    let gone = edited.iter().find(|change| change.job == Some(held.id)).unwrap();
+    assert_eq!(
+        gone.reason,
+        format!(
+            "its entry does not want it any more; it had been extended to {} by hand; it was held, which does not go for \
+             other deadlines of hourly",
+            extended.due
+        )
+    );
+}
+
+/// No plan with both could ever be written, as both would want one key.
+#[tokio::test]
+async fn of_two_entries_of_one_name_the_first_counts() {
+    let now = system_now().wall;
+    let (first, second) = (entry("a", now + HOUR), entry("a", now + 2 * HOUR));
+    let rig = start(&[]);
+    let next = settings(&[first.clone(), second, entry("b", now + HOUR)]);
+    assert_eq!(told(&rig.apply(next).await.unwrap()), ["add a", "add b", "refuse a"]);
+    assert_eq!((rig.jobs().len(), rig.jobs()["a"].due), (2, first.at));
+}
+
+#[tokio::test]
+async fn of_two_reloads_the_one_that_read_last_counts() {
+    let now = system_now().wall;
+    let rig = start(&[]);
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let mut handle = rig.handle.clone();
+    handle.reread = Arc::new(move || match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            // The old file, read slowly.
+            std::thread::sleep(SECOND / 2);
+            Ok(settings(&[entry("old", now + HOUR)]))
+        }
+        _ => Ok(settings(&[entry("new", now + HOUR)])),
+    });
+    let first = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.reload().await }
+    });
+    rig.until("the first reads", |_| read.load(Ordering::SeqCst) == 1).await;
+    handle.reload().await.unwrap();
+    first.await.unwrap().unwrap();
+    let open: Vec<String> =
+        rig.store.select(|job| !job.is_done()).iter().map(|job| job.origin.to_string()).collect();
+    assert_eq!(open, ["schedule:new"]);
 }
 
 /// From the commit to its answer nobody knows which deadline counts: nothing fires.
