@@ -133,7 +133,7 @@ impl Reader {
         let all: Vec<_> = stream::iter(each).buffered(CONCURRENT).collect().await;
         let (mut feeds, mut reports) = (Feeds::default(), Vec::new());
         for (source, present, found) in all {
-            let news = self.note(&source, &found, present.is_some());
+            let news = self.note(&source, &found, present.is_some(), year);
             if let Some(news) = news {
                 let used_by = sources.get(&source).cloned().unwrap_or_default();
                 reports.push(Report { source: source.to_string(), used_by, news });
@@ -202,17 +202,21 @@ impl Reader {
     }
 
     /// What to tell of a feed, if that is not what was told last.
-    fn note(&self, source: &Source, found: &Result<Found, String>, present: bool) -> Option<News> {
+    fn note(&self, source: &Source, found: &Result<Found, String>, present: bool, year: i16) -> Option<News> {
         let before = self.memory(source).state;
         let (state, news) = match found {
             Err(why) => (State::Failing, News::Failing { why: why.clone(), fallback: present }),
             Ok(Found { kept: Err(why), .. }) => (State::Unkept, News::Unkept { why: why.clone() }),
             Ok(Found { feed: Some(feed), .. }) => {
-                let problems = feed.problems();
-                match problems.first.first() {
+                // Of what repeats it shows only year by year.
+                let years = [feed.year(year), feed.year(year.saturating_add(1))];
+                let all = || [feed.problems()].into_iter().chain(years.iter().map(|year| &year.problems));
+                let of_years = years.iter().map(|year| year.problems.count).max();
+                let count = feed.problems().count + of_years.unwrap_or_default();
+                match all().find_map(|problems| problems.first.first()) {
                     Some(first) => {
-                        let news = News::LeftOut { count: problems.count, first: first.to_string() };
-                        (State::Odd(problems.count), news)
+                        let news = News::LeftOut { count, first: first.to_string() };
+                        (State::Odd(count), news)
                     }
                     None => (State::Good, News::Read),
                 }

@@ -239,6 +239,11 @@ async fn events_that_were_left_out_are_told_when_that_changes() {
     assert_eq!(bed.refresh().await, [""; 0]);
     answer(&server, with(&odd.repeat(2))).await;
     assert_eq!(bed.refresh().await, ["was read, without 2 events: line 6: its DTSTART is no time, ..."]);
+    // What repeats without bounds shows only when a year is worked out.
+    let endless = "BEGIN:VEVENT\nUID:3\nDTSTART:19010101T000000Z\nRRULE:FREQ=DAILY;BYHOUR=1,2,3,4,5,6;BYMINUTE=1,2,3,4,5,6\nEND:VEVENT\n";
+    answer(&server, with(endless)).await;
+    let told = bed.refresh().await;
+    assert!(told[0].starts_with("was read, without one event: line 6: "), "{told:?}");
     answer(&server, with("")).await;
     assert_eq!(bed.refresh().await, ["was read"]);
 }

@@ -173,7 +173,9 @@ fn minutes(text: &str) -> Option<u16> {
 enum Cover {
     Yes,
     No,
-    /// Its feed has never been read.
+    /// Not as far as its feed can be read; an event was left out.
+    Doubtful,
+    /// Its feed has never been read, or has too many events to be known as a whole.
     Unknown,
 }
 
@@ -188,6 +190,8 @@ impl Calendar {
         match self.source.as_ref().map(|source| feeds.get(source)) {
             Some(None) => Cover::Unknown,
             Some(Some(feed)) if feed.covers(at, zone) => Cover::Yes,
+            Some(Some(feed)) if feed.is_cut(at, zone) => Cover::Unknown,
+            Some(Some(feed)) if feed.has_doubts(at, zone) => Cover::Doubtful,
             _ => Cover::No,
         }
     }
@@ -205,7 +209,8 @@ pub struct Days {
 impl Days {
     /// May something end at this time? If not: why, such as `except holidays (2026-12-24)` or `not in term`.
     ///
-    /// `zone` is that of the entry. A calendar that is not known, or whose feed has never been read, stops nothing.
+    /// `zone` is that of the entry. A calendar that is not known, or whose feed has never been read or is not known as a
+    /// whole, stops nothing.
     pub fn allows(
         &self,
         calendars: &Calendars,
@@ -225,21 +230,32 @@ impl Days {
         }
         match self.only.as_slice() {
             [] => Ok(()),
-            names if names.iter().any(|name| cover(name) != Cover::No) => Ok(()),
+            names if names.iter().any(|name| matches!(cover(name), Cover::Yes | Cover::Unknown)) => Ok(()),
             [name] => Err(format!("not in {name}")),
             names => Err(format!("in none of {}", names.join(", "))),
         }
     }
 
-    /// The calendars whose feed has never been read: what [`Days::allows`] says is a guess as far as they go.
+    /// Might it be allowed if everything could be read? What is refused all the same is refused for certain.
+    pub fn might_allow(&self, calendars: &Calendars, feeds: &Feeds, at: UtcMs, zone: &TimeZone) -> bool {
+        let cover = |name: &String| {
+            calendars.get(name).map_or(Cover::Unknown, |calendar| calendar.covers(feeds, at, zone))
+        };
+        let only = self.only.is_empty() || self.only.iter().any(|name| cover(name) != Cover::No);
+        only && self.except.iter().all(|name| cover(name) != Cover::Yes)
+    }
+
+    /// The calendars whose feed has never been read, or is not known as a whole around `now`: what [`Days::allows`] says
+    /// is a guess as far as they go.
     pub fn unknown<'a>(
         &'a self,
         calendars: &'a Calendars,
         feeds: &'a Feeds,
+        now: UtcMs,
     ) -> impl Iterator<Item = &'a str> {
-        let unread = |name: &&String| {
+        let unread = move |name: &&String| {
             let source = calendars.get(*name).and_then(|calendar| calendar.source.as_ref());
-            source.is_some_and(|source| feeds.get(source).is_none())
+            source.is_some_and(|source| feeds.get(source).is_none_or(|feed| feed.is_cut(now, &TimeZone::UTC)))
         };
         self.only.iter().chain(&self.except).filter(unread).map(String::as_str)
     }
@@ -356,7 +372,7 @@ mod tests {
         let (none, all) = (Feeds::default(), calendars());
         for asked in [days(&["feed"], &[]), days(&[], &["feed"]), days(&["term", "feed"], &[])] {
             check(&asked, &none, "2026-08-01T12:00", "yes");
-            assert_eq!(asked.unknown(&all, &none).collect::<Vec<_>>(), ["feed"]);
+            assert_eq!(asked.unknown(&all, &none, at("2026-08-01T12:00[UTC]")).collect::<Vec<_>>(), ["feed"]);
         }
         let text =
             "BEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:1\nDTSTART;VALUE=DATE:20260801\nEND:VEVENT\nEND:VCALENDAR";
@@ -364,9 +380,43 @@ mod tests {
         check(&days(&["feed"], &[]), &read, "2026-08-01T12:00", "yes");
         check(&days(&["feed"], &[]), &read, "2026-08-02T12:00", "not in feed");
         check(&days(&[], &["feed"]), &read, "2026-08-01T12:00", "except feed (2026-08-01)");
-        assert_eq!(days(&["feed"], &["feed"]).unknown(&all, &read).count(), 0);
+        assert_eq!(days(&["feed"], &["feed"]).unknown(&all, &read, at("2026-08-01T12:00[UTC]")).count(), 0);
         // A name that is not configured: refused by the configuration, harmless here.
         check(&days(&["nowhere"], &["nowhere"]), &none, "2026-08-01T12:00", "yes");
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_makes_no_refusal_certain() {
+        let event = |day: &str| format!("BEGIN:VEVENT\nUID:{day}\nDTSTART;VALUE=DATE:{day}\nEND:VEVENT\n");
+        let text = |more: &str| format!("BEGIN:VCALENDAR\n{}{more}END:VCALENDAR", event("20260801"));
+        let read =
+            |text: &str| Feeds::default().with(source(), Arc::new(Feed::parse(text.as_bytes()).unwrap()));
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let day = at("2026-08-02T12:00[Europe/Berlin]");
+        let (only, except) = (days(&["feed"], &[]), days(&["feed"], &["feed"]));
+        let (good, odd) = (read(&text("")), read(&text(&event("soon"))));
+        // What is allowed stays the same; that it is not known only keeps what there is.
+        check(&only, &odd, "2026-08-02T12:00", "not in feed");
+        assert!(!only.might_allow(&calendars(), &good, day, &zone));
+        assert!(only.might_allow(&calendars(), &odd, day, &zone));
+        let covered = at("2026-08-01T12:00[Europe/Berlin]");
+        assert!(
+            !except.might_allow(&calendars(), &odd, covered, &zone),
+            "an exception that can be read is one"
+        );
+    }
+
+    #[test]
+    fn a_year_with_too_many_events_is_not_known() {
+        let many: String = (0..520)
+            .map(|n| format!("BEGIN:VEVENT\nUID:{n}\nDTSTART:20250101T0000{:02}Z\nDURATION:PT1S\nRRULE:FREQ=DAILY;BYHOUR=1,2,3\nEND:VEVENT\n", n % 60))
+            .collect();
+        let text = format!("BEGIN:VCALENDAR\n{many}END:VCALENDAR");
+        let cut = Feeds::default().with(source(), Arc::new(Feed::parse(text.as_bytes()).unwrap()));
+        let only = days(&["feed"], &[]);
+        check(&only, &cut, "2026-08-01T12:00", "yes");
+        let now = at("2026-08-01T12:00[UTC]");
+        assert_eq!(only.unknown(&calendars(), &cut, now).collect::<Vec<_>>(), ["feed"]);
     }
 
     #[test]

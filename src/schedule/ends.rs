@@ -1,5 +1,6 @@
 //! `[[calendar-end]]`: events as deadlines. Each event that names a meeting ends it when the event ends.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::tz::TimeZone;
@@ -31,6 +32,24 @@ pub struct Ends {
     pub skipped: Skipped,
     /// Events that `only` or `except` takes out.
     pub excepted: Skipped,
+    /// Of which deadlines it is not certain that they are gone, if they are not among the entries.
+    pub doubts: Doubts,
+}
+
+/// What could not be read may hide deadlines.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Doubts {
+    /// Any.
+    pub of_any: bool,
+    /// Those with these identities, and those whose identities begin with one of them and `/` or `@`.
+    pub of: BTreeSet<String>,
+}
+
+impl Doubts {
+    fn add(&mut self, name: &str, problems: &Problems) {
+        self.of_any |= problems.of_any;
+        self.of.extend(problems.uids.iter().map(|uid| identity_of_event(name, uid)));
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -86,10 +105,12 @@ pub fn ends(
 ) -> Option<Ends> {
     let feed = feeds.get(&end.source)?;
     let mut found = Ends::default();
+    found.doubts.add(&end.name, feed.problems());
     let year = |at: UtcMs| TimeZone::UTC.to_datetime(at.timestamp()).year();
     for number in year(after)..=year(until) {
         let known = feed.year(number);
         found.skipped.add_problems(&known.problems);
+        found.doubts.add(&end.name, &known.problems);
         for occurrence in &known.occurrences {
             // A year also lists what touches it from the next one.
             let over = over(end, occurrence).filter(|at| after < *at && *at <= until && year(*at) == number);
@@ -128,9 +149,13 @@ fn one(
     // What ends at midnight belongs to the day before.
     let last = UtcMs(at.0 - 1);
     if let Err(reason) = end.days.allows(calendars, feeds, last, &end.zone()) {
+        if end.days.might_allow(calendars, feeds, last, &end.zone()) {
+            found.doubts.of.insert(identity(&end.name, occurrence, &meeting));
+        }
         return found.excepted.add(occurrence, Some(at), reason);
     }
     if found.entries.len() == MAX_ENTRIES {
+        found.doubts.of_any = true;
         return found.skipped.add(
             occurrence,
             Some(at),
@@ -182,12 +207,18 @@ pub fn add_ends(schedule: &Schedule, feeds: &Feeds, now: UtcMs, expansion: &mut 
             continue;
         };
         expansion.entries.extend(found.entries);
-        expansion.standing.insert(end.name.clone(), Window { from, until });
+        // One event that cannot be read any more is not one that is gone.
+        let window = match found.doubts.of_any {
+            true => Window { from: now, until: now },
+            false => Window { from, until },
+        };
+        expansion.standing.insert(end.name.clone(), window);
+        expansion.doubted.extend(found.doubts.of);
     }
 }
 
-fn identity(name: &str, occurrence: &Occurrence, meeting: &MeetingId) -> String {
-    let uid = occurrence.event.uid.as_str();
+/// The common beginning of the identities of all its occurrences.
+fn identity_of_event(name: &str, uid: &str) -> String {
     let mut identity = format!("{name}/");
     if uid.len() <= MAX_UID && !uid.chars().any(char::is_control) {
         // What stands between the parts must not stand in one: no two events may be taken for each other.
@@ -199,6 +230,11 @@ fn identity(name: &str, occurrence: &Occurrence, meeting: &MeetingId) -> String 
             let _ = write!(identity, "{byte:02x}");
         }
     }
+    identity
+}
+
+fn identity(name: &str, occurrence: &Occurrence, meeting: &MeetingId) -> String {
+    let mut identity = identity_of_event(name, &occurrence.event.uid);
     if let Some(id) = &occurrence.id {
         identity.push('/');
         identity.push_str(id);

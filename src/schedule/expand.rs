@@ -4,7 +4,7 @@
 //! however far it is (so that there is always a durable job), and, of those that have passed within `late-limit`, the
 //! latest (of which [`plan`](super::plan()) decides whether it is to be caught up with).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ends::add_ends;
@@ -27,6 +27,19 @@ pub struct Expansion {
     pub standing: BTreeMap<String, Window>,
     /// Of the recurring ones what tells whether a time beyond the window may become an occurrence.
     pub recurrences: BTreeMap<String, Recurrence>,
+    /// What nobody can say is unwanted though it is not among `entries`, since something in a feed cannot be read:
+    /// identities, and their beginnings up to a `/` or `@`.
+    pub doubted: BTreeSet<String>,
+}
+
+impl Expansion {
+    pub fn doubts(&self, identity: &str) -> bool {
+        if self.doubted.is_empty() {
+            return false;
+        }
+        let parts = identity.match_indices(['/', '@']).filter_map(|(end, _)| identity.get(..end));
+        parts.chain([identity]).any(|part| self.doubted.contains(part))
+    }
 }
 
 /// After `from`, up to and including `until`.
@@ -48,6 +61,7 @@ pub fn expand(schedule: &Schedule, feeds: &Feeds, now: UtcMs) -> Expansion {
         let zone = recurring.recurrence.zone();
         let allows = |at| recurring.days.allows(&schedule.calendars, feeds, at, zone).is_ok();
         let window = occurrences(recurring, allows, now, schedule.ahead, &mut expansion.entries);
+        expansion.doubted.extend(doubted(recurring, schedule, feeds, window));
         expansion.standing.insert(recurring.name.clone(), window);
         expansion.recurrences.insert(recurring.name.clone(), recurring.recurrence.clone());
     }
@@ -102,6 +116,20 @@ fn occurrences(
     let seen = seen.unwrap_or(horizon);
     let until = if whole { horizon.max(seen) } else { seen };
     Window { from: passed.unwrap_or(oldest), until }
+}
+
+/// Occurrences that `only` leaves out for want of an event that cannot be read: those that have a job keep it.
+fn doubted(recurring: &Recurring, schedule: &Schedule, feeds: &Feeds, window: Window) -> Vec<String> {
+    let Recurring { recurrence, days, .. } = recurring;
+    if days.only.is_empty() {
+        return Vec::new();
+    }
+    let (calendars, zone) = (&schedule.calendars, recurrence.zone());
+    let doubtful = |at: &UtcMs| {
+        days.allows(calendars, feeds, *at, zone).is_err() && days.might_allow(calendars, feeds, *at, zone)
+    };
+    let times = recurrence.between(window.from, window.until).map(|found| found.at).take(MOST_EXAMINED);
+    times.filter(doubtful).map(|at| occurrence_entry(recurring, at).identity).collect()
 }
 
 /// The latest occurrence after `after`, up to and including `until`, that is allowed.
@@ -242,6 +270,30 @@ mod tests {
             unique.dedup();
             assert_eq!(unique.len(), names.len());
         }
+    }
+
+    #[test]
+    fn what_only_leaves_out_for_want_of_an_event_is_in_doubt() {
+        let source = super::super::Source::File("/term.ics".into());
+        let calendar = super::super::Calendar { source: Some(source.clone()), ..Default::default() };
+        let schedule = Schedule {
+            recurring: vec![Recurring {
+                days: Days { only: vec!["term".to_owned()], except: Vec::new() },
+                ..recurring("0 12 * * *", "UTC")
+            }],
+            calendars: [("term".to_owned(), calendar)].into(),
+            ahead: 2 * DAY,
+            ..Schedule::default()
+        };
+        let expanded = |event: &str| {
+            let text = format!("BEGIN:VCALENDAR\n{event}END:VCALENDAR");
+            let feed = super::super::Feed::parse(text.as_bytes()).unwrap();
+            let feeds = Feeds::default().with(source.clone(), std::sync::Arc::new(feed));
+            expand(&schedule, &feeds, utc("2026-12-01T00:00:00Z"))
+        };
+        let odd = expanded("BEGIN:VEVENT\nUID:1\nDTSTART:soon\nEND:VEVENT\n");
+        assert!(odd.entries.is_empty() && odd.doubts("standup@2026-12-02T12:00[UTC]"));
+        assert!(!expanded("").doubts("standup@2026-12-02T12:00[UTC]"), "an empty term is one");
     }
 
     #[test]

@@ -143,6 +143,20 @@ impl Feed {
         year.absolute.covers(at) || year.local.covers(local)
     }
 
+    /// May something take place then that is not known, because an event cannot be read or worked out?
+    pub fn has_doubts(&self, at: UtcMs, zone: &TimeZone) -> bool {
+        self.problems.count > 0 || self.year_of(at, zone).problems.count > 0
+    }
+
+    /// Is the year not known as a whole, its events being too many?
+    pub fn is_cut(&self, at: UtcMs, zone: &TimeZone) -> bool {
+        self.year_of(at, zone).problems.of_any
+    }
+
+    fn year_of(&self, at: UtcMs, zone: &TimeZone) -> Arc<Year> {
+        self.year(zone.to_datetime(at.timestamp()).year())
+    }
+
     /// Everything that takes place in a year, wherever one is; what touches it by up to two days may be in it too.
     pub fn year(&self, number: i16) -> Arc<Year> {
         let known = self.years.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
@@ -178,7 +192,7 @@ impl Year {
             let found = match series.occurrences(until) {
                 Ok(found) => found,
                 Err((line, why)) => {
-                    year.problems.add(line, why);
+                    year.problems.add(line, series.uid(), why);
                     continue;
                 }
             };
@@ -191,7 +205,7 @@ impl Year {
             year.occurrences.extend(found.into_iter().filter(touches));
             if times > MAX_TIMES || year.occurrences.len() > MAX_OCCURRENCES {
                 year.occurrences.truncate(MAX_OCCURRENCES);
-                year.problems.add(0, format!("its events repeat too often: {number} is not complete"));
+                year.problems.add(0, None, format!("its events repeat too often: {number} is not complete"));
                 break;
             }
         }

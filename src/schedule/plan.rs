@@ -6,7 +6,8 @@
 //! the file itself had cancelled comes back with its entry.
 //!
 //! Of a standing entry (recurring, calendar) the occurrences within the [window](super::Window) are known completely: a
-//! job that is not among them is not wanted any more. One outside of it is left alone, unless it never will be wanted.
+//! job that is not among them is not wanted any more, unless what cannot be read in a feed may hide it. One outside of it
+//! is left alone, unless it never will be wanted.
 //!
 //! **What has passed.** A deadline that passes has a job long before. One without a job was missed by a daemon that did not
 //! run for longer than `ahead`, or belongs to an entry that is new, or back, or was edited: nobody expects a new entry to
@@ -299,7 +300,8 @@ impl Planner<'_> {
             let recurrence = self.expansion.recurrences.get(standing);
             *planned > window.until && recurrence.is_some_and(|recurrence| !recurrence.fires_at(*planned))
         };
-        let unwanted = is_undecided(job) && (window.holds(*planned) || never());
+        let gone = || window.holds(*planned) && !self.expansion.doubts(name);
+        let unwanted = is_undecided(job) && (gone() || never());
         unwanted.then(|| "its entry does not want it any more".to_owned())
     }
 

@@ -383,10 +383,18 @@ fn notes(schedule: &Schedule, feeds: &Feeds, span: &Span) -> Vec<String> {
     let rules = schedule.rules.iter().map(|rule| (&rule.server, &rule.days));
     for (server, days) in recurring.chain(asking).chain(rules) {
         if span.is_asked_for(server) {
-            unread.extend(days.unknown(&schedule.calendars, feeds));
+            unread.extend(days.unknown(&schedule.calendars, feeds, span.now));
         }
     }
-    let tell = |name: &str| format!("the feed of calendar {name} was never read: it changes nothing yet");
+    let tell = |name: &str| {
+        let source = schedule.calendars.get(name).and_then(|calendar| calendar.source.as_ref());
+        match source.and_then(|source| feeds.get(source)) {
+            None => format!("the feed of calendar {name} was never read: it changes nothing yet"),
+            Some(_) => {
+                format!("the feed of calendar {name} has too many events: what is left out changes nothing")
+            }
+        }
+    };
     let mut notes: Vec<String> = unread.into_iter().map(tell).collect();
     for end in schedule.calendar_ends.iter().filter(|end| span.is_asked_for(&end.server)) {
         match ends(end, &schedule.calendars, feeds, span.now, span.until) {

@@ -127,6 +127,38 @@ fn cancelled_in_all_its_forms() {
     check(&(event(&later) + &event(ONCE)), &["2026-12-01T17:00 1@room-1"]);
 }
 
+/// What is certain to be gone, if it is not there, of a feed with these events.
+fn expansion(events: &str) -> crate::schedule::Expansion {
+    let schedule = crate::schedule::Schedule {
+        calendar_ends: vec![lectures()],
+        ahead: std::time::Duration::from_secs(48 * 3600),
+        ..Default::default()
+    };
+    let feeds = Feeds::default().with(source(), Arc::new(Feed::parse(feed(events).as_bytes()).unwrap()));
+    crate::schedule::expand(&schedule, &feeds, at("2026-12-01T00:00:00Z"))
+}
+
+#[test]
+fn an_event_that_cannot_be_read_any_more_is_not_gone() {
+    let odd = |events: String| events.replace("TZID=Europe/Berlin", "TZID=Customized Time Zone");
+    let ([this, other], tomorrow) = (["lectures/1@room-1", "lectures/2@room-1"], at("2026-12-01T17:00:00Z"));
+    let known = expansion(&event(ONCE));
+    assert!(!known.doubts(this) && known.standing["lectures"].holds(tomorrow));
+    // It is known which one it is: what is gone of the others is gone.
+    let one = expansion(&odd(event(ONCE)));
+    assert_eq!(one.entries, []);
+    assert!(one.doubts(this) && one.doubts("lectures/1/20261201T170000@room-1") && !one.doubts(other));
+    assert!(!one.doubts("lectures/10@room-1") && one.standing["lectures"].holds(tomorrow));
+    // A series beyond all bounds.
+    let endless =
+        ONCE.replace("20261201", "19010101") + "\nRRULE:FREQ=DAILY;BYHOUR=1,2,3,4,5,6;BYMINUTE=1,2,3,4,5,6";
+    let endless = expansion(&event(&endless));
+    assert_eq!((endless.entries.len(), endless.doubts(this), endless.doubts(other)), (0, true, false));
+    // It is not: nothing is certain.
+    let any = expansion(&odd(event(ONCE)).replace("UID:1\n", ""));
+    assert!(!any.standing["lectures"].holds(tomorrow));
+}
+
 #[test]
 fn two_events_on_one_meeting_are_two_entries() {
     let other = event(&ONCE.replace("T180000", "T190000")).replace("UID:1", "UID:2");

@@ -71,6 +71,14 @@ pub fn read(block: &Block, zones: &Zones) -> Result<Event, String> {
     draft.finish()
 }
 
+/// The UID of an event that cannot be read.
+pub fn uid(block: &Block) -> Option<String> {
+    let read = ICalendar::parse(&block.text).ok()?;
+    let entries = &read.components.first()?.entries;
+    let uid = entries.iter().rev().find(|entry| entry.name == ICalendarProperty::Uid)?;
+    uid.values.first()?.as_text().filter(|uid| !uid.is_empty()).map(str::to_owned)
+}
+
 /// An event while it is read.
 struct Draft<'a> {
     line: usize,

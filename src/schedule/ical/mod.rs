@@ -27,6 +27,7 @@ pub use self::series::{Occurrence, Series};
 pub use self::split::FeedError;
 pub use self::when::Length;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Events of one feed.
@@ -47,6 +48,10 @@ pub struct Problems {
     pub first: Vec<Problem>,
     /// All of them.
     pub count: usize,
+    /// The events that they are about: what is not found of those may still be there.
+    pub uids: BTreeSet<String>,
+    /// The same for any event: of one that was left out even its UID is not known.
+    pub of_any: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -57,8 +62,13 @@ pub struct Problem {
 }
 
 impl Problems {
-    pub fn add(&mut self, line: usize, what: impl Into<String>) {
+    /// `uid`: of the event that was left out, where that is known.
+    pub fn add(&mut self, line: usize, uid: Option<&str>, what: impl Into<String>) {
         self.count += 1;
+        match uid {
+            Some(uid) => _ = self.uids.insert(uid.to_owned()),
+            None => self.of_any = true,
+        }
         if self.first.len() < MAX_PROBLEMS {
             self.first.push(Problem { line, what: what.into() });
         }
@@ -81,7 +91,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents, FeedError> {
     for block in &found.events {
         match event::read(block, &zones) {
             Ok(event) => events.push(event),
-            Err(why) => problems.add(block.line, why),
+            Err(why) => problems.add(block.line, event::uid(block).as_deref(), why),
         }
     }
     Ok(Contents { series: series::gather(events), problems })

@@ -58,6 +58,10 @@ pub fn gather(events: Vec<Event>) -> Vec<Series> {
 }
 
 impl Series {
+    pub fn uid(&self) -> Option<&str> {
+        self.master.iter().chain(&self.instead).next().map(|event| event.uid.as_str())
+    }
+
     /// The occurrences that begin up to `last`, a local time. `Err`: where it stands, and why it cannot be worked out.
     pub fn occurrences(&self, last: DateTime) -> Result<Vec<Occurrence>, (usize, String)> {
         let mut found = Vec::new();

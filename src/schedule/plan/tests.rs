@@ -67,6 +67,21 @@ fn told(actions: &[Action]) -> Vec<String> {
     actions.iter().map(tell).collect()
 }
 
+/// What nobody can say is gone stays, and the rest goes.
+#[test]
+fn what_a_feed_may_hide_is_not_cancelled() {
+    let event = |uid: &str| Entry { of: Some("lectures".to_owned()), ..entry(uid, NOW + HOUR) };
+    let (hidden, gone) = (event("lectures/a/1@math"), event("lectures/b@math"));
+    let window = Window { from: NOW, until: NOW + 2 * HOUR };
+    let expansion = Expansion {
+        standing: [("lectures".to_owned(), window)].into(),
+        doubted: ["lectures/a".to_owned()].into(),
+        ..Expansion::default()
+    };
+    let told = told(&planned_for(&expansion, &[job(&hidden), job(&gone)], NOW));
+    assert_eq!(told, ["cancel lectures/b@math: its entry does not want it any more"]);
+}
+
 #[track_caller]
 fn check(entries: &[Entry], jobs: &[Job], expected: &[&str]) {
     check_standing(entries, &[], jobs, expected);
@@ -329,6 +344,7 @@ fn beyond_the_window_only_what_never_will_be_wanted_goes() {
         entries: vec![next.clone()],
         standing: [("daily".to_owned(), window)].into(),
         recurrences: [("daily".to_owned(), daily)].into(),
+        ..Expansion::default()
     };
     let jobs = [job(&next), job(&occurrence(NOW + 73 * HOUR)), job(&occurrence(NOW + 74 * HOUR))];
     let actions = planned_for(&expansion, &jobs, NOW);
