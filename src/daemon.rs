@@ -16,7 +16,7 @@ use crate::control::{self, ListenError};
 use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, ReadFeeds, Reread, Setup};
 use crate::exit::ExitCode;
-use crate::feeds::{self, Reader, Trial};
+use crate::feeds::{Reader, Trial};
 use crate::housekeeping;
 use crate::schedule::Feeds;
 use crate::store::{self, Checker, OpenError, Queue};
@@ -94,7 +94,7 @@ impl Daemon {
             state_dir: settings.state_dir.clone(),
             socket: settings.socket.clone(),
             reread,
-            feeds: kept_feeds(&settings).await?,
+            feeds: kept_feeds(reader.clone(), &settings).await?,
             read_feeds: read_feeds(reader.clone()),
         };
         let (handle, engine) =
@@ -138,16 +138,16 @@ impl Daemon {
 }
 
 /// What the feeds of the schedule last said, before anything has been read anew.
-async fn kept_feeds(settings: &Settings) -> anyhow::Result<Arc<Feeds>> {
-    let (state_dir, schedule) = (settings.state_dir.clone(), settings.schedule.clone());
-    let kept = tokio::task::spawn_blocking(move || feeds::load_kept(&state_dir, &schedule)).await;
+async fn kept_feeds(reader: Arc<Reader>, settings: &Settings) -> anyhow::Result<Arc<Feeds>> {
+    let (schedule, now) = (settings.schedule.clone(), system_now().wall);
+    let kept = tokio::task::spawn_blocking(move || reader.load_kept(&schedule, now)).await;
     Ok(Arc::new(kept?))
 }
 
 fn read_feeds(reader: Arc<Reader>) -> Arc<ReadFeeds> {
     Arc::new(move |settings, known| {
         let reader = reader.clone();
-        Box::pin(async move { reader.missing(&settings.schedule, &known, system_now().wall).await })
+        Box::pin(async move { reader.for_reload(&settings.schedule, &known, system_now().wall).await })
     })
 }
 

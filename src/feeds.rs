@@ -12,7 +12,7 @@ mod trial;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -20,16 +20,21 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use self::fetch::{Fetched, Fetcher, Validators};
+use crate::clock::system_now;
+use crate::engine::api::UnreadFeed;
 use crate::job::UtcMs;
 use crate::schedule::{Feed, FeedError, Feeds, Schedule, Source};
 
-pub use self::kept::{load_kept, read_file};
+pub use self::kept::read_file;
 pub use self::trial::{TRIAL_ARG, Trial, trial_child_main};
 
 /// A reload waits so long for feeds that are new.
 const WAITED_FOR: Duration = Duration::from_secs(3);
 /// Feeds that are read at once.
 const CONCURRENT: usize = 4;
+/// A start waits so long for copies to be tried. Ordinary ones take milliseconds; those that are late count as not there
+/// until their feeds are read.
+const KEPT_TRIALS: Duration = Duration::from_secs(10);
 
 /// Reads feeds, and remembers what there is to remember between two refreshes.
 pub struct Reader {
@@ -42,8 +47,10 @@ pub struct Reader {
 /// What is known of one feed.
 #[derive(Clone, Default)]
 struct Memory {
-    /// Of the bytes that the present copy was made from.
-    digest: Option<[u8; 32]>,
+    /// Of the bytes on disk.
+    kept: Option<[u8; 32]>,
+    /// The year around which the present copy has been tried.
+    tried: Option<i16>,
     validators: Validators,
     state: State,
 }
@@ -116,18 +123,52 @@ impl Reader {
         Ok(Reader { state_dir, trial, fetcher: Fetcher::new()?, known: Mutex::default() })
     }
 
-    /// Reads every feed of the schedule, `known` being what is there so far. What cannot be read stays as it was; what the
-    /// schedule no longer uses is dropped. Bounded in time: three minutes for every four feeds
-    /// at worst.
+    /// What the feeds of the schedule last said: the copies on disk that are good and do no harm. Those of a start, so each
+    /// is tried as if it were new; all at once, and not for long. Blocks.
+    pub fn load_kept(&self, schedule: &Schedule, now: UtcMs) -> Feeds {
+        let year = year_of(now);
+        let (send, receive) = mpsc::channel();
+        let mut tried = Vec::new();
+        for source in schedule.sources().into_keys() {
+            let Ok(bytes) = read_file(&kept::path(&self.state_dir, source)) else { continue };
+            tried.push(source);
+            let (send, trial, source) = (send.clone(), self.trial.clone(), source.clone());
+            std::thread::spawn(move || {
+                // It was good once, which must do where nothing can be tried.
+                let fares_well = trial.try_out(&bytes, year).unwrap_or(true);
+                // Nobody waits for what is late.
+                let _ = send.send((source, fares_well.then_some(bytes)));
+            });
+        }
+        drop(send);
+        let until = system_now().boot + KEPT_TRIALS;
+        let left = || Duration::from_millis(until.0.saturating_sub(system_now().boot.0).unsigned_abs());
+        let mut feeds = Feeds::default();
+        while let Ok((source, bytes)) = receive.recv_timeout(left()) {
+            let Some(feed) = bytes.and_then(|bytes| trial::read(&bytes, year).ok()) else { continue };
+            self.remember(&source, |memory| {
+                memory.kept = Some(*feed.digest());
+                memory.tried = Some(year);
+            });
+            feeds.insert(source, Arc::new(feed));
+        }
+        for source in tried.into_iter().filter(|source| feeds.get(source).is_none()) {
+            tracing::warn!("the copy of the feed {source} from before cannot be used");
+        }
+        feeds
+    }
+
+    /// Reads every feed of the schedule, `known` being what is there so far. What cannot be read stays as it was; a copy
+    /// that would do harm in a new year is left out. Bounded in time: three minutes for every four feeds at worst.
     ///
     /// `now` decides only which years are worked out here rather than when somebody asks.
     pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> (Feeds, Vec<Report>) {
         let sources = schedule.sources();
-        let year = TimeZone::UTC.to_datetime(now.timestamp()).year();
+        let year = year_of(now);
         let used: Vec<Source> = sources.keys().copied().cloned().collect();
         let each = used.into_iter().map(|source| async move {
-            let present = known.get(&source).cloned();
-            let found = self.read(&source, present.is_some(), year).await;
+            let present = self.still_good(&source, known.get(&source), year).await;
+            let found = self.read(&source, present.as_ref(), year).await;
             (source, present, found)
         });
         let all: Vec<_> = stream::iter(each).buffered(CONCURRENT).collect().await;
@@ -142,28 +183,67 @@ impl Reader {
                 feeds.insert(source, feed);
             }
         }
-        self.forget_others(sources.keys().copied()).await;
         (feeds, reports)
     }
 
-    /// The feeds of the schedule that are not `known`, as far as they can be read within some seconds: for a reload, which
-    /// somebody waits for. What is late comes with the next refresh, which also tells what is wrong.
-    pub async fn missing(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> Feeds {
-        let year = TimeZone::UTC.to_datetime(now.timestamp()).year();
-        let sources: Vec<Source> = schedule.sources().into_keys().cloned().collect();
-        let missing = sources.into_iter().filter(|source| known.get(source).is_none());
-        let reads = missing.map(|source| async move {
-            let read = tokio::time::timeout(WAITED_FOR, self.read(&source, false, year)).await;
-            Some((source, read.ok()?.ok()?.feed?))
-        });
-        let mut feeds = Feeds::default();
-        for (source, feed) in futures_util::future::join_all(reads).await.into_iter().flatten() {
-            feeds.insert(source, feed);
+    /// For a reload, which somebody waits for: the feeds of the schedule that are not `known`, and what files say now, as far
+    /// as they can be read within some seconds. And which of them cannot; what is late comes with the next refresh.
+    pub async fn for_reload(
+        &self,
+        schedule: &Schedule,
+        known: &Feeds,
+        now: UtcMs,
+    ) -> (Feeds, Vec<UnreadFeed>) {
+        let year = year_of(now);
+        let wanted = |source: &Source| matches!(source, Source::File(_)) || known.get(source).is_none();
+        let reads = schedule.sources().into_iter().filter(|(source, _)| wanted(source)).map(
+            |(source, used_by)| async move {
+                let present = known.get(source);
+                let read = tokio::time::timeout(WAITED_FOR, self.read(source, present, year)).await;
+                let late = || format!("not read within {} s; it is tried further", WAITED_FOR.as_secs());
+                match read.unwrap_or_else(|_| Err(late())) {
+                    Ok(found) => Ok(found.feed.map(|feed| (source.clone(), feed))),
+                    Err(why) => {
+                        let (source, known) = (source.to_string(), present.is_some());
+                        Err(UnreadFeed { source, used_by, why, known })
+                    }
+                }
+            },
+        );
+        let (mut feeds, mut unread) = (Feeds::default(), Vec::new());
+        for read in futures_util::future::join_all(reads).await {
+            match read {
+                Ok(Some((source, feed))) => feeds.insert(source, feed),
+                Ok(None) => {}
+                Err(failure) => unread.push(failure),
+            }
         }
-        feeds
+        (feeds, unread)
     }
 
-    async fn read(&self, source: &Source, present: bool, year: i16) -> Result<Found, String> {
+    /// The present copy, unless it would do harm this year. It was tried around another one, or never.
+    async fn still_good(&self, source: &Source, present: Option<&Arc<Feed>>, year: i16) -> Option<Arc<Feed>> {
+        let present = present?.clone();
+        if self.memory(source).tried == Some(year) {
+            return Some(present);
+        }
+        let (path, trial) = (kept::path(&self.state_dir, source), self.trial.clone());
+        let digest = *present.digest();
+        let tried = tokio::task::spawn_blocking(move || {
+            let Ok(bytes) = read_file(&path) else { return None };
+            let same = digest == <[u8; 32]>::from(Sha256::digest(&bytes));
+            if same { trial.try_out(&bytes, year).ok() } else { None }
+        });
+        match tried.await {
+            Ok(Some(true)) => self.remember(source, |memory| memory.tried = Some(year)),
+            Ok(Some(false)) => return None,
+            // It was good once, which must do where nothing can be tried.
+            Ok(None) | Err(_) => {}
+        }
+        Some(present)
+    }
+
+    async fn read(&self, source: &Source, present: Option<&Arc<Feed>>, year: i16) -> Result<Found, String> {
         let before = self.memory(source);
         let (bytes, validators) = match source {
             Source::File(path) => {
@@ -172,7 +252,7 @@ impl Reader {
                 (read.map_err(|_| "reading it was interrupted".to_owned())??, Validators::default())
             }
             Source::Url(url) => {
-                let validators = if present { before.validators.clone() } else { Validators::default() };
+                let validators = present.map_or_else(Validators::default, |_| before.validators);
                 match self.fetcher.fetch(url, &validators).await? {
                     Fetched::New(bytes, validators) => (bytes, validators),
                     Fetched::Unchanged => return Ok(Found::default()),
@@ -180,19 +260,27 @@ impl Reader {
             }
         };
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
-        if present && before.digest == Some(digest) {
-            self.remember(source, |memory| memory.validators = validators);
-            return Ok(Found::default());
-        }
         let bytes = Arc::new(bytes);
-        let feed =
-            work_out(self.trial.clone(), bytes.clone(), year).await.map_err(|error| error.to_string())?;
-        let kept = self.keep(source, bytes).await;
+        let feed = match present {
+            Some(present) if *present.digest() == digest => None,
+            _ => {
+                let feed = work_out(self.trial.clone(), bytes.clone(), year).await;
+                let feed = feed.map_err(|error| error.to_string())?;
+                self.remember(source, |memory| memory.tried = Some(year));
+                Some(feed)
+            }
+        };
+        let kept = match before.kept == Some(digest) {
+            true => Ok(()),
+            false => self.keep(source, bytes).await,
+        };
         self.remember(source, |memory| {
-            memory.digest = Some(digest);
-            memory.validators = validators;
+            let is_kept = kept.is_ok();
+            memory.kept = is_kept.then_some(digest);
+            // What could not be kept is sent once more, and then kept.
+            memory.validators = if is_kept { validators } else { Validators::default() };
         });
-        Ok(Found { feed: Some(feed), kept })
+        Ok(Found { feed, kept })
     }
 
     async fn keep(&self, source: &Source, bytes: Arc<Vec<u8>>) -> Result<(), String> {
@@ -222,7 +310,7 @@ impl Reader {
                 }
             }
             Ok(Found { feed: None, .. }) => match before {
-                State::Failing | State::New => (State::Good, News::Read),
+                State::Failing | State::New | State::Unkept => (State::Good, News::Read),
                 same => return self.settle(source, same, None),
             },
         };
@@ -244,14 +332,18 @@ impl Reader {
         change(known.entry(source.clone()).or_default());
     }
 
-    /// Copies and memories of what the schedule no longer uses.
-    async fn forget_others(&self, used: impl Iterator<Item = &Source>) {
-        let used: Vec<Source> = used.cloned().collect();
+    /// Drops the copies and memories of what the schedule does not use.
+    pub async fn forget_others(&self, schedule: &Schedule) {
+        let used: Vec<Source> = schedule.sources().into_keys().cloned().collect();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|source, _| used.contains(source));
         let dir = self.state_dir.clone();
         // What stays behind is found again at the next refresh.
         let _ = tokio::task::spawn_blocking(move || kept::forget_others(&dir, &used)).await;
     }
+}
+
+fn year_of(now: UtcMs) -> i16 {
+    TimeZone::UTC.to_datetime(now.timestamp()).year()
 }
 
 /// One refresh of one feed that went well.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::Mutex;
@@ -14,13 +15,16 @@ use tokio_cron_scheduler::{Job as Tick, JobScheduler};
 
 use crate::engine::{Current, Handle};
 use crate::feeds::Reader;
-use crate::job::UtcMs;
+use crate::job::{BootMs, UtcMs};
+use crate::schedule::{Feeds, Source};
 use crate::store::{Change, Queue, Store, StoreError};
 
 /// Occurrences become jobs days ahead: this need not be on time. Off the full minute, when meetings end.
 const EXPAND: &str = "20 */5 * * * *";
-/// Calendars are read again. Events are rarely moved in the last minutes.
-const FEEDS: &str = "50 */10 * * * *";
+/// Is it time to read the calendars again?
+const FEEDS: &str = "50 * * * * *";
+/// A tick that comes this early is on time.
+const EARLY: Duration = Duration::from_secs(20);
 /// Every hour, off the full hour.
 const SWEEP: &str = "0 37 * * * *";
 /// Every day, when few meetings end.
@@ -41,12 +45,12 @@ pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> an
         let handle = expanding.clone();
         Box::pin(async move { expand(&handle).await })
     });
-    let feeds = Arc::new(Refresh { handle: handle.clone(), reader, turn: Mutex::default() });
-    let at_once = feeds.clone();
-    tokio::spawn(async move { at_once.refresh().await });
+    let feeds = Arc::new(Refresh { handle: handle.clone(), reader, last: Mutex::default() });
+    let asked = feeds.clone();
+    tokio::spawn(async move { asked.at_once().await });
     let refresh = Tick::new_async(FEEDS, move |_, _| {
         let feeds = feeds.clone();
-        Box::pin(async move { feeds.refresh().await })
+        Box::pin(async move { feeds.if_due().await })
     });
     let sweeping = store.clone();
     let sweep = Tick::new_async(SWEEP, move |_, _| {
@@ -78,18 +82,35 @@ pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> an
 struct Refresh {
     handle: Handle,
     reader: Arc<Reader>,
-    turn: Mutex<()>,
+    /// When the last one began. Held while one is under way.
+    last: Mutex<Option<BootMs>>,
 }
 
 impl Refresh {
-    async fn refresh(&self) {
-        // Where many do not answer, one takes minutes.
-        let Ok(_turn) = self.turn.try_lock() else { return };
-        let Ok(Current { settings, feeds, now }) = self.handle.current().await else { return };
-        if settings.schedule.sources().is_empty() {
-            return;
+    /// At the start, and after each reload that could not read all it needs.
+    async fn at_once(&self) {
+        loop {
+            self.refresh(&mut *self.last.lock().await).await;
+            if self.handle.lacks_feeds().await.is_none() {
+                return;
+            }
         }
-        let (feeds, reports) = self.reader.refresh(&settings.schedule, &feeds, now.wall).await;
+    }
+
+    async fn if_due(&self) {
+        // Where many do not answer, one takes minutes.
+        let Ok(mut last) = self.last.try_lock() else { return };
+        let Ok(Current { settings, now, .. }) = self.handle.current().await else { return };
+        if last.is_none_or(|last| is_due(last, settings.schedule.refresh, now.boot)) {
+            self.refresh(&mut last).await;
+        }
+    }
+
+    async fn refresh(&self, last: &mut Option<BootMs>) {
+        let Ok(before) = self.handle.current().await else { return };
+        *last = Some(before.now.boot);
+        let schedule = &before.settings.schedule;
+        let (read, reports) = self.reader.refresh(schedule, &before.feeds, before.now.wall).await;
         for report in reports {
             if report.is_bad() {
                 tracing::warn!("{report}");
@@ -97,9 +118,38 @@ impl Refresh {
                 tracing::info!("{report}");
             }
         }
-        // The engine is gone only when the daemon is.
-        let _ = self.handle.set_feeds(feeds).await;
+        // A reload may have come meanwhile: its word is newer, and what it has read must stay.
+        let Ok(now) = self.handle.current().await else { return };
+        if !schedule.sources().is_empty() {
+            let sources: Vec<&Source> = schedule.sources().into_keys().collect();
+            let (feeds, gone) = merge(&sources, &before.feeds, read, &now.feeds);
+            // The engine is gone only when the daemon is.
+            let _ = self.handle.set_feeds(feeds, gone).await;
+        }
+        self.reader.forget_others(&now.settings.schedule).await;
     }
+}
+
+fn is_due(last: BootMs, refresh: Duration, now: BootMs) -> bool {
+    last + refresh <= now + EARLY
+}
+
+/// What was read of these sources, and which of them are known no more; without those that somebody else has read
+/// meanwhile.
+fn merge(sources: &[&Source], before: &Feeds, read: Feeds, now: &Feeds) -> (Feeds, Vec<Source>) {
+    let (mut feeds, mut gone) = (read, Vec::new());
+    for source in sources {
+        let untouched = match (before.get(source), now.get(source)) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !untouched {
+            feeds.remove(source);
+        } else if feeds.get(source).is_none() {
+            gone.push((*source).clone());
+        }
+    }
+    (feeds, gone)
 }
 
 /// What fails is logged, shown by `status` and tried again by the engine.
@@ -157,5 +207,33 @@ pub fn sweep(store: &dyn Store, before: UtcMs) -> Result<usize, StoreError> {
             }),
         );
         told.recv().unwrap_or(Err(StoreError::Closed))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Feed;
+
+    #[test]
+    fn calendars_are_read_again_as_often_as_they_should_be() {
+        let minute = Duration::from_secs(60);
+        let due = |after: Duration, refresh| is_due(BootMs(7), refresh, BootMs(7) + after);
+        assert!(!due(14 * minute, 15 * minute) && due(15 * minute, 15 * minute));
+        // Ticks are not exact.
+        assert!(due(minute - Duration::from_millis(300), minute) && !due(minute / 2, minute));
+        assert!(!due(23 * 60 * minute, 24 * 60 * minute));
+    }
+
+    #[test]
+    fn what_a_reload_has_read_meanwhile_is_newer() {
+        let feed = || Arc::new(Feed::parse(b"BEGIN:VCALENDAR\nEND:VCALENDAR").unwrap());
+        let [a, b, c] = ["/a.ics", "/b.ics", "/c.ics"].map(|path| Source::File(path.into()));
+        let before = Feeds::default().with(a.clone(), feed()).with(b.clone(), feed()).with(c.clone(), feed());
+        let now = before.clone().with(b.clone(), feed());
+        let read = Feeds::default().with(a.clone(), feed()).with(b.clone(), feed());
+        let (feeds, gone) = merge(&[&a, &b, &c], &before, read, &now);
+        assert!(feeds.get(&a).is_some() && feeds.get(&b).is_none(), "{feeds:?}");
+        assert_eq!(gone, [c]);
     }
 }

@@ -59,6 +59,7 @@ fn lines(reloaded: &Reloaded, cx: &Context) -> Vec<String> {
             clean(&format!("the rules on {} could not be tried: {}", unseen.server, unseen.why))
         }),
     );
+    lines.extend(reloaded.unread.iter().map(|unread| clean(&unread.to_string())));
     lines
 }
 

@@ -318,7 +318,9 @@ fn listings() {
     daemon.check(&["reload"], 0, moved);
     let rehearsed = daemon.run(&["reload", "--dry-run"]).1;
     let rule = "rule    four hours: would end all-day (All ␛[31mday) on campus at 17:25:00 CET (in 10m), it has run for 5h (it only \
-                reports, until dry-run = false)\nthe rules on events could not be tried: no answer within 6 s\n";
+                reports, until dry-run = false)\nthe rules on events could not be tried: no answer within 6 s\nthe feed calendar.example.org \
+                (calendars.holidays) cannot be read: its server answers 500; until it can, no meeting ends by it, and no \
+                calendar takes it into account\n";
     assert_eq!(rehearsed, format!("{moved}\n{rule}"));
 }
 

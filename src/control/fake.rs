@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::engine::api::{
     Notice, PlannedAction, PlannedChange, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, ServerStatus,
-    Service, Standing, Status, StoreStatus, Submission, Unseen, When,
+    Service, Standing, Status, StoreStatus, Submission, UnreadFeed, Unseen, When,
 };
 use crate::job::{
     BootMs, By, Change, Conflict, Fact, InstanceId, Job, JobId, JobView, Key, Limits, MeetingId, Now, Order,
@@ -313,7 +313,13 @@ impl Service for FakeService {
             reason: "it has run for 5h".to_owned(),
         };
         let unseen = Unseen { server: "events".into(), why: "no answer within 6 s".to_owned() };
-        Ok(Reloaded { rules: vec![hit], unseen: vec![unseen], ..reloaded() })
+        let unread = UnreadFeed {
+            source: "calendar.example.org".to_owned(),
+            used_by: vec!["calendars.holidays".to_owned()],
+            why: "its server answers 500".to_owned(),
+            known: false,
+        };
+        Ok(Reloaded { rules: vec![hit], unseen: vec![unseen], unread: vec![unread], ..reloaded() })
     }
 
     fn metrics(&self) -> Arc<Metrics> {

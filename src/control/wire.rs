@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::engine::api::Receipt;
 pub use crate::engine::api::{
-    PlannedAction, PlannedChange, Reloaded, RuleHit, ServerAction, ServerChange, Unseen,
+    PlannedAction, PlannedChange, Reloaded, RuleHit, ServerAction, ServerChange, UnreadFeed, Unseen,
 };
 use crate::job::{HistoryLine, InstanceId, Job, JobId, JobView, MeetingId, Now, ServerName, State, UtcMs};
 use crate::platform::LiveMeeting;

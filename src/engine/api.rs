@@ -1,6 +1,7 @@
 //! What the engine offers: the seam between it and the control socket.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,6 +214,9 @@ pub struct Reloaded {
     /// Servers that could not say what is live there, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,
+    /// Calendars and sources of ends that could not be read with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadFeed>,
 }
 
 impl Reloaded {
@@ -294,8 +298,8 @@ pub enum ServerAction {
     Changed,
 }
 
-impl std::fmt::Display for ServerChange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ServerChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ServerChange { server, action, platform } = self;
         match action {
             ServerAction::Added => write!(f, "server {server} added ({platform})"),
@@ -327,6 +331,29 @@ pub struct RuleHit {
 pub struct Unseen {
     pub server: ServerName,
     pub why: String,
+}
+
+/// A feed that could not be read.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UnreadFeed {
+    /// A path, or the host of a URL.
+    pub source: String,
+    /// `calendars.holidays`, `calendar-end lectures`.
+    pub used_by: Vec<String>,
+    pub why: String,
+    /// The last good copy counts; otherwise nothing is known of it.
+    pub known: bool,
+}
+
+impl fmt::Display for UnreadFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnreadFeed { source, used_by, why, known } = self;
+        let meanwhile = match known {
+            true => "the last good copy counts",
+            false => "until it can, no meeting ends by it, and no calendar takes it into account",
+        };
+        write!(f, "the feed {source} ({}) cannot be read: {why}; {meanwhile}", used_by.join(", "))
+    }
 }
 
 /// What the daemon goes by now: for a preview.

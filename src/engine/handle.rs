@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use jiff::tz::TimeZone;
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, broadcast, mpsc, oneshot};
 
 use super::active::Reply;
 use super::api::{
     Notice, Receipt, Refusal, RefusalKind, Reloaded, RuleHit, Service, Standing, Status, StoreStatus,
-    Submission, Unseen,
+    Submission, UnreadFeed, Unseen,
 };
 use super::bulk::prepare;
 use super::reload::{Current, Outcome};
@@ -23,7 +23,7 @@ use crate::job::{By, Change, JobId, MeetingId, Now, ServerName};
 use crate::metrics::Metrics;
 use crate::platform::{Fault, LiveMeeting, Platform};
 use crate::schedule::rule::{self, Hit};
-use crate::schedule::{Days, Feeds, Rule};
+use crate::schedule::{Days, Feeds, Rule, Source};
 use crate::store::Store;
 
 /// A server has so long to say what is live there: the request that waits for it is answered within 10 s.
@@ -32,8 +32,10 @@ const LISTING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Reads the schedule files anew; the error is what `check` would print.
 pub type Reread = dyn Fn() -> Result<Settings, String> + Send + Sync;
 
-/// Reads the calendars of a schedule that are not known yet, as far as that goes in a few seconds.
-pub type ReadFeeds = dyn Fn(Arc<Settings>, Arc<Feeds>) -> BoxFuture<'static, Feeds> + Send + Sync;
+/// Reads the calendars of a schedule that are not known yet, and those in files anew, as far as that goes in a few seconds;
+/// and says which could not be read.
+pub type ReadFeeds =
+    dyn Fn(Arc<Settings>, Arc<Feeds>) -> BoxFuture<'static, (Feeds, Vec<UnreadFeed>)> + Send + Sync;
 
 #[derive(Clone)]
 pub struct Handle {
@@ -44,6 +46,8 @@ pub struct Handle {
     pub(super) metrics: Arc<Metrics>,
     pub(super) reread: Arc<Reread>,
     pub(super) read_feeds: Arc<ReadFeeds>,
+    /// A reload lacks calendars.
+    pub(super) lacks_feeds: Arc<Notify>,
     /// What must not change while the daemon runs.
     pub(super) state_dir: PathBuf,
     pub(super) socket: PathBuf,
@@ -85,9 +89,17 @@ impl Handle {
         Ok(planned?.reloaded)
     }
 
-    /// From now on the calendars say this.
-    pub async fn set_feeds(&self, feeds: Feeds) -> Result<(), Refusal> {
-        self.requests.send(Request::Feeds(Arc::new(feeds))).await.map_err(|_| stopping())
+    /// From now on the calendars say this; of those that are `gone` nothing is known any more.
+    pub async fn set_feeds(&self, feeds: Feeds, gone: Vec<Source>) -> Result<(), Refusal> {
+        self.requests.send(Request::Feeds(feeds, gone)).await.map_err(|_| stopping())
+    }
+
+    /// Until a schedule was applied whose calendars could not all be read. `None`: the engine is gone.
+    pub async fn lacks_feeds(&self) -> Option<()> {
+        tokio::select! {
+            () = self.lacks_feeds.notified() => Some(()),
+            () = self.requests.closed() => None,
+        }
     }
 
     pub async fn current(&self) -> Result<Current, Refusal> {
@@ -127,8 +139,8 @@ impl Handle {
         (hits, unseen)
     }
 
-    /// What the files say now, if the running daemon can take that, and the calendars that are new in them.
-    async fn read_again(&self) -> Result<(Arc<Settings>, Feeds), Refusal> {
+    /// What the files say now, if the running daemon can take that, and the calendars that are new in them, or should be.
+    async fn read_again(&self) -> Result<(Arc<Settings>, Feeds, Vec<UnreadFeed>), Refusal> {
         let reread = self.reread.clone();
         let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|_| stopping())?;
         let settings = read.map_err(|why| {
@@ -144,8 +156,8 @@ impl Handle {
         }
         let settings = Arc::new(settings);
         let known = self.current().await?.feeds;
-        let more = (self.read_feeds)(settings.clone(), known).await;
-        Ok((settings, more))
+        let (more, unread) = (self.read_feeds)(settings.clone(), known).await;
+        Ok((settings, more, unread))
     }
 
     /// Time has passed: whatever is done now and then may be due. Lost while the engine has its hands full; the next one
@@ -261,7 +273,13 @@ impl Service for Handle {
     async fn reload(&self) -> Result<Reloaded, Refusal> {
         let _turn = self.reloading.lock().await;
         let reloaded = match self.read_again().await {
-            Ok((settings, more)) => self.apply(settings, more).await,
+            Ok((settings, more, unread)) => {
+                let applied = self.apply(settings, more).await;
+                if applied.is_ok() && !unread.is_empty() {
+                    self.lacks_feeds.notify_one();
+                }
+                applied.map(|reloaded| Reloaded { unread, ..reloaded })
+            }
             Err(refusal) => {
                 self.refuse_schedule(refusal.detail.clone()).await;
                 Err(refusal)
@@ -277,8 +295,9 @@ impl Service for Handle {
     }
 
     async fn would_reload(&self) -> Result<Reloaded, Refusal> {
-        let (settings, more) = self.read_again().await?;
-        self.rehearse(settings, more).await
+        let (settings, more, unread) = self.read_again().await?;
+        let reloaded = self.rehearse(settings, more).await?;
+        Ok(Reloaded { unread, ..reloaded })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Notice>> {

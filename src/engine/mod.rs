@@ -103,7 +103,19 @@ pub fn start(
     core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     let reloading = Arc::default();
-    let handle =
-        Handle { requests, events, store, clock, metrics, reread, read_feeds, state_dir, socket, reloading };
+    let lacks_feeds = Arc::default();
+    let handle = Handle {
+        requests,
+        events,
+        store,
+        clock,
+        metrics,
+        reread,
+        read_feeds,
+        lacks_feeds,
+        state_dir,
+        socket,
+        reloading,
+    };
     Ok((handle, engine))
 }

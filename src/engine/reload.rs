@@ -181,6 +181,12 @@ impl Core {
         Ok(())
     }
 
+    /// Without those that the settings in force do not use: one that comes back is read anew.
+    pub(super) fn used_feeds(&self, feeds: Feeds) -> Arc<Feeds> {
+        let settings = self.settings.as_ref();
+        Arc::new(settings.map_or_else(Feeds::default, |settings| feeds.only_of(&settings.schedule.sources())))
+    }
+
     pub(super) fn ask_plan(&mut self, ask: Ask) {
         // One that nobody waits for, and that has not begun, sees all that this one would see.
         if ask.is_silent() && self.plans.asked.iter().any(Ask::is_silent) {
@@ -207,7 +213,7 @@ impl Core {
         let Some(ask) = self.plans.asked.pop_front() else { return };
         let (settings, feeds) = match &ask.purpose {
             Purpose::Reload(settings, more) | Purpose::Rehearse(settings, more) => {
-                let feeds = Feeds::clone(&self.feeds).or(more);
+                let feeds = Feeds::clone(more).or(&self.feeds);
                 (Some(settings.clone()), Arc::new(feeds))
             }
             Purpose::Start | Purpose::Expand => (self.settings.clone(), self.feeds.clone()),
@@ -469,10 +475,9 @@ impl Core {
         }
         let mut servers = Vec::new();
         if let Purpose::Reload(_, more) = &ask.purpose {
-            // Those that are known may have been read again meanwhile.
-            self.feeds = Arc::new(Feeds::clone(&self.feeds).or(more));
             servers = self.server_changes(&settings, &platforms);
             self.configure(&settings, platforms.clone());
+            self.feeds = self.used_feeds(Feeds::clone(more).or(&self.feeds));
             self.schedule_error = None;
         }
         self.plans.error = None;

@@ -20,7 +20,7 @@ use crate::config::limits::{lock_fault, warn_text_fault};
 use crate::config::settings::Settings;
 use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
 use crate::platform::Platform;
-use crate::schedule::Feeds;
+use crate::schedule::{Feeds, Source};
 use crate::store::{Change as Write, Store, StoreError};
 
 /// A message to the engine, with the place for its answer.
@@ -47,7 +47,7 @@ pub(super) enum Request {
     /// Compares the schedule with the jobs once more, as time has passed.
     Expand(oneshot::Sender<Planned>),
     /// New copies of the calendars.
-    Feeds(Arc<Feeds>),
+    Feeds(Feeds, Vec<Source>),
     Current(oneshot::Sender<Option<Current>>),
     /// Housekeeping's rhythm.
     Tick,
@@ -99,9 +99,11 @@ impl Core {
             }
             Request::ScheduleRefused(why) => self.schedule_error = Some(why),
             Request::Expand(reply) => self.ask_plan(Ask::expand(Some(reply))),
-            Request::Feeds(feeds) => {
+            Request::Feeds(feeds, gone) => {
+                let mut others = Feeds::clone(&self.feeds);
+                gone.iter().for_each(|source| others.remove(source));
                 // A reload may have brought others meanwhile.
-                self.feeds = Arc::new(Feeds::clone(&feeds).or(&self.feeds));
+                self.feeds = self.used_feeds(feeds.or(&others));
                 self.ask_plan(Ask::expand(None));
             }
             Request::Current(reply) => {

@@ -5,28 +5,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::schedule::{Feed, Feeds, MAX_FEED, Schedule, Source};
+use crate::schedule::{MAX_FEED, Source};
 
 /// Below the state directory.
 const DIR: &str = "feeds";
 /// Only the daemon: feeds name people and rooms.
 const MODE: u32 = 0o600;
-
-/// The last good copies of what the schedule uses; those that are not there, or not good any more, are left out. Blocks.
-pub fn load_kept(state_dir: &Path, schedule: &Schedule) -> Feeds {
-    let mut feeds = Feeds::default();
-    for source in schedule.sources().keys() {
-        let kept = read_file(&path(state_dir, source)).ok().and_then(|bytes| Feed::parse(&bytes).ok());
-        if let Some(feed) = kept {
-            feeds.insert((*source).clone(), Arc::new(feed));
-        }
-    }
-    feeds
-}
 
 /// The bytes of a feed in a file. `Err`: why not; does not name the file. Blocks.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, String> {
@@ -72,7 +59,7 @@ pub(super) fn forget_others(state_dir: &Path, used: &[Source]) -> io::Result<()>
 }
 
 /// Named by a digest: a URL is a secret.
-fn path(state_dir: &Path, source: &Source) -> PathBuf {
+pub(super) fn path(state_dir: &Path, source: &Source) -> PathBuf {
     let mut digest = Sha256::new();
     match source {
         Source::File(path) => {

@@ -48,6 +48,7 @@ impl Bed {
     async fn refresh(&mut self) -> Vec<String> {
         let (feeds, reports) = self.reader.refresh(&schedule(&self.source), &self.feeds, NOW).await;
         self.feeds = feeds;
+        self.reader.forget_others(&schedule(&self.source)).await;
         let all = format!("{reports:?} {:?}", self.feeds);
         assert!(!all.contains("hunter2"), "{all}");
         let begin = format!("the feed {} (calendars.holidays) ", self.source);
@@ -67,7 +68,7 @@ impl Bed {
 
     fn restart(&mut self) {
         self.reader = Reader::new(self.dir.path(), Trial::Skip).unwrap();
-        self.feeds = load_kept(self.dir.path(), &schedule(&self.source));
+        self.feeds = self.reader.load_kept(&schedule(&self.source), NOW);
     }
 
     fn copies(&self) -> Vec<PathBuf> {
@@ -290,8 +291,7 @@ async fn what_the_schedule_no_longer_uses_is_forgotten() {
     bed.refresh().await;
     fs::write(bed.dir.path().join("feeds/half.new"), "x").unwrap();
     fs::write(bed.dir.path().join("feeds/README"), "somebody's").unwrap();
-    let (feeds, reports) = bed.reader.refresh(&Schedule::default(), &bed.feeds, NOW).await;
-    assert!(feeds.is_empty() && reports.is_empty());
+    bed.reader.forget_others(&Schedule::default()).await;
     assert_eq!(bed.copies(), [bed.dir.path().join("feeds/README")]);
 }
 
@@ -308,12 +308,13 @@ async fn a_feed_that_does_harm_is_left_alone() {
     fs::write(&crash, "#!/bin/sh\nkill -ABRT $$\n").unwrap();
     fs::set_permissions(&crash, fs::Permissions::from_mode(0o755)).unwrap();
     for program in ["/bin/false".into(), crash, "/nowhere".into()] {
-        bed.reader = Reader::new(bed.dir.path(), Trial::Child(program)).unwrap();
+        bed.reader.trial = Trial::Child(program);
+        bed.reader.remember(&bed.source, |memory| memory.state = State::Good);
         let why = "reading it took too long, took too much memory, or crashed (in a process of its own)";
         assert_eq!(bed.refresh().await, [format!("cannot be read: {why}; the last good copy counts")]);
         assert_eq!(bed.days(), [24]);
     }
-    bed.reader = Reader::new(bed.dir.path(), Trial::Child("/bin/true".into())).unwrap();
+    bed.reader.trial = Trial::Child("/bin/true".into());
     assert_eq!(bed.refresh().await, ["was read"]);
     assert_eq!(bed.days(), [25]);
 }
@@ -323,10 +324,80 @@ fn a_damaged_copy_counts_as_none() {
     let dir = TempDir::new().unwrap();
     let source = Source::File(PathBuf::from("/nowhere/term.ics"));
     kept::keep(dir.path(), &source, feed("20261224").as_bytes()).unwrap();
-    let load = || load_kept(dir.path(), &schedule(&source));
+    let reader = Reader::new(dir.path(), Trial::Skip).unwrap();
+    let load = || reader.load_kept(&schedule(&source), NOW);
     assert_eq!(covered(&load(), &source), [24]);
     kept::keep(dir.path(), &source, b"BEGIN:VCALENDAR\n").unwrap();
     assert!(load().is_empty());
+}
+
+#[tokio::test]
+async fn a_reload_reads_files_anew_and_says_what_it_lacks() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("term.ics");
+    fs::write(&file, feed("20261224")).unwrap();
+    let mut bed = Bed::new(Source::File(file.clone()));
+    bed.refresh().await;
+    let wanted = schedule(&bed.source);
+    let (feeds, unread) = bed.reader.for_reload(&wanted, &bed.feeds, NOW).await;
+    assert!(feeds.is_empty() && unread.is_empty(), "it has not changed");
+    fs::write(&file, feed("20261225")).unwrap();
+    let (feeds, unread) = bed.reader.for_reload(&wanted, &bed.feeds, NOW).await;
+    assert_eq!((covered(&feeds, &bed.source), unread), (vec![25], Vec::new()));
+    // If that was not applied, the next refresh finds it all the same.
+    bed.refresh().await;
+    assert_eq!(bed.days(), [25]);
+    fs::remove_file(&file).unwrap();
+    let (_, unread) = bed.reader.for_reload(&wanted, &bed.feeds, NOW).await;
+    assert!(unread[0].known && unread[0].why.starts_with("No such file"), "{unread:?}");
+    let (feeds, unread) = bed.reader.for_reload(&wanted, &Feeds::default(), NOW).await;
+    assert!(feeds.is_empty() && !unread[0].known);
+    let told = unread[0].to_string();
+    assert!(told.contains("term.ics (calendars.holidays) cannot be read: No such file"), "{told}");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_forgotten_too_early_is_kept_again() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("term.ics");
+    fs::write(&file, feed("20261224")).unwrap();
+    let mut bed = Bed::new(Source::File(file));
+    bed.refresh().await;
+    bed.reader.forget_others(&Schedule::default()).await;
+    assert!(bed.copies().is_empty());
+    bed.refresh().await;
+    assert_eq!(bed.copies().len(), 1);
+}
+
+/// Copies from before are tried too: at the start, and when another year begins.
+#[tokio::test]
+async fn a_copy_that_does_harm_is_not_used() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("term.ics");
+    fs::write(&file, feed("20261224")).unwrap();
+    let mut bed = Bed::new(Source::File(file.clone()));
+    bed.refresh().await;
+    let wanted = schedule(&bed.source);
+    let reader = |program: &str| Reader::new(bed.dir.path(), Trial::Child(program.into())).unwrap();
+    assert!(reader("/bin/false").load_kept(&wanted, NOW).is_empty());
+    for program in ["/bin/true", "/nowhere"] {
+        let good = reader(program).load_kept(&wanted, NOW);
+        assert_eq!(covered(&good, &bed.source), [24], "{program}");
+    }
+
+    // The first years went well.
+    let in_its_year = bed.dir.path().join("try");
+    fs::write(&in_its_year, "#!/bin/sh\ncat > /dev/null\n[ \"$2\" = 2026 ]\n").unwrap();
+    fs::set_permissions(&in_its_year, fs::Permissions::from_mode(0o755)).unwrap();
+    let reader = reader(in_its_year.to_str().unwrap());
+    let feeds = reader.load_kept(&wanted, NOW);
+    assert_eq!(covered(&feeds, &bed.source), [24]);
+    fs::remove_file(file).unwrap();
+    let (feeds, _) = reader.refresh(&wanted, &feeds, NOW).await;
+    assert_eq!(covered(&feeds, &bed.source), [24]);
+    let next_year = NOW + Duration::from_secs(366 * 86_400);
+    let (feeds, reports) = reader.refresh(&wanted, &feeds, next_year).await;
+    assert!(feeds.is_empty(), "{reports:?}");
 }
 
 #[test]

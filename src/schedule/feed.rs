@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::civil::{self, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, ToSpan};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::ical::{self, FeedError, Occurrence, Problems, Series};
@@ -97,6 +98,17 @@ impl Feeds {
         self
     }
 
+    /// Those of other sources are dropped.
+    #[must_use]
+    pub fn only_of(mut self, used: &BTreeMap<&Source, Vec<String>>) -> Feeds {
+        self.0.retain(|source, _| used.contains_key(source));
+        self
+    }
+
+    pub fn remove(&mut self, source: &Source) {
+        self.0.remove(source);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -108,6 +120,8 @@ impl Feeds {
 
 /// What one feed says.
 pub struct Feed {
+    /// Of the bytes that it was read from.
+    digest: [u8; 32],
     series: Vec<Series>,
     problems: Problems,
     years: Mutex<BTreeMap<i16, Arc<Year>>>,
@@ -127,7 +141,13 @@ impl Feed {
             return Err(FeedError::TooLarge { limit: MAX_FEED });
         }
         let contents = ical::read(bytes)?;
-        Ok(Feed { series: contents.series, problems: contents.problems, years: Mutex::default() })
+        let digest = Sha256::digest(bytes).into();
+        Ok(Feed { digest, series: contents.series, problems: contents.problems, years: Mutex::default() })
+    }
+
+    /// Of the bytes that it was read from (SHA-256).
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// Events that were left out.

@@ -71,3 +71,40 @@ fn a_first_look_at_a_feed() {
     assert_eq!(look("2027", format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n").as_bytes()), None);
     assert_eq!(look("soon", LECTURES.as_bytes()), Some(1));
 }
+
+/// A reload reads a file anew, and says which feed it could not read.
+#[test]
+fn a_reload_reads_calendars() {
+    let bed = Bed::start();
+    let path = bed.path("lectures.ics");
+    let entry = |ics: &str| {
+        format!(
+            "[[calendar-end]]\nname = \"lectures\"\nserver = \"campus\"\nics = \"{ics}\"\n\
+             meeting = {{ from = \"LOCATION\" }}\n"
+        )
+    };
+    bed.write_schedule("", &entry(path.to_str().unwrap()));
+    let dry = bed.json(&["reload", "--dry-run"]);
+    assert_eq!(dry["unread"][0]["known"], false, "{dry}");
+    let (_, said) = bed.says(&["reload"]);
+    assert!(said.contains("lectures.ics (calendar-end lectures) cannot be read: No such file"), "{said}");
+
+    let event = |location: &str| {
+        let now = jiff::Timestamp::now();
+        let at = |hours: i64| {
+            (now + jiff::SignedDuration::from_hours(hours)).strftime("%Y%m%dT%H%M%SZ").to_string()
+        };
+        format!(
+            "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:{}\r\nDTEND:{}\r\nLOCATION:{location}\r\n\
+             END:VEVENT\r\nEND:VCALENDAR\r\n",
+            at(1),
+            at(2)
+        )
+    };
+    for room in ["room-1", "room-2"] {
+        std::fs::write(&path, event(room)).unwrap();
+        let (_, said) = bed.says(&["reload"]);
+        let added = said.lines().any(|line| line.starts_with("add ") && line.contains(room));
+        assert!(added, "{said}");
+    }
+}

@@ -26,7 +26,7 @@ use crate::engine::sweep::RuleBook;
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
 use crate::platform::{Platform, bigbluebutton};
-use crate::schedule::{Entry, Feeds, Schedule};
+use crate::schedule::{Entry, Schedule};
 
 /// When nothing goes wrong any more, everything that is due is done after this, whatever stands there ...
 const REST: Ms = 85 * 60_000;
@@ -193,10 +193,22 @@ fn start(
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     let reread: Arc<crate::engine::Reread> = Arc::new(|| Err("there is no file".to_owned()));
     let (state_dir, socket) = ("/simulated".into(), "/simulated".into());
-    let read_feeds: Arc<crate::engine::ReadFeeds> = Arc::new(|_, _| Box::pin(async { Feeds::default() }));
     let reloading = Arc::default();
-    let handle =
-        Handle { requests, events, store, clock, reread, read_feeds, metrics, state_dir, socket, reloading };
+    let read_feeds: Arc<crate::engine::ReadFeeds> = Arc::new(|_, _| Box::pin(async { Default::default() }));
+    let lacks_feeds = Arc::default();
+    let handle = Handle {
+        requests,
+        events,
+        store,
+        clock,
+        reread,
+        read_feeds,
+        lacks_feeds,
+        metrics,
+        state_dir,
+        socket,
+        reloading,
+    };
     Some((handle, engine))
 }
 
