@@ -90,7 +90,7 @@ fn a_reload_reads_calendars() {
     assert!(said.contains("lectures.ics (calendar-end lectures) cannot be read: No such file"), "{said}");
 
     let event = |location: &str| {
-        let now = jiff::Timestamp::now();
+        let now = adjourn::clock::system_now().wall.timestamp();
         let at = |hours: i64| {
             (now + jiff::SignedDuration::from_hours(hours)).strftime("%Y%m%dT%H%M%SZ").to_string()
         };
