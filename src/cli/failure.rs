@@ -35,6 +35,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, said in other words.
+    #[must_use]
+    pub fn about(mut self, what: &str) -> Failure {
+        what.clone_into(&mut self.what);
+        self
+    }
+
     pub fn what(&self) -> &str {
         &self.what
     }

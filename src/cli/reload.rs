@@ -29,7 +29,8 @@ pub struct Args {
 
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let body = if args.dry_run { json!({ "dry-run": true }) } else { json!({}) };
-    let answer = cx.client()?.send(Method::POST, &["reload"], &body).await?;
+    let answer = cx.client()?.send(Method::POST, &["reload"], &body).await;
+    let answer = answer.map_err(|failure| with_lines(failure, cx))?;
     if args.json {
         cx.out.json(&answer)?;
         return Ok(ExitCode::Done);
@@ -39,6 +40,15 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
         cx.out.line(line)?;
     }
     Ok(ExitCode::Done)
+}
+
+/// What is wrong with a file is shown as `adjourn check` does: on lines of its own.
+fn with_lines(failure: Failure, cx: &mut Context) -> Failure {
+    if !failure.what().contains('\n') {
+        return failure;
+    }
+    failure.what().trim_end().lines().for_each(|line| cx.out.note(clean(line)));
+    failure.about("the schedule file has errors")
 }
 
 fn lines(reloaded: &Reloaded, cx: &Context) -> Vec<String> {

@@ -41,7 +41,8 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     if let Some(repaired) = &status.store.repaired {
         cx.out.line(format_args!("store     {} {}", Tone::Doubtful.paint("repaired:"), clean(repaired)))?;
     }
-    if let Some(error) = &status.schedule_error {
+    // The whole of it is for `check` and `reload` to show.
+    if let Some(error) = status.schedule_error.as_ref().and_then(|error| error.lines().next()) {
         cx.out.line(format_args!("schedule  {} {}", Tone::Bad.paint("refused:"), clean(error)))?;
     }
     if status.servers.is_empty() {

@@ -565,8 +565,8 @@ mod tests {
             let jobs = jobs.iter().copied().collect();
             assert_eq!(Sweeper { standing, jobs, awaits, ..Sweeper::default() }.every(), expected);
         };
-        check(&[hourly.clone()], &[], false, Some(hour));
-        check(&[hourly.clone()], &[job], false, Some(hour));
+        check(std::slice::from_ref(&hourly), &[], false, Some(hour));
+        check(std::slice::from_ref(&hourly), &[job], false, Some(hour));
         check(&[hourly], &[job], true, Some(START_EVERY));
         check(&[], &[job], false, Some(START_EVERY));
         check(&[], &[], false, None);

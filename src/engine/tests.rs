@@ -12,7 +12,7 @@ use super::api::*;
 use super::core::{Core, Parts};
 use super::server::Server;
 use super::*;
-use crate::clock::{SystemClock, system_now};
+use crate::clock::{Clock, SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
 use crate::platform::{
@@ -322,7 +322,7 @@ impl Platform for Scripted {
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let wait = async {
         while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            SystemClock.sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), wait)

@@ -91,6 +91,7 @@ fn a_broken_file_says_where_and_a_dry_run_of_it_leaves_no_trace() {
     bed.write_schedule("", &entry("exam", "\"tomorrow\""));
     let (code, said) = bed.says(&["reload", "--dry-run"]);
     assert!(code != 0 && said.contains("tomorrow"), "{code}: {said}");
+    assert!(said.lines().count() > 3 && !said.contains('\u{240a}'), "on lines of its own: {said}");
     assert!(bed.json(&["status"])["schedule_error"].is_null());
     assert_ne!(bed.says(&["reload"]).0, 0);
     assert!(bed.json(&["status"])["schedule_error"].is_string());

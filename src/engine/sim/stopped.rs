@@ -39,7 +39,7 @@ fn stopped(seed: u64) -> Stopped {
     let sites = (0..SERVERS).map(|_| site(&mut rng)).collect();
     // In one of them more than one occurrence of an entry was a job before the stop, and is not too late after it.
     let (ahead, away) = [(HOUR, 3 * DAY), (12 * HOUR, 9 * HOUR), (6 * HOUR, 3 * DAY), (24 * HOUR, 3 * DAY)]
-        [seed as usize % 4];
+        [usize::try_from(seed % 4).unwrap()];
     let repeats = (0..ENTRIES).map(|name| repeat(&mut rng, name)).collect();
     let standing = Standing { repeats, ahead, ..Standing::default() };
     // Not on a full minute: nothing is under way.

@@ -124,7 +124,7 @@ async fn an_entry_that_was_moved_or_removed_meanwhile_does_not_fire_at_its_old_t
         let later = Entry { at: now.wall + HOUR, ..moved };
         let rig = start_as(store_of(jobs), &settings(&[later]));
         rig.until("one is cancelled", |rig| rig.jobs()["removed"].is_done()).await;
-        tokio::time::sleep(SECOND / 2).await;
+        SystemClock.sleep(SECOND / 2).await;
         let jobs = rig.jobs();
         assert_eq!(jobs["removed"].outcome, Some(Outcome::Cancelled));
         assert_eq!((jobs["moved"].due, jobs["moved"].state), (now.wall + HOUR, State::Waiting));
@@ -156,7 +156,7 @@ async fn waiting_for_a_write_is_not_being_late() {
     let extended = tokio::spawn(async move { extending.change(first, None, change, by).await });
     let now = strictly(When::Now);
     let submitted = tokio::spawn(async move { submitting.submit(now).await });
-    tokio::time::sleep(4 * SECOND).await;
+    SystemClock.sleep(4 * SECOND).await;
     rig.store.release();
     extended.await.unwrap().unwrap();
     let second = submitted.await.unwrap().unwrap().job.id;
