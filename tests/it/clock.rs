@@ -120,13 +120,20 @@ fn steps_backwards_just_before_due_never_make_it_early() {
         let job = stepped.bed.outcome(&id);
         // A call that was decided on just before the step, and stopped on its way out, is counted and made again.
         let stopped = job["history"].to_string().matches("the clock was set back before due").count();
-        let ends = serde_json::json!(1 + stopped);
+        // The sandbox goes by the same clock: what it accepted just before the step takes effect when that time has come
+        // again. Until then the meeting is alive, and is called at once more.
+        let again = job["history"].to_string().matches("\"still-there\"").count();
+        let ends = serde_json::json!(1 + stopped + again);
         assert_eq!((&job["outcome"], &job["ends"]), (&"ended".into(), &ends), "{job:#}");
         let truth = stepped.bed.truth();
-        let [hit] = &truth.instances(&meeting)[0].hits[..] else { panic!("not one hit: {job:#}") };
-        // It may have been on its way when the clock was set.
-        let was_on_its_way = hit.at.0 + 3_000 < before + 1_000 && hit.at.0 + 3_000 >= due.as_millisecond();
-        assert!(hit.at.0 >= due.as_millisecond() || was_on_its_way, "{hit:?} {job:#}");
+        let hits = &truth.instances(&meeting)[0].hits;
+        assert_eq!(hits.len(), 1 + again, "{job:#}");
+        for hit in hits {
+            // It may have been on its way when the clock was set.
+            let was_on_its_way =
+                hit.at.0 + 3_000 < before + 1_000 && hit.at.0 + 3_000 >= due.as_millisecond();
+            assert!(hit.at.0 >= due.as_millisecond() || was_on_its_way, "{hit:?} {job:#}");
+        }
     }
 }
 
