@@ -126,6 +126,8 @@ pub(super) struct Core {
     pub tasks: TaskTracker,
     pub started: Now,
     pub store_error: Option<String>,
+    /// It came from reading due jobs, and is over when they can be read again.
+    pub unreadable: bool,
     pub schedule_error: Option<String>,
     /// Set by a drain: nothing new is started.
     pub stopping: bool,
@@ -199,6 +201,7 @@ impl Core {
             tasks: TaskTracker::new(),
             started: now,
             store_error: None,
+            unreadable: false,
             schedule_error: None,
             stopping: false,
             wakes: Wakes::default(),

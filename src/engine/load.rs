@@ -60,7 +60,7 @@ impl Core {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "due jobs cannot be read; trying again in a second");
-                    self.store_error = Some(error.to_string());
+                    (self.store_error, self.unreadable) = (Some(error.to_string()), true);
                     self.adopt_late(late, now);
                     self.next_load = Some(now.wall + WRITE_RETRY);
                     return;
@@ -86,9 +86,14 @@ impl Core {
         }
         self.adopt_late(late, now);
         self.next_load = match self.store.next_wake(until) {
-            Ok(wake) => wake.map(|at| at - HORIZON),
+            Ok(wake) => {
+                if std::mem::take(&mut self.unreadable) {
+                    self.store_error = None;
+                }
+                wake.map(|at| at - HORIZON)
+            }
             Err(error) => {
-                self.store_error = Some(error.to_string());
+                (self.store_error, self.unreadable) = (Some(error.to_string()), true);
                 Some(now.wall + WRITE_RETRY)
             }
         };
