@@ -35,7 +35,6 @@ const EVERY: Bound = bound("every", Duration::from_secs(10), Duration::from_secs
 const EVERY_WITHOUT_STARTS: Duration = Duration::from_secs(300);
 
 const DEFAULT_FIRST_HIT_DELAY: Duration = Duration::from_secs(600);
-const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 const MOST_PARTICIPANT_MINUTES: i64 = 100_000_000;
 /// Bytes of a glob.
 const MAX_GLOB: usize = 256;
@@ -231,7 +230,7 @@ impl Resolver<'_, '_> {
             first_hit_delay: self
                 .duration(FIRST_HIT_DELAY, table.first_hit_delay.as_ref())
                 .unwrap_or(DEFAULT_FIRST_HIT_DELAY),
-            every: self.duration(EVERY, table.every.as_ref()).unwrap_or(DEFAULT_EVERY),
+            every: self.duration(EVERY, table.every.as_ref()).unwrap_or(Rule::DEFAULT_EVERY),
             limits,
         })
     }
@@ -453,25 +452,7 @@ pub(super) fn from_end(
     max_duration: Duration,
     limits: Limits,
 ) -> Rule {
-    Rule {
-        name,
-        server,
-        meeting: Some(meeting),
-        select: Select::default(),
-        max_duration: Some(max_duration),
-        close_at: None,
-        empty_for: None,
-        alone_for: None,
-        max_participant_minutes: None,
-        closed: None,
-        timezone: TimeZone::UTC,
-        weekdays: Weekdays::ALL,
-        days: Days::default(),
-        dry_run: false,
-        first_hit_delay: Duration::ZERO,
-        every: DEFAULT_EVERY,
-        limits,
-    }
+    Rule { meeting: Some(meeting), max_duration: Some(max_duration), limits, ..Rule::bare(name, server) }
 }
 
 /// The meeting of an `[[end]]` with `rules = false`.

@@ -136,6 +136,34 @@ pub struct Rule {
     pub limits: Limits,
 }
 
+impl Rule {
+    /// Between two listings of its server.
+    pub const DEFAULT_EVERY: Duration = Duration::from_secs(60);
+
+    /// In earnest, for all meetings of the server, without notice; it still lacks a condition.
+    pub fn bare(name: impl Into<String>, server: ServerName) -> Rule {
+        Rule {
+            name: name.into(),
+            server,
+            meeting: None,
+            select: Select::default(),
+            max_duration: None,
+            close_at: None,
+            empty_for: None,
+            alone_for: None,
+            max_participant_minutes: None,
+            closed: None,
+            timezone: TimeZone::UTC,
+            weekdays: Weekdays::ALL,
+            days: Days::default(),
+            dry_run: false,
+            first_hit_delay: Duration::ZERO,
+            every: Rule::DEFAULT_EVERY,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Which meetings are meant. Globs: `*` and `?`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Select {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::core::Makers;
 use super::*;
-use crate::schedule::{Entry, Feeds, Rule, Schedule, Select};
+use crate::schedule::{Entry, Feeds, Rule, Schedule};
 
 mod calendars;
 
@@ -475,25 +475,7 @@ async fn a_rehearsal_says_which_servers_could_not_be_asked_about_their_rules() {
 }
 
 fn rule(meeting: Option<MeetingId>) -> Rule {
-    Rule {
-        name: "long".to_owned(),
-        server: "campus".into(),
-        meeting,
-        select: Select::default(),
-        max_duration: Some(HOUR),
-        close_at: None,
-        empty_for: None,
-        alone_for: None,
-        max_participant_minutes: None,
-        closed: None,
-        weekdays: crate::schedule::rule::Weekdays::ALL,
-        timezone: jiff::tz::TimeZone::UTC,
-        days: crate::schedule::Days::default(),
-        dry_run: false,
-        first_hit_delay: Duration::ZERO,
-        every: SECOND,
-        limits: Limits::default(),
-    }
+    Rule { meeting, max_duration: Some(HOUR), every: SECOND, ..Rule::bare("long", "campus".into()) }
 }
 
 #[tokio::test]

@@ -3,36 +3,16 @@
 
 use std::slice;
 
-use jiff::tz::TimeZone;
-
 use super::*;
 use crate::config::Settings;
 use crate::engine::sweep::RuleBook;
-use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch, Weekdays};
-use crate::schedule::{Days, Entry, Exempt, Feeds, Rule, Schedule, Select};
+use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch};
+use crate::schedule::{Entry, Exempt, Feeds, Rule, Schedule};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub(in crate::engine) fn rule(name: &str, max_duration: Duration) -> Rule {
-    Rule {
-        name: name.to_owned(),
-        server: "campus".into(),
-        meeting: None,
-        select: Select::default(),
-        max_duration: Some(max_duration),
-        close_at: None,
-        empty_for: None,
-        alone_for: None,
-        max_participant_minutes: None,
-        closed: None,
-        timezone: TimeZone::UTC,
-        weekdays: Weekdays::ALL,
-        days: Days::default(),
-        dry_run: false,
-        first_hit_delay: Duration::ZERO,
-        every: Duration::from_secs(60),
-        limits: Limits::default(),
-    }
+    Rule { max_duration: Some(max_duration), ..Rule::bare(name, "campus".into()) }
 }
 
 fn sweep(

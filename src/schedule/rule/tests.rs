@@ -40,25 +40,7 @@ fn time(text: &str) -> Time {
 
 /// A rule in earnest, for all meetings, that still lacks a condition.
 pub(super) fn rule(name: &str) -> Rule {
-    Rule {
-        name: name.to_owned(),
-        server: ServerName::from("campus"),
-        meeting: None,
-        select: Select::default(),
-        max_duration: None,
-        close_at: None,
-        empty_for: None,
-        alone_for: None,
-        max_participant_minutes: None,
-        closed: None,
-        timezone: TimeZone::UTC,
-        weekdays: Weekdays::ALL,
-        days: Days::default(),
-        dry_run: false,
-        first_hit_delay: 10 * MINUTE,
-        every: MINUTE,
-        limits: Limits::default(),
-    }
+    Rule { first_hit_delay: 10 * MINUTE, ..Rule::bare(name, ServerName::from("campus")) }
 }
 
 fn max_duration(length: Duration) -> Rule {
