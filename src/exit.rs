@@ -32,7 +32,7 @@ impl ExitCode {
             Outcome::Ended | Outcome::AlreadyOver => ExitCode::Done,
             Outcome::Absent if absent_ok => ExitCode::Done,
             Outcome::Absent | Outcome::Superseded | Outcome::Cancelled | Outcome::Missed => ExitCode::Refused,
-            Outcome::Unconfirmed => ExitCode::Unconfirmed,
+            Outcome::Unconfirmed | Outcome::Vanished => ExitCode::Unconfirmed,
             Outcome::Failed => ExitCode::Failed,
         }
     }
@@ -61,6 +61,7 @@ mod tests {
             ("missed", 1),
             ("unconfirmed", 3),
             ("failed", 4),
+            ("vanished", 3),
         ];
         assert_eq!(codes, documented);
     }

@@ -382,6 +382,7 @@ fn look_result(verdict: &Verdict) -> &'static str {
         Verdict::Live(_) | Verdict::Occupied => "live",
         Verdict::Replaced { .. } => "replaced",
         Verdict::Gone { .. } => "gone",
+        Verdict::Vanished { .. } => "vanished",
         Verdict::Doubtful { .. } | Verdict::Hopeless { .. } => "doubtful",
         Verdict::Misconfigured { .. } => "misconfigured",
         Verdict::Unreachable { .. } => "unreachable",

@@ -129,7 +129,9 @@ pub fn painted_outcome(job: &JobView) -> String {
     let tone = match job.outcome {
         Some(Outcome::Ended | Outcome::AlreadyOver) => Tone::Good,
         Some(Outcome::Unconfirmed | Outcome::Failed | Outcome::Missed) => Tone::Bad,
-        Some(Outcome::Absent | Outcome::Superseded | Outcome::Cancelled) => Tone::Doubtful,
+        Some(Outcome::Absent | Outcome::Vanished | Outcome::Superseded | Outcome::Cancelled) => {
+            Tone::Doubtful
+        }
         None if job.overdue || job.alarm.is_some() => Tone::Bad,
         None => return outcome(job).to_owned(),
     };

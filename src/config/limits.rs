@@ -25,6 +25,8 @@ pub const GIVE_UP_AFTER: Bound = bound("give-up-after", SECOND, days(30));
 pub const PROVE_WITHIN: Bound = bound("prove-within", SECOND, days(7));
 pub const OVERDUE_AFTER: Bound = bound("overdue-after", SECOND, days(7));
 pub const RESEND_AFTER: Bound = bound("resend-after", Duration::from_millis(200), HOUR);
+/// Whoever is live so long before due is ours.
+pub const PIN_BEFORE: Bound = bound("pin-before", Duration::from_secs(10), HOUR);
 /// Zero: a reopened meeting is left alone.
 pub const KEEP_CLOSED: Bound = bound("keep-closed", Duration::ZERO, DAY);
 /// In total. Zero: nobody extends it.
@@ -102,8 +104,16 @@ pub(super) fn short(duration: Duration) -> String {
 }
 
 /// The limits that are durations, each with its place in a patch.
-pub const ALL: [Bound; 7] =
-    [LATE_LIMIT, GIVE_UP_AFTER, PROVE_WITHIN, OVERDUE_AFTER, RESEND_AFTER, KEEP_CLOSED, MAX_EXTENSION];
+pub const ALL: [Bound; 8] = [
+    LATE_LIMIT,
+    GIVE_UP_AFTER,
+    PROVE_WITHIN,
+    OVERDUE_AFTER,
+    RESEND_AFTER,
+    PIN_BEFORE,
+    KEEP_CLOSED,
+    MAX_EXTENSION,
+];
 
 /// Sets one limit by its key. Unknown keys are the caller's to refuse: `None`.
 pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), DurationError>> {
@@ -114,6 +124,7 @@ pub fn set(patch: &mut LimitsPatch, key: &str, text: &str) -> Option<Result<(), 
         "prove-within" => &mut patch.prove_within,
         "overdue-after" => &mut patch.overdue_after,
         "resend-after" => &mut patch.resend_after,
+        "pin-before" => &mut patch.pin_before,
         "keep-closed" => &mut patch.keep_closed,
         _ => &mut patch.max_extension,
     };
@@ -262,15 +273,16 @@ mod tests {
     fn every_limit_can_be_set_by_its_key() {
         let mut patch = LimitsPatch::default();
         for bound in ALL {
-            assert_eq!(set(&mut patch, bound.key, "5s"), Some(Ok(())), "{}", bound.key);
+            assert_eq!(set(&mut patch, bound.key, "15s"), Some(Ok(())), "{}", bound.key);
         }
-        let five = Some(Duration::from_secs(5));
+        let fifteen = Some(Duration::from_secs(15));
         let LimitsPatch {
             late_limit,
             give_up_after,
             prove_within,
             overdue_after,
             resend_after,
+            pin_before,
             keep_closed,
             max_extension,
             ..
@@ -281,10 +293,11 @@ mod tests {
             prove_within,
             overdue_after,
             resend_after,
+            pin_before,
             keep_closed,
             max_extension,
         ];
-        assert_eq!(all, [five; ALL.len()]);
+        assert_eq!(all, [fifteen; ALL.len()]);
         assert_eq!(set(&mut LimitsPatch::default(), "warn", "5s"), None);
     }
 }

@@ -53,6 +53,7 @@ struct Exported<'a> {
     prove_within: String,
     overdue_after: String,
     resend_after: String,
+    pin_before: String,
     keep_closed: String,
     /// What is left of it: the time that is written out counts as planned elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +85,7 @@ impl Exported<'_> {
             prove_within: span(job.limits.prove_within),
             overdue_after: span(job.limits.overdue_after),
             resend_after: span(job.limits.resend_after),
+            pin_before: span(job.limits.pin_before),
             keep_closed: span(job.limits.keep_closed),
             max_extension: job.extension_left().map(span),
             expect: job.limits.expect,
@@ -166,6 +168,7 @@ mod tests {
             prove_within: Duration::from_millis(90_061_001),
             overdue_after: Duration::from_secs(400 * 24 * 3600 + 1),
             resend_after: Duration::from_millis(999),
+            pin_before: Duration::from_secs(90),
             keep_closed: Duration::from_secs(600),
             max_extension: Some(Duration::from_secs(1800)),
             expect: Expect::Live,

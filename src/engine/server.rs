@@ -197,6 +197,7 @@ pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
         pin: job.pin.clone(),
         // A call that was refused, or never left, has had no effect.
         end_sent: job.calls.may_have_ended() || job.run.calling.is_some(),
+        accepted: job.calls.accepted.is_some(),
         ends_clean: !job.calls.unclean,
         since: job.pin.as_ref().map(|pin| pin.last_live).or(job.began),
     }

@@ -229,6 +229,7 @@ impl Platform for Scripted {
         let live = Instance {
             id: "one".into(),
             started_at: Some(UtcMs(1)),
+            start: Some(StartRange::around(UtcMs(1))),
             participants: None,
             listed: true,
             node: None,

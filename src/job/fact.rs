@@ -24,10 +24,14 @@ pub const KEEP_LATEST: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
+    /// At the pin moment, where that comes before the arm: whose meeting is it?
+    Pin,
     /// Just before due: learn the instance, warm the connection.
     Arm,
     /// An end call may only follow a fresh look.
     BeforeEnd,
+    /// In the end call's own turn, right before it, where the call can name only the meeting: a single question.
+    Last,
     /// After an end call: is it over?
     Confirm,
     /// `keep-closed`: was it opened again?

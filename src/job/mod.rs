@@ -17,12 +17,15 @@ mod warning;
 mod watching;
 
 pub use change::{Change, Conflict};
+pub use confirm::SIGHTING_GAP;
 pub use fact::{CalledOff, Entry, Fact, History, Purpose};
 pub use model::{
     By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, Limits, LimitsPatch, MeetingId, Order, Origin,
     Outcome, Pin, ServerName, State,
 };
-pub use sighting::{Aim, EndAnswer, Evidence, Instance, LiveMeeting, Lock, Sighting, Verdict};
+pub use sighting::{
+    Aim, EndAnswer, Evidence, Instance, LiveMeeting, Lock, ServerClock, Sighting, Site, StartRange, Verdict,
+};
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
 pub use view::{HistoryLine, JobView};

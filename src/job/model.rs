@@ -108,6 +108,9 @@ pub enum Outcome {
     Ended,
     /// Seen alive, then proven gone, without a call of ours that could have done it.
     AlreadyOver,
+    /// Not shown any more (or never) by a front whose word cannot tell whether it is over or was forgotten; no call of
+    /// ours left, or each was answered as if it were gone.
+    Vanished,
     /// Proven not there at the deadline, never seen alive.
     Absent,
     /// The only live instance is not ours to end.
@@ -122,7 +125,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 8] = [
+    /// In the order of their codes in the store, which never changes.
+    pub const ALL: [Outcome; 9] = [
         Outcome::Ended,
         Outcome::AlreadyOver,
         Outcome::Absent,
@@ -131,12 +135,14 @@ impl Outcome {
         Outcome::Missed,
         Outcome::Unconfirmed,
         Outcome::Failed,
+        Outcome::Vanished,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Ended => "ended",
             Outcome::AlreadyOver => "already-over",
+            Outcome::Vanished => "vanished",
             Outcome::Absent => "absent",
             Outcome::Superseded => "superseded",
             Outcome::Cancelled => "cancelled",
@@ -250,6 +256,9 @@ pub struct Limits {
     /// From the answer to an end call, to the same instance.
     #[serde(with = "duration_ms")]
     pub resend_after: Duration,
+    /// Whoever is live so long before due is ours; what starts later is the next class.
+    #[serde(default = "pin_before", with = "duration_ms")]
+    pub pin_before: Duration,
     /// After the end: end what is reopened for so long.
     #[serde(with = "duration_ms")]
     pub keep_closed: Duration,
@@ -268,6 +277,11 @@ pub struct Limits {
     pub max_extension: Option<Duration>,
 }
 
+/// The least, and what older records stand for.
+fn pin_before() -> Duration {
+    Duration::from_secs(10)
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -276,6 +290,7 @@ impl Default for Limits {
             prove_within: Duration::from_secs(3600),
             overdue_after: Duration::from_secs(300),
             resend_after: Duration::from_secs(15),
+            pin_before: pin_before(),
             keep_closed: Duration::ZERO,
             expect: Expect::Any,
             lock: Lock::No,
@@ -294,6 +309,7 @@ pub struct LimitsPatch {
     pub prove_within: Option<Duration>,
     pub overdue_after: Option<Duration>,
     pub resend_after: Option<Duration>,
+    pub pin_before: Option<Duration>,
     pub keep_closed: Option<Duration>,
     pub expect: Option<Expect>,
     pub lock: Option<Lock>,
@@ -313,6 +329,7 @@ impl From<Limits> for LimitsPatch {
             prove_within,
             overdue_after,
             resend_after,
+            pin_before,
             keep_closed,
             expect,
             lock,
@@ -326,6 +343,7 @@ impl From<Limits> for LimitsPatch {
             prove_within: Some(prove_within),
             overdue_after: Some(overdue_after),
             resend_after: Some(resend_after),
+            pin_before: Some(pin_before),
             keep_closed: Some(keep_closed),
             expect: Some(expect),
             lock: Some(lock),
@@ -344,6 +362,7 @@ impl LimitsPatch {
             prove_within: self.prove_within.unwrap_or(base.prove_within),
             overdue_after: self.overdue_after.unwrap_or(base.overdue_after),
             resend_after: self.resend_after.unwrap_or(base.resend_after),
+            pin_before: self.pin_before.unwrap_or(base.pin_before),
             keep_closed: self.keep_closed.unwrap_or(base.keep_closed),
             expect: self.expect.unwrap_or(base.expect),
             lock: self.lock.unwrap_or(base.lock),
@@ -364,6 +383,9 @@ pub struct Pin {
     pub listed: bool,
     #[serde(default)]
     pub node: Option<String>,
+    /// Address and account of the server that showed it; `None`: pinned by an older version, as of the present address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// When the look was sent whose answer last showed it alive.
     pub last_live: Now,
 }
@@ -372,7 +394,7 @@ impl Pin {
     /// As a complete listing showed it; `sent`: when that was asked for.
     pub fn of_listed(live: &LiveMeeting, sent: Now) -> Pin {
         let (instance, started_at) = (live.instance.clone(), live.started_at);
-        Pin { instance, started_at, listed: true, node: None, last_live: sent }
+        Pin { instance, started_at, listed: true, node: None, site: None, last_live: sent }
     }
 }
 

@@ -15,9 +15,12 @@ use super::{InstanceId, MeetingId, Now, UtcMs};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Instance {
     pub id: InstanceId,
-    /// When it started, on our clock (the platform has corrected its server's skew); `None` if it does not say.
+    /// When it started, as well as it is known (for people); `None` if the platform does not say, or says what cannot be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<UtcMs>,
+    /// Within what bounds it started, beyond doubt. What belongs to a deadline goes by this alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participants: Option<u32>,
     /// A complete listing showed it (some load balancers can prove nothing about what their listing never showed).
@@ -31,6 +34,66 @@ pub struct Instance {
     #[serde(skip)]
     pub shown_at: Option<Now>,
 }
+
+/// The span of time in which an instance started, beyond doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StartRange {
+    pub earliest: UtcMs,
+    pub latest: UtcMs,
+}
+
+/// What is known of the clock by which a server tells starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerClock {
+    /// A surely direct server's own Date header showed it to be so many milliseconds ahead of ours (negative: behind).
+    Ahead(i64),
+    /// Nothing can correct it: a balancer, a cloud, no Date header.
+    Unknown,
+}
+
+impl StartRange {
+    /// How far a start may be from what was told, where the server's own header corrects it ...
+    const CORRECTED: Duration = Duration::from_secs(2);
+    /// ... and where nothing does.
+    const UNCORRECTED: Duration = Duration::from_secs(60);
+    /// A server whose clock is further off than this is not believed at all.
+    pub const SKEW_MAX: Duration = Duration::from_secs(60);
+    /// Nobody met on these servers before the year 2000: a number before it counts in another unit, or nothing.
+    const PLAUSIBLE_FROM: UtcMs = UtcMs(946_684_800_000);
+
+    /// What a told start is worth, and when it was as well as we know. `None`: nothing, because it cannot be (before the
+    /// year 2000, after the answer that carries it) or because the server's clock is too far off.
+    pub fn told(given: UtcMs, clock: ServerClock, answered: UtcMs) -> Option<(UtcMs, StartRange)> {
+        let (best, margin) = match clock {
+            ServerClock::Ahead(ms) if ms.unsigned_abs() > SKEW_MAX_MS => return None,
+            ServerClock::Ahead(ms) => (UtcMs(given.0.saturating_sub(ms)), StartRange::CORRECTED),
+            ServerClock::Unknown => (given, StartRange::UNCORRECTED),
+        };
+        if given < StartRange::PLAUSIBLE_FROM || best > answered {
+            return None;
+        }
+        let range = StartRange { earliest: given.min(best) - margin, latest: given.max(best) + margin };
+        Some((best, range))
+    }
+
+    /// A start that a well-set clock told.
+    pub fn around(at: UtcMs) -> StartRange {
+        StartRange { earliest: at - StartRange::CORRECTED, latest: at + StartRange::CORRECTED }
+    }
+
+    /// Beyond doubt before `at`.
+    pub fn precedes(&self, at: UtcMs) -> bool {
+        self.latest <= at
+    }
+
+    /// Beyond doubt after `at`.
+    pub fn follows(&self, at: UtcMs) -> bool {
+        self.earliest >= at
+    }
+}
+
+/// [`StartRange::SKEW_MAX`] in milliseconds.
+const SKEW_MAX_MS: u64 = 60_000;
 
 /// A live meeting as a listing tells it, for people and for rules.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -129,6 +192,13 @@ pub enum Verdict {
     Hopeless {
         why: String,
     },
+    /// A good listing of a front does not show it, and the front's word cannot tell whether it is over or was forgotten.
+    /// `believed`: the operator has said that this front's word is to be taken, and nothing in its memory speaks against.
+    Vanished {
+        why: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        believed: bool,
+    },
     Unreachable {
         why: String,
     },
@@ -147,6 +217,23 @@ pub enum Lock {
     Reversible,
     /// For good.
     Permanent,
+}
+
+/// What the heart has to know of a server when it weighs what a look there showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Site {
+    /// Address and account, without any secret: what was pinned elsewhere cannot be proven over here.
+    pub fingerprint: String,
+    /// What an end call for the instance would name.
+    pub aim: Aim,
+    /// May one listing serve as the last look of several end calls that can name only the meeting? Not where it may be old.
+    pub shares_last_look: bool,
+    /// The first sighting of an absence counts if it was asked at least this long after the last accepted end call ...
+    pub settle: Duration,
+    /// ... and the second if it was asked at least this long after the first was answered.
+    pub apart: Duration,
+    /// How long an answer to such a look took lately.
+    pub answer_time: Duration,
 }
 
 /// What an end call names.

@@ -151,8 +151,10 @@ impl fmt::Display for Mark {
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Purpose::Pin => "look at the pin moment",
             Purpose::Arm => "armed by a look",
             Purpose::BeforeEnd => "look before the end call",
+            Purpose::Last => "last look, in the end call's own turn",
             Purpose::Confirm => "look for proof",
             Purpose::Guard => "look whether it was reopened",
             Purpose::After => "last look",
@@ -171,6 +173,7 @@ impl fmt::Display for Verdict {
             Verdict::Occupied => f.write_str("somebody is in it, instance unknown"),
             Verdict::Gone { .. } => f.write_str("not there"),
             Verdict::Doubtful { why } => write!(f, "doubtful: {why}"),
+            Verdict::Vanished { why, .. } => write!(f, "not shown any more: {why}"),
             Verdict::Hopeless { why } => write!(f, "cannot be proven any more: {why}"),
             Verdict::Unreachable { why } => write!(f, "no answer: {why}"),
             Verdict::Misconfigured { why } => write!(f, "refused: {why}"),

@@ -74,7 +74,11 @@ impl Draft {
                 self.job.run.next = Some(self.now.boot + ARM_RETRY);
             }
             // Not there (yet), or not the one that was asked for: the look at due will tell.
-            Verdict::Live(_) | Verdict::Replaced { .. } | Verdict::Gone { .. } | Verdict::Hopeless { .. } => {
+            Verdict::Live(_)
+            | Verdict::Replaced { .. }
+            | Verdict::Gone { .. }
+            | Verdict::Vanished { .. }
+            | Verdict::Hopeless { .. } => {
                 self.job.run.fresh = None;
                 self.job.run.next = Some(self.now.boot + self.job.to_due(self.now));
             }
@@ -102,7 +106,9 @@ impl Draft {
                 );
             }
             Verdict::Doubtful { why } | Verdict::Unreachable { why } => self.unsure(why),
-            Verdict::Hopeless { why } => return self.conclude(Outcome::Unconfirmed, why),
+            Verdict::Hopeless { why } | Verdict::Vanished { why, .. } => {
+                return self.conclude(Outcome::Unconfirmed, why);
+            }
             Verdict::Misconfigured { why } => {
                 self.job.run.last = Last::Unsure(why.clone());
                 self.alarm(why);
@@ -241,7 +247,8 @@ impl Draft {
     fn pin(&mut self, seen: Instance, received: Now) {
         if !self.job.is_pinned(&seen.id) {
             let Instance { id, started_at, listed, node, .. } = seen.clone();
-            let pin = Pin { instance: id, started_at, listed, node, last_live: received.before(self.took) };
+            let last_live = received.before(self.took);
+            let pin = Pin { instance: id, started_at, listed, node, site: None, last_live };
             self.note(Fact::Pinned { pin });
             self.job.run.tally = Default::default();
             self.job.run.refusals = 0;

@@ -12,6 +12,7 @@ pub mod videosdk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
@@ -26,7 +27,7 @@ use crate::clock::Clock;
 pub use crate::job::LiveMeeting;
 use crate::job::{
     Aim, BootMs, EndAnswer, InstanceId, JobId, Lock, Mark, MeetingId, Now, Pin, Purpose, ServerName,
-    Sighting, Verdict, Warned,
+    Sighting, Site, Verdict, Warned,
 };
 
 /// A server's settings, by its platform. Equal ones (secrets included) need no other platform object.
@@ -134,11 +135,24 @@ pub struct Target {
     pub pin: Option<Pin>,
     /// An end call to the pinned instance may have taken effect: accepted, without an answer, or under way.
     pub end_sent: bool,
+    /// An end call of ours to the pinned instance was accepted.
+    pub accepted: bool,
     /// Every end call so far was answered with acceptance (true where none was made).
     pub ends_clean: bool,
     /// Since when an outage of the server matters: the pinned instance was last seen alive then, or the job's first look.
     pub since: Option<Now>,
 }
+
+/// One part of a round of looks, handed on as soon as its own evidence is complete.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Part {
+    /// The targets that it is about, by their place in what was asked for; in the order of the round's sightings.
+    pub about: Vec<usize>,
+    pub round: Round,
+}
+
+/// Takes the parts of a round as they come.
+pub type HandOn<'a> = &'a (dyn Fn(Part) + Send + Sync);
 
 /// One round of looks at a server: a few requests that answer many targets.
 #[derive(Clone, PartialEq, Debug)]
@@ -303,8 +317,33 @@ pub trait Platform: Send + Sync {
     /// Looks at all targets with as few requests as it can. Never fails as a whole: trouble is a sighting.
     async fn look(&self, targets: &[Target]) -> Round;
 
+    /// Looks at all targets and hands each on, once, as soon as its own evidence is complete: what other targets, other
+    /// nodes or slower questions of the same round still wait for holds no end call up.
+    async fn look_in_parts(&self, targets: &[Target], hand_on: HandOn<'_>) {
+        let round = self.look(targets).await;
+        hand_on(Part { about: (0..targets.len()).collect(), round });
+    }
+
     /// What an end call for this pin would name; decided without I/O from the last probe.
     fn aim(&self, pin: &Pin) -> Aim;
+
+    /// What the heart has to know of this server when it weighs what a look showed of this pin; without I/O.
+    fn site(&self, pin: Option<&Pin>) -> Site {
+        Site {
+            fingerprint: self.fingerprint(),
+            aim: pin.map_or(Aim::Meeting, |pin| self.aim(pin)),
+            shares_last_look: true,
+            settle: Duration::ZERO,
+            apart: crate::job::SIGHTING_GAP,
+            answer_time: Duration::ZERO,
+        }
+    }
+
+    /// Address and account (never a secret), so normalised that a written-out port or a slash changes nothing. Pins,
+    /// witnesses and memory hold only for the place that they come from.
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
 
     async fn end(&self, call: &EndCall) -> EndAnswer;
 

@@ -175,7 +175,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::{Aim, By, EndAnswer, Instance, Pin, Purpose, Verdict};
+    use crate::job::{Aim, By, EndAnswer, Instance, Pin, Purpose, StartRange, Verdict};
     use crate::store::tests::{job, now as at};
 
     /// These numbers are on people's disks.
@@ -186,8 +186,11 @@ mod tests {
             ["waiting", "held", "ending", "confirming", "guarding", "done"]
         );
         let outcomes = Outcome::ALL.map(Outcome::as_str).join(" ");
-        assert_eq!(outcomes, "ended already-over absent superseded cancelled missed unconfirmed failed");
-        assert_eq!((place(&State::ALL, State::Done), place(&Outcome::ALL, Outcome::Failed)), (5, 7));
+        assert_eq!(
+            outcomes,
+            "ended already-over absent superseded cancelled missed unconfirmed failed vanished"
+        );
+        assert_eq!((place(&State::ALL, State::Done), place(&Outcome::ALL, Outcome::Vanished)), (5, 8));
     }
 
     #[test]
@@ -212,10 +215,11 @@ mod tests {
         "why".to_owned()
     }
 
-    fn verdicts() -> [Verdict; 9] {
+    fn verdicts() -> [Verdict; 10] {
         let instance = |started: Option<i64>| Instance {
             id: "i-1".into(),
             started_at: started.map(UtcMs),
+            start: started.map(|at| StartRange::around(UtcMs(at))),
             participants: started.map(|_| 7),
             listed: started.is_some(),
             node: started.map(|_| "node1".to_owned()),
@@ -228,6 +232,7 @@ mod tests {
             Verdict::Occupied,
             Verdict::Gone { needed: 2 },
             Verdict::Doubtful { why: why() },
+            Verdict::Vanished { why: why(), believed: true },
             Verdict::Hopeless { why: why() },
             Verdict::Unreachable { why: why() },
             Verdict::Misconfigured { why: why() },
@@ -249,8 +254,14 @@ mod tests {
     #[test]
     fn every_fact_comes_back() {
         let peer = By::Peer { uid: 1, pid: None };
-        let mut pin =
-            Pin { instance: "i".into(), started_at: None, listed: true, node: None, last_live: at(3) };
+        let mut pin = Pin {
+            instance: "i".into(),
+            started_at: None,
+            listed: true,
+            node: None,
+            site: None,
+            last_live: at(3),
+        };
         let mut facts = vec![
             Fact::Moved { to: UtcMs(9), extension: false, by: peer.clone() },
             Fact::Moved { to: UtcMs(9), extension: true, by: peer.clone() },

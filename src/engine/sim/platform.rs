@@ -10,7 +10,8 @@ use super::plan::NetFault;
 use super::sim::{Quirk, Sim};
 use super::world::{Coming, Flavour, meeting_id};
 use crate::job::{
-    Aim, EndAnswer, Evidence, Instance, InstanceId, MeetingId, Now, Pin, Sighting, UtcMs, Verdict, Warned,
+    Aim, EndAnswer, Evidence, Instance, InstanceId, MeetingId, Now, Pin, Sighting, StartRange, UtcMs,
+    Verdict, Warned,
 };
 use crate::platform::bigbluebutton::{Front, weigh};
 use crate::platform::{
@@ -99,6 +100,7 @@ impl SimPlatform {
         Some(Instance {
             id,
             started_at: Some(told),
+            start: Some(StartRange::around(told)),
             participants: Some(world.sites[site][room].inside(at)),
             listed: true,
             node: None,

@@ -65,7 +65,16 @@ impl Scene {
             "b" => self.started[1],
             _ => self.started[2],
         };
-        Instance { id: id.into(), started_at, participants: None, listed: true, node: None, shown_at: None }
+        let start = started_at.map(StartRange::around);
+        Instance {
+            id: id.into(),
+            started_at,
+            start,
+            participants: None,
+            listed: true,
+            node: None,
+            shown_at: None,
+        }
     }
 
     fn verdict(&self, shown: &Shown) -> Verdict {

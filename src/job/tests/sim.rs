@@ -439,6 +439,7 @@ pub fn started(id: &str, at: UtcMs) -> Instance {
     Instance {
         id: id.into(),
         started_at: Some(at),
+        start: Some(StartRange::around(at)),
         participants: Some(3),
         listed: true,
         node: None,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::answer::{Entry, Info, Listing};
 use super::requests::Problem;
-use crate::job::{Evidence, Instance, Purpose, Sighting};
+use crate::job::{Evidence, Instance, Purpose, Sighting, StartRange};
 use crate::platform::Target;
 
 /// Everything that a round heard of one target.
@@ -217,6 +217,7 @@ fn live(entry: &Entry, heard: &Heard<'_>) -> Option<Instance> {
     Some(Instance {
         id,
         started_at: entry.started_at,
+        start: entry.started_at.map(StartRange::around),
         participants: people(entry, heard),
         listed,
         node: None,

@@ -127,6 +127,7 @@ fn target(meeting: &str, purpose: Purpose) -> Target {
         instance: None,
         pin: None,
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }
@@ -138,6 +139,7 @@ fn pin(instance: &str, node: Option<&str>) -> Pin {
         started_at: None,
         listed: true,
         node: node.map(str::to_owned),
+        site: None,
         last_live: Now::default(),
     }
 }

@@ -154,6 +154,7 @@ impl Seen {
         let instance = Instance {
             id: row.id.clone(),
             started_at: Some(row.first.wall),
+            start: None,
             participants: None,
             listed: false,
             node: None,

@@ -106,6 +106,7 @@ fn target(pin: Option<(&str, Now)>, end_sent: bool) -> Target {
         started_at: Some(START.wall),
         listed: false,
         node: None,
+        site: None,
         last_live,
     });
     Target {
@@ -115,6 +116,7 @@ fn target(pin: Option<(&str, Now)>, end_sent: bool) -> Target {
         instance: pin.as_ref().map(|pin| pin.instance.clone()),
         pin,
         end_sent,
+        accepted: end_sent,
         ends_clean: true,
         since: None,
     }
@@ -229,7 +231,7 @@ fn what_nobody_looked_at_since_a_sweep_is_the_same_room_when_it_is_armed() {
         let later = Target { purpose: Purpose::BeforeEnd, ..arm.clone() };
         assert_eq!(id(&seen.sight(&later, THERE, at(9_020))), first, "and stays it after due");
         seen.called(&"4242".into());
-        let called = Target { end_sent: true, purpose: Purpose::Confirm, ..arm };
+        let called = Target { end_sent: true, accepted: true, purpose: Purpose::Confirm, ..arm };
         assert!(matches!(seen.sight(&called, THERE, at(9_021)), Sighting::Doubtful(_)));
     }
     // Not if it was not armed: what is there after due may be another one.
@@ -271,6 +273,7 @@ fn a_restart_goes_on_where_the_last_sweep_was() {
         started_at: Some(START.wall),
         listed: true,
         node: None,
+        site: None,
         last_live: at(600),
     };
     let recalled = || {

@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::budget::PENALTY;
-use crate::job::{EndAnswer, Instance, InstanceId, Sighting, UtcMs};
+use crate::job::{EndAnswer, Instance, InstanceId, Sighting, StartRange, UtcMs};
 use crate::platform::Fault;
 use crate::platform::http::Skew;
 use crate::platform::rest::{NoReply, Reply};
@@ -231,6 +231,7 @@ impl Session {
         Instance {
             id: self.id.clone(),
             started_at,
+            start: started_at.map(StartRange::around),
             participants: self.participants,
             listed,
             node: None,

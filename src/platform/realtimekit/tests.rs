@@ -11,7 +11,7 @@ use wiremock::ResponseTemplate;
 
 use self::app::{App, TOKEN, WALL, failure, gateway, html, ok, success};
 use super::*;
-use crate::job::{Evidence, Instance, InstanceId, JobId, Now, Purpose, Sighting, UtcMs, Verdict};
+use crate::job::{Evidence, Instance, InstanceId, JobId, Now, Purpose, Sighting, StartRange, UtcMs, Verdict};
 
 fn target(meeting: &str, purpose: Purpose, pinned: Option<&str>) -> Target {
     Target {
@@ -21,13 +21,21 @@ fn target(meeting: &str, purpose: Purpose, pinned: Option<&str>) -> Target {
         instance: pinned.map(InstanceId::from),
         pin: pinned.map(pin),
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }
 }
 
 fn pin(id: &str) -> Pin {
-    Pin { instance: id.into(), started_at: None, listed: true, node: None, last_live: Now::default() }
+    Pin {
+        instance: id.into(),
+        started_at: None,
+        listed: true,
+        node: None,
+        site: None,
+        last_live: Now::default(),
+    }
 }
 
 fn call(meeting: &str) -> EndCall {
@@ -75,6 +83,7 @@ async fn one_meeting_is_asked_for_by_itself() {
     let expected = Instance {
         id: "s".into(),
         started_at,
+        start: started_at.map(StartRange::around),
         participants: Some(3),
         listed: false,
         node: None,

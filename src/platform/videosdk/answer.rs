@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::Version;
 use super::token::Credentials;
-use crate::job::{EndAnswer, Instance, InstanceId, MeetingId, UtcMs};
+use crate::job::{EndAnswer, Instance, InstanceId, MeetingId, StartRange, UtcMs};
 use crate::platform::Fault;
 use crate::platform::rest::{NoReply, Reply};
 
@@ -193,7 +193,8 @@ impl Session {
     pub fn instance(&self, listed: bool, correct: impl Fn(UtcMs) -> UtcMs) -> Option<Instance> {
         let id = self.id.clone().filter(is_usable)?;
         let started_at = self.started_at.map(correct);
-        Some(Instance { id, started_at, participants: self.participants, listed, node: None, shown_at: None })
+        let (start, participants) = (started_at.map(StartRange::around), self.participants);
+        Some(Instance { id, started_at, start, participants, listed, node: None, shown_at: None })
     }
 }
 

@@ -140,13 +140,21 @@ fn target(meeting: &str) -> Target {
         instance: None,
         pin: None,
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }
 }
 
 fn pin(session: &str) -> Pin {
-    Pin { instance: session.into(), started_at: None, listed: true, node: None, last_live: Now::default() }
+    Pin {
+        instance: session.into(),
+        started_at: None,
+        listed: true,
+        node: None,
+        site: None,
+        last_live: Now::default(),
+    }
 }
 
 fn pinned(meeting: &str, session: &str) -> Target {

@@ -74,7 +74,10 @@ impl Watch {
     pub fn pins(&self, at: Now) -> impl Iterator<Item = (MeetingId, Pin)> {
         self.seen.iter().map(move |((meeting, instance), seen)| {
             let (instance, started_at) = (instance.clone(), Some(seen.start().0));
-            (meeting.clone(), Pin { instance, started_at, listed: true, node: None, last_live: at })
+            (
+                meeting.clone(),
+                Pin { instance, started_at, listed: true, node: None, site: None, last_live: at },
+            )
         })
     }
 

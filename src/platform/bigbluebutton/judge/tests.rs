@@ -8,12 +8,27 @@ fn at(seconds: i64) -> Now {
 }
 
 fn instance(id: &str) -> Instance {
-    Instance { id: id.into(), started_at: None, participants: None, listed: true, node: None, shown_at: None }
+    Instance {
+        id: id.into(),
+        started_at: None,
+        start: None,
+        participants: None,
+        listed: true,
+        node: None,
+        shown_at: None,
+    }
 }
 
 /// A target whose instance `i` was pinned at second 0, listed, and ended with a clean call.
 fn pinned() -> Target {
-    let pin = Pin { instance: "i".into(), started_at: None, listed: true, node: None, last_live: at(0) };
+    let pin = Pin {
+        instance: "i".into(),
+        started_at: None,
+        listed: true,
+        node: None,
+        site: None,
+        last_live: at(0),
+    };
     Target {
         job: JobId(uuid::Uuid::nil()),
         meeting: MeetingId::from("m"),
@@ -21,6 +36,7 @@ fn pinned() -> Target {
         instance: Some("i".into()),
         pin: Some(pin),
         end_sent: true,
+        accepted: true,
         ends_clean: true,
         since: Some(at(0)),
     }
@@ -62,6 +78,7 @@ fn name(verdict: &Verdict) -> &'static str {
         Verdict::Gone { needed: 2 } => "gone",
         Verdict::Gone { .. } => "gone, but not twice",
         Verdict::Doubtful { .. } => "doubtful",
+        Verdict::Vanished { .. } => "vanished",
         Verdict::Hopeless { .. } => "hopeless",
         Verdict::Unreachable { .. } => "unreachable",
         Verdict::Misconfigured { .. } => "misconfigured",
@@ -114,7 +131,7 @@ fn what_counts_where_no_listing_ever_showed_it() {
         (Front::Auto, LISTING, "doubtful"),
     ];
     table(&target, &rows);
-    let before_the_end = Target { end_sent: false, ..target };
+    let before_the_end = Target { end_sent: false, accepted: false, ..target };
     table(&before_the_end, &[(Front::Scalelite, BOTH, "doubtful"), (Front::Balancer, BOTH, "doubtful")]);
 }
 

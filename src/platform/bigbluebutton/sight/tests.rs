@@ -36,6 +36,7 @@ fn target(meeting: &str, purpose: Purpose) -> Target {
         instance: None,
         pin: None,
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }
@@ -48,6 +49,7 @@ fn pinned(instance: &str, node: Option<&str>, purpose: Purpose) -> Target {
         started_at: None,
         listed: true,
         node: node.map(str::to_owned),
+        site: None,
         last_live: Now::default(),
     };
     Target { instance: Some(instance), pin: Some(pin), ..target(MATHS, purpose) }
@@ -89,6 +91,7 @@ fn live(id: &str, listed: bool, node: Option<&str>) -> Sighting {
     Sighting::Live(Instance {
         id: id.into(),
         started_at: Some(UtcMs(1000)),
+        start: None,
         participants: None,
         listed,
         node: node.map(str::to_owned),

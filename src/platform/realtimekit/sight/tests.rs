@@ -28,6 +28,7 @@ fn target(purpose: Purpose, pinned: Option<&str>) -> Target {
         instance: pinned.map(InstanceId::from),
         pin: None,
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }

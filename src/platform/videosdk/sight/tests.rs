@@ -57,14 +57,21 @@ fn target(instance: Option<&str>) -> Target {
         pin: None,
         instance,
         end_sent: false,
+        accepted: false,
         ends_clean: true,
         since: None,
     }
 }
 
 fn pinned(id: &str) -> Target {
-    let pin =
-        Pin { instance: id.into(), started_at: None, listed: false, node: None, last_live: Now::default() };
+    let pin = Pin {
+        instance: id.into(),
+        started_at: None,
+        listed: false,
+        node: None,
+        site: None,
+        last_live: Now::default(),
+    };
     Target { pin: Some(pin), ..target(Some(id)) }
 }
 
@@ -103,6 +110,7 @@ fn instance(id: &str, listed: bool) -> Instance {
     Instance {
         id: id.into(),
         started_at: Some(UtcMs(50_000)),
+        start: None,
         participants: None,
         listed,
         node: None,
