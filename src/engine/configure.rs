@@ -52,6 +52,8 @@ impl Core {
         self.settings = Some(settings.clone());
         let mut in_memory: Vec<JobId> = self.active.keys().copied().collect();
         in_memory.sort_unstable();
-        in_memory.into_iter().for_each(|job| self.step(job, Event::Reconfigured));
+        for job in in_memory {
+            self.step(job, Event::Reconfigured);
+        }
     }
 }

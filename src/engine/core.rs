@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::active::{Active, Deferred, Writing, announce};
 use super::api::{Notice, Refusal};
 use super::bulk::{BulkReply, Place};
+use super::callbook::CallBook;
+use super::lane::Urgency;
 use super::plan::Plan;
 use super::reload::Plans;
 use super::requests::Request;
@@ -71,6 +73,17 @@ pub(super) enum Inner {
         targets: Vec<Target>,
         round: Round,
     },
+    RoundOver {
+        server: ServerName,
+        urgency: Urgency,
+        took: Duration,
+        answered: bool,
+    },
+    TurnOver {
+        server: ServerName,
+        took: Duration,
+        answered: bool,
+    },
     Answered {
         server: ServerName,
         job: JobId,
@@ -117,6 +130,8 @@ pub(super) struct Core {
     pub state_dir: PathBuf,
     pub servers: BTreeMap<ServerName, Server>,
     pub sweepers: BTreeMap<ServerName, Sweeper>,
+    /// End calls of all jobs at all instances.
+    pub book: CallBook,
     /// When what they have seen was last written.
     pub watches_saved: Option<BootMs>,
     pub active: HashMap<JobId, Active>,
@@ -193,6 +208,7 @@ impl Core {
             state_dir,
             servers,
             sweepers: BTreeMap::new(),
+            book: CallBook::default(),
             watches_saved: None,
             active: HashMap::new(),
             events,
@@ -298,20 +314,24 @@ impl Core {
         }
     }
 
-    /// Steps a job and carries out what it asks for.
-    pub fn step(&mut self, id: JobId, event: Event) {
+    /// Steps a job and carries out what it asks for. Gives back whether that takes up a turn in the lane: an end call, or
+    /// the look right before one.
+    pub fn step(&mut self, id: JobId, event: Event) -> bool {
         let now = self.now();
-        let Some(active) = self.active.get_mut(&id) else { return };
+        let Some(active) = self.active.get_mut(&id) else { return false };
         if active.is_locked() {
             active.deferred.push_back(Deferred::Event(event));
-            return;
+            return false;
         }
         let (job, effects) = step(active.job.clone(), event, now);
         active.job = job;
+        let takes_turn = |effect: &Effect| matches!(effect, Effect::Call { .. } | Effect::LookInTurn);
+        let keeps_turn = effects.iter().any(takes_turn);
         for effect in effects {
             self.carry_out(id, effect);
         }
         self.settle(id);
+        keeps_turn
     }
 
     fn carry_out(&mut self, id: JobId, effect: Effect) {
@@ -324,7 +344,8 @@ impl Core {
         };
         match effect {
             Effect::Look(purpose) => server.lane.queue_look(id, purpose),
-            Effect::QueueEnd => server.lane.queue_end(id, first),
+            Effect::QueueEnd { next } => server.lane.queue_end(id, first, next),
+            Effect::LookInTurn => self.look_in_turn(id),
             Effect::Call { attempt, aim, resend, lock } => self.call(id, attempt, aim, resend, lock),
             Effect::QueueWarning => server.lane.queue_warning(id),
             Effect::Warn(mark) => self.warn(id, mark),
@@ -371,17 +392,23 @@ impl Core {
             Inner::Committed { job, result } => self.committed(job, result),
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
             Inner::SubmittedMany { places, reply, result } => self.submitted_many(places, reply, result),
-            Inner::Round { server, targets, round } => self.round_done(&server, &targets, round),
+            Inner::Round { server, targets, round } => self.part_answered(&server, &targets, &round),
+            Inner::RoundOver { server, urgency, took, answered } => {
+                self.round_over(&server, urgency, took, answered);
+            }
+            Inner::TurnOver { server, took, answered } => self.turn_over(&server, took, answered),
             Inner::Answered { server, job, instance, attempt, answer } => {
                 if let Some(known) = self.servers.get_mut(&server) {
                     known.lane.end_answered();
-                    known.note_answered(&instance, &answer);
+                    self.book.answered(&instance, job, &answer);
                     self.metrics.end_answered(known.platform.kind(), &server, &answer);
                 }
                 self.step(job, Event::Answered { attempt, answer });
                 self.touched.insert(server);
             }
-            Inner::Locked { job, result } => self.step(job, Event::Locked(result)),
+            Inner::Locked { job, result } => {
+                self.step(job, Event::Locked(result));
+            }
             Inner::Warned { server, epoch, job, mark, result } => {
                 self.warned(&server, epoch, job, mark, result);
             }
@@ -467,7 +494,9 @@ impl Core {
                 Some(_) => {}
             }
             match active.deferred.pop_front() {
-                Some(Deferred::Event(event)) => self.step(id, event),
+                Some(Deferred::Event(event)) => {
+                    self.step(id, event);
+                }
                 Some(Deferred::Change(change)) => self.change(id, change),
                 None => return,
             }

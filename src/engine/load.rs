@@ -120,7 +120,9 @@ impl Core {
                     active.job = missed;
                     self.settle(id);
                 }
-                Err(_) => self.step(id, Event::Loaded),
+                Err(_) => {
+                    self.step(id, Event::Loaded);
+                }
             }
         }
     }
@@ -144,10 +146,10 @@ impl Core {
         self.active.insert(id, Active::new(job));
         self.step(id, Event::Loaded);
         if let Some(Active { job, .. }) = self.active.get(&id)
-            && job.calls.unclean
-            && let (Some(pin), Some(server)) = (&job.pin, self.servers.get_mut(&job.server))
+            && let Some(pin) = &job.pin
+            && (job.calls.unclean || job.calls.accepted.is_some())
         {
-            server.note_failed(&pin.instance);
+            self.book.recovered(&pin.instance, id, job.calls.accepted.is_some(), job.calls.unclean);
         }
     }
 

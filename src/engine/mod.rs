@@ -7,7 +7,8 @@
 //! * `active`: one job in memory and its way to disk.
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
-//! * `server`: one server's memory, probes and calls.
+//! * `server`: one server's memory, probes and calls; `looks`: its rounds and what their answers are worth; `callbook`: who
+//!   called at which instance.
 //! * `warnings`: telling the people inside.
 //! * `watches`: what sweeps have seen, across a restart.
 //! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start.
@@ -22,11 +23,13 @@ pub mod api;
 mod belief;
 mod beside;
 mod bulk;
+mod callbook;
 mod configure;
 mod core;
 mod handle;
 mod lane;
 mod load;
+mod looks;
 mod plan;
 mod reload;
 mod requests;

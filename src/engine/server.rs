@@ -1,6 +1,5 @@
 //! One server as the engine sees it: its lane, what is remembered of it, its probes; and the calls made there.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,29 +7,23 @@ use tokio::sync::oneshot;
 
 use super::active::announce;
 use super::api::{Notice, ServerStatus};
+use super::callbook::CallBook;
 use super::core::{Core, Inner};
-use super::lane::Lane;
+use super::lane::{Lane, Urgency};
 use crate::config::settings::ServerSettings;
 use crate::job::{
-    Aim, BootMs, EndAnswer, Event, InstanceId, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Purpose, ServerName,
-    Verdict, Warning,
+    Aim, BootMs, EndAnswer, Event, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Pin, Purpose, ServerName, Site,
+    State, Warning,
 };
-use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Round, Target, Work};
-use crate::store::Change;
+use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Target, Work};
 
 /// A server whose last probe failed is probed again this often.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-/// What is remembered of a server is written at most this often, unless it matters at once.
-const REMEMBER_EVERY: Duration = Duration::from_secs(10);
 /// An end call without a durable claim waits this long for it, then leaves all the same.
 const CLAIM_WAIT: Duration = Duration::from_millis(250);
 /// From the decision to send to the sending, the waits for a claim and a lock included: after more than this (the machine
 /// was suspended in between) what the look showed need not be true any more.
 const DECISION_GOOD: Duration = Duration::from_secs(1);
-/// Instances that were called at and are no witnesses any more; the oldest are dropped.
-const NO_WITNESSES: usize = 4_096;
-/// Instances with end calls that were not accepted; one makes room.
-const UNSETTLED: usize = 4_096;
 
 pub(super) struct Server {
     pub platform: Arc<dyn Platform>,
@@ -38,30 +31,23 @@ pub(super) struct Server {
     /// How its platform closes rooms.
     pub lock: Lock,
     pub lane: Lane,
-    memory: Memory,
-    memory_saved: Option<BootMs>,
-    /// Instances that we called at: their vanishing says nothing about the server.
-    called: VecDeque<InstanceId>,
-    /// End calls at an instance that were not accepted (yet), whichever job made them.
-    unsettled: BTreeMap<InstanceId, Unsettled>,
+    pub(super) memory: Memory,
+    pub(super) memory_saved: Option<BootMs>,
+    /// How long answers to looks took lately: the longest of them, fading.
+    answer_time: Duration,
     probe_at: Option<BootMs>,
     probing: bool,
     /// Counts the settings that there have been: a probe of old ones says nothing about new ones.
     epoch: u32,
     summary: String,
-    reachable: Option<bool>,
-    alarm: Option<String>,
+    pub(super) reachable: Option<bool>,
+    /// Why it does not answer at present.
+    silent: Option<String>,
+    pub(super) alarm: Option<String>,
     /// Why nobody can be warned there.
     pub no_warnings: Option<String>,
     ends_sent: u64,
-    looks_sent: u64,
-}
-
-/// A balancer may have forgotten an instance that such a call was meant for, and that is still alive.
-#[derive(Clone, Copy, Debug, Default)]
-struct Unsettled {
-    in_flight: u32,
-    failed: bool,
+    pub(super) looks_sent: u64,
 }
 
 impl Server {
@@ -73,13 +59,13 @@ impl Server {
             lane: Lane::new(settings.max_concurrent),
             memory: memory.rebased(now),
             memory_saved: None,
-            called: VecDeque::new(),
-            unsettled: BTreeMap::new(),
+            answer_time: Duration::ZERO,
             probe_at: Some(now.boot),
             probing: false,
             epoch: 0,
             summary: "not asked yet".to_owned(),
             reachable: None,
+            silent: None,
             alarm: None,
             no_warnings: None,
             ends_sent: 0,
@@ -111,7 +97,8 @@ impl Server {
 
     pub fn wake(&self, now: BootMs) -> Option<BootMs> {
         let probe = self.probe_at.filter(|_| !self.probing);
-        [self.end_at(now), self.round_at(now), probe].into_iter().flatten().min()
+        let rounds = Urgency::ALL.map(|urgency| self.round_at(urgency, now));
+        [self.end_at(now), probe].into_iter().chain(rounds).flatten().min()
     }
 
     /// When the next end call may leave, by the lane and by the platform; `None`: none can, whatever the time.
@@ -121,16 +108,16 @@ impl Server {
     }
 
     /// The same for the next round of looks.
-    pub fn round_at(&self, now: BootMs) -> Option<BootMs> {
-        let at = self.lane.round_at(now)?;
-        let work = Work::Looks { before_end: self.lane.looks_before_end() };
+    pub fn round_at(&self, urgency: Urgency, now: BootMs) -> Option<BootMs> {
+        let at = self.lane.round_at(urgency, now)?;
+        let work = Work::Looks { before_end: urgency == Urgency::BeforeEnd };
         Some(self.platform.ready(work).map_or(at, |ready| at.max(ready)))
     }
 
     pub fn status(&self) -> ServerStatus {
         ServerStatus {
             platform: self.platform.kind().to_owned(),
-            summary: self.summary.clone(),
+            summary: self.silent.clone().unwrap_or_else(|| self.summary.clone()),
             reachable: self.reachable,
             alarm: self.alarm.clone(),
             no_warnings: self.no_warnings.clone(),
@@ -143,41 +130,28 @@ impl Server {
         }
     }
 
-    pub fn note_answered(&mut self, instance: &InstanceId, answer: &EndAnswer) {
-        let Some(unsettled) = self.unsettled.get_mut(instance) else { return };
-        unsettled.in_flight = unsettled.in_flight.saturating_sub(1);
-        let clean = matches!(answer, EndAnswer::Accepted | EndAnswer::Unreachable { sent: false, .. });
-        unsettled.failed |= !clean;
-        if !unsettled.failed && unsettled.in_flight == 0 {
-            self.unsettled.remove(instance);
-        }
+    /// A look was answered after this time.
+    pub fn note_answer_time(&mut self, took: Duration) {
+        self.answer_time = took.max(self.answer_time.mul_f64(0.75));
     }
 
-    /// A job from before a restart had called at it, and was not accepted.
-    pub fn note_failed(&mut self, instance: &InstanceId) {
-        self.unsettled.entry(instance.clone()).or_default().failed = true;
+    /// What the heart has to know of this server, about a pin there.
+    pub fn site(&self, pin: Option<&Pin>) -> Site {
+        Site { answer_time: self.answer_time, ..self.platform.site(pin) }
     }
 
-    /// What `judge` has to know of a job, with what calls of other jobs have left unsettled.
-    fn target(&self, job: &Job, purpose: Purpose) -> Target {
-        let target = target(job, purpose);
-        let unsettled = job.pin.as_ref().is_some_and(|pin| self.unsettled.contains_key(&pin.instance));
-        Target { ends_clean: target.ends_clean && !unsettled, ..target }
-    }
-
-    fn note_called(&mut self, instance: &InstanceId) {
-        if self.unsettled.len() == UNSETTLED && !self.unsettled.contains_key(instance) {
-            self.unsettled.pop_first();
+    /// Says once when a server stops answering, and once when it is back.
+    pub fn note_reachable(&mut self, name: &ServerName, heard: Result<(), &str>) {
+        let reachable = heard.is_ok();
+        if let Err(why) = heard {
+            if self.reachable != Some(false) {
+                tracing::warn!(server = %name, "cannot be reached: {why}");
+            }
+            self.silent = Some(why.to_owned());
+        } else if self.silent.take().is_some() {
+            tracing::warn!(server = %name, "answers again");
         }
-        self.unsettled.entry(instance.clone()).or_default().in_flight += 1;
-        if self.called.contains(instance) {
-            return;
-        }
-        if self.called.len() == NO_WITNESSES {
-            self.called.pop_front();
-        }
-        self.called.push_back(instance.clone());
-        self.memory.forget_witnesses(&self.called);
+        self.reachable = Some(reachable);
     }
 }
 
@@ -187,19 +161,23 @@ fn waits_for_claim(attempt: u32, claim_age: Duration) -> bool {
     attempt > 1 || claim_age < CLAIM_WAIT / 2
 }
 
-/// What `judge` has to know of a job, as far as the job itself tells.
-pub(super) fn target(job: &Job, purpose: Purpose) -> Target {
+/// What `judge` has to know of a job: what the job itself tells, and what other jobs' calls at its instance came to.
+pub(super) fn target(job: &Job, purpose: Purpose, book: &CallBook) -> Target {
+    let pinned = job.pin.as_ref().map(|pin| &pin.instance);
+    let by_another = pinned.and_then(|instance| book.accepted_by(instance));
+    let unsettled = pinned.is_some_and(|instance| book.is_unsettled(instance));
+    let accepted = job.calls.accepted.is_some() || by_another.is_some();
     Target {
         job: job.id,
         meeting: job.meeting.clone(),
         purpose,
-        instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
+        instance: pinned.cloned().or_else(|| job.only.clone()),
         pin: job.pin.clone(),
         // A call that was refused, or never left, has had no effect.
-        end_sent: job.calls.may_have_ended() || job.run.calling.is_some(),
-        accepted: job.calls.accepted.is_some(),
-        ends_clean: !job.calls.unclean,
-        since: job.pin.as_ref().map(|pin| pin.last_live).or(job.began),
+        end_sent: job.calls.may_have_ended() || job.run.calling.is_some() || accepted,
+        accepted,
+        ends_clean: !job.calls.unclean && !unsettled,
+        since: job.last_live().or(job.began),
     }
 }
 
@@ -211,24 +189,34 @@ impl Core {
             && server.end_at(now).is_some_and(|at| at <= now)
             && let Some(id) = server.lane.next_end()
         {
-            let platform = server.platform.clone();
-            let sends = match self.active.get_mut(&id) {
+            let keeps_turn = match self.active.get_mut(&id) {
                 Some(active) if active.is_locked() => {
                     active.missed_slot = true;
                     false
                 }
                 Some(active) => {
-                    let aim = active.job.pin.as_ref().map_or(Aim::Meeting, |pin| platform.aim(pin));
-                    let ends = active.job.ends;
-                    self.step(id, Event::Slot { aim });
-                    self.active.get(&id).is_some_and(|active| active.job.ends > ends)
+                    let site = server.site(active.job.pin.as_ref());
+                    let carrier = self.carrier(id);
+                    self.step(id, Event::Slot { site, carrier })
                 }
                 None => false,
             };
-            if !sends && let Some(server) = self.servers.get_mut(name) {
+            if !keeps_turn && let Some(server) = self.servers.get_mut(name) {
                 server.lane.end_answered();
             }
         }
+    }
+
+    /// The other job at work whose end call at this job's instance is under way or was accepted.
+    fn carrier(&self, id: JobId) -> Option<JobId> {
+        let pin = self.active.get(&id)?.job.pin.as_ref()?;
+        let carrier = self.book.carrier(&pin.instance).filter(|carrier| *carrier != id)?;
+        let at_work = |job: &Job| matches!(job.state, State::Ending | State::Confirming);
+        let calls_there = |job: &Job| job.pin.as_ref().is_some_and(|its| its.instance == pin.instance);
+        self.active
+            .get(&carrier)
+            .is_some_and(|active| at_work(&active.job) && calls_there(&active.job))
+            .then_some(carrier)
     }
 
     /// A turn in the lane that came while the job was locked is asked for again.
@@ -239,7 +227,7 @@ impl Core {
         let (name, first) = (active.job.server.clone(), active.job.ends == 0);
         let Some(server) = self.servers.get_mut(&name).filter(|_| end || warning) else { return };
         if end {
-            server.lane.queue_end(id, first);
+            server.lane.queue_end(id, first, false);
         }
         if warning {
             server.lane.queue_warning(id);
@@ -277,7 +265,8 @@ impl Core {
         let call = EndCall { job: id, meeting: active.job.meeting.clone(), pin, attempt, resend };
         let Some(server) = self.servers.get_mut(&name) else { return };
         server.ends_sent += 1;
-        server.note_called(&call.pin.instance);
+        self.book.sent(&call.pin.instance, id);
+        server.memory.forget_witnesses(self.book.instances());
         let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
         let locked = lock.then(|| self.close_room(platform.clone(), &call));
         let metrics = self.metrics.clone();
@@ -314,81 +303,6 @@ impl Core {
         });
     }
 
-    /// Starts a round of looks, if one may start.
-    pub(super) fn pump_looks(&mut self, name: &ServerName) {
-        let now = self.now();
-        let Some(server) = self.servers.get_mut(name) else { return };
-        if server.round_at(now.boot).is_none_or(|at| at > now.boot) {
-            return;
-        }
-        let wanted = server.lane.start_round(now.boot);
-        if wanted.is_empty() {
-            return;
-        }
-        let targets: Vec<Target> = wanted
-            .into_iter()
-            .filter_map(|(id, purpose)| {
-                let job = &self.active.get(&id)?.job;
-                job.run.looking.map(|_| server.target(job, purpose))
-            })
-            .collect();
-        if targets.is_empty() {
-            return server.lane.round_done(now.boot, Duration::ZERO, true);
-        }
-        server.looks_sent += 1;
-        let (platform, inbox, server) = (server.platform.clone(), self.inbox.clone(), name.clone());
-        self.tasks.spawn(async move {
-            let round = platform.look(&targets).await;
-            let _ = inbox.send(Inner::Round { server, targets, round });
-        });
-    }
-
-    pub(super) fn round_done(&mut self, name: &ServerName, targets: &[Target], round: Round) {
-        let now = self.now();
-        let Some(server) = self.servers.get_mut(name) else { return };
-        let answered = !round.trouble.contains_key("");
-        server.lane.round_done(now.boot, round.received.since(round.sent), answered);
-        server.reachable = Some(answered);
-        let judgement = server.platform.judge(&server.memory, &round, targets);
-        let mut memory = judgement.memory;
-        memory.forget_witnesses(&server.called);
-        let urgent = memory.differs_materially(&server.memory);
-        server.memory = memory;
-        let stale = server.memory_saved.is_none_or(|at| now.boot >= at + REMEMBER_EVERY);
-        if urgent || stale {
-            server.memory_saved = Some(now.boot);
-            let change = Change::Remember { server: name.clone(), memory: server.memory.clone() };
-            // What could not be written is written with the next round.
-            self.store.commit(vec![change], Box::new(|_| ()));
-        }
-        let kind = server.platform.kind();
-        judgement.verdicts.iter().for_each(|verdict| self.metrics.looked(kind, name, verdict));
-        for alarm in judgement.alarms {
-            self.server_alarm(name, alarm);
-        }
-        let (sent, received) = (self.believed(round.sent), self.believed(round.received));
-        let waits = |target: &Target| self.waits_for_another_call(name, target);
-        let waiting: Vec<bool> = targets.iter().map(waits).collect();
-        for ((target, mut verdict), waits) in targets.iter().zip(judgement.verdicts).zip(waiting) {
-            if waits && let Verdict::Hopeless { why } = verdict {
-                verdict = Verdict::Doubtful { why };
-            }
-            let event = Event::Looked { purpose: target.purpose, sent, received, verdict };
-            self.step(target.job, event);
-        }
-    }
-
-    /// What speaks against a proof is a call of another job that had no answer when this was asked.
-    fn waits_for_another_call(&self, name: &ServerName, target: &Target) -> bool {
-        let failed = |instance| {
-            let server = self.servers.get(name)?;
-            server.unsettled.get(instance).map(|unsettled| unsettled.failed)
-        };
-        let instance = target.pin.as_ref().map(|pin| &pin.instance);
-        let own_failed = self.active.get(&target.job).is_none_or(|active| active.job.calls.unclean);
-        !target.ends_clean && !own_failed && instance.and_then(failed) != Some(true)
-    }
-
     pub(super) fn pump_probe(&mut self, name: &ServerName) {
         let now = self.now().boot;
         let Some(server) = self.servers.get_mut(name) else { return };
@@ -413,15 +327,12 @@ impl Core {
             Ok(probe) => {
                 tracing::info!(server = %name, "{}", probe.summary);
                 server.summary = probe.summary;
-                server.reachable = Some(true);
+                server.note_reachable(name, Ok(()));
                 server.alarm = None;
             }
             Err(Fault::Unreachable(why)) => {
-                if server.reachable != Some(false) {
-                    tracing::warn!(server = %name, "cannot be reached: {why}");
-                }
+                server.note_reachable(name, Err(&why));
                 server.summary = why;
-                server.reachable = Some(false);
             }
             Err(Fault::Misconfigured(why)) => {
                 server.reachable = Some(true);
@@ -431,7 +342,7 @@ impl Core {
     }
 
     /// Says once what an operator should hear about a server.
-    fn server_alarm(&mut self, name: &ServerName, why: String) {
+    pub(super) fn server_alarm(&mut self, name: &ServerName, why: String) {
         let Some(server) = self.servers.get_mut(name) else { return };
         if server.alarm.as_ref() == Some(&why) {
             return;
@@ -480,7 +391,7 @@ mod tests {
             if let Some(answer) = answer {
                 job.record(Now::default(), Fact::EndAnswered { attempt: 1, answer });
             }
-            target(&job, Purpose::BeforeEnd).end_sent
+            target(&job, Purpose::BeforeEnd, &CallBook::default()).end_sent
         };
         let why = String::new;
         assert!(end_sent(None), "under way");

@@ -226,22 +226,22 @@ impl Platform for Scripted {
     async fn look(&self, targets: &[Target]) -> Round {
         *self.looks.lock().unwrap() += 1;
         let now = system_now();
-        let live = Instance {
-            id: "one".into(),
+        let live = |target: &Target| Instance {
+            id: instance_of(&target.meeting),
             started_at: Some(UtcMs(1)),
             start: Some(StartRange::around(UtcMs(1))),
             participants: None,
             listed: true,
             node: None,
             shown_at: None,
+            asked_at: None,
         };
         let gone = *self.gone.lock().unwrap();
-        let seen = if gone {
-            Sighting::NotThere(Evidence { listing: true, ..Evidence::default() })
-        } else {
-            Sighting::Live(live)
+        let seen = |target: &Target| match gone {
+            true => Sighting::NotThere(Evidence { listing: true, ..Evidence::default() }),
+            false => Sighting::Live(live(target)),
         };
-        let sightings = targets.iter().map(|_| seen.clone()).collect();
+        let sightings = targets.iter().map(seen).collect();
         Round { sent: now, received: now, sightings, listings: BTreeMap::new(), trouble: BTreeMap::new() }
     }
 
@@ -395,6 +395,11 @@ fn start_with(
     Rig { store, platform, handle, shutdown }
 }
 
+/// Every meeting has one run: `one`, or one that is named after it.
+fn instance_of(meeting: &MeetingId) -> InstanceId {
+    if meeting.as_str() == "math-101" { "one".into() } else { InstanceId(format!("run-of-{meeting}")) }
+}
+
 fn submission(when: When) -> Submission {
     Submission {
         server: "campus".into(),
@@ -486,8 +491,10 @@ async fn no_more_end_calls_are_in_flight_than_allowed_and_all_get_their_turn() {
     *rig.platform.hold_ends.lock().unwrap() = Some(gate.clone());
     let mut events = rig.handle.events();
     let mut jobs = Vec::new();
-    for _ in 0..10 {
-        jobs.push(rig.handle.submit(submission(When::In(Duration::from_millis(600)))).await.unwrap().job.id);
+    for n in 0..10 {
+        let meeting = MeetingId(format!("math-{n}"));
+        let submission = Submission { meeting, ..submission(When::In(Duration::from_millis(600))) };
+        jobs.push(rig.handle.submit(submission).await.unwrap().job.id);
     }
     let in_flight = async {
         while rig.handle.status().await.unwrap().servers[&ServerName::from("campus")].ends_in_flight < 3 {

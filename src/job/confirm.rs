@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::BootMs;
 
-/// A second sighting must be sent at least this long after the first was received.
+/// A second sighting must be sent at least this long after the first was received, where the platform asks for no more.
 pub const SIGHTING_GAP: Duration = Duration::from_secs(2);
 
 /// Sightings of absence in a row. Forgotten on restart and whenever the instance is seen alive or called at again;
@@ -17,8 +17,8 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one sighting, if it is far enough from the one before. True: it is proof.
-    pub fn gone(&mut self, sent: BootMs, received: BootMs, needed: u8) -> bool {
-        if self.earliest_next().is_none_or(|earliest| sent >= earliest) {
+    pub fn gone(&mut self, sent: BootMs, received: BootMs, needed: u8, apart: Duration) -> bool {
+        if self.earliest_next(apart).is_none_or(|earliest| sent >= earliest) {
             self.count += 1;
             self.last_received = Some(received);
         }
@@ -26,8 +26,8 @@ impl Tally {
     }
 
     /// When the next sighting can count; `None`: at once.
-    pub fn earliest_next(&self) -> Option<BootMs> {
-        self.last_received.map(|received| received + SIGHTING_GAP)
+    pub fn earliest_next(&self, apart: Duration) -> Option<BootMs> {
+        self.last_received.map(|received| received + apart)
     }
 }
 
@@ -38,8 +38,9 @@ mod tests {
     #[track_caller]
     fn check(needed: u8, sightings: &[(i64, i64)], proof_at: Option<usize>) {
         let mut tally = Tally::default();
-        let proven =
-            sightings.iter().position(|&(sent, received)| tally.gone(BootMs(sent), BootMs(received), needed));
+        let proven = sightings
+            .iter()
+            .position(|&(sent, received)| tally.gone(BootMs(sent), BootMs(received), needed, SIGHTING_GAP));
         assert_eq!(proven, proof_at, "{sightings:?}");
     }
 

@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Calls, Guard, Pin};
+use super::model::{Calls, Guard, LastSeen, LeftAlone, Pin, Sighted};
 use super::step::ARM_LEAD;
 use super::{
-    Aim, By, EndAnswer, InstanceId, Job, Mark, Now, Order, Origin, Outcome, Run, State, UtcMs, Verdict,
-    Warnings,
+    Aim, By, EndAnswer, Instance, InstanceId, Job, JobId, Mark, Now, Order, Origin, Outcome, Run, State,
+    UtcMs, Verdict, Warnings,
 };
 
 /// Entries that a record keeps: this many of the first ...
 pub const KEEP_FIRST: usize = 16;
 /// ... and this many of the latest.
 pub const KEEP_LATEST: usize = 64;
+
+/// Sightings that a job keeps.
+const SIGHTED: usize = 8;
 
 /// Why a look was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -96,6 +99,8 @@ pub enum Fact {
     Pinned {
         pin: Pin,
     },
+    /// The first good look of the pin moment showed nobody who is ours.
+    PinDecided,
     /// Another instance was pinned though nothing proves that this one is gone.
     Unproven {
         instance: InstanceId,
@@ -140,6 +145,24 @@ pub enum Fact {
         attempt: u32,
         #[serde(flatten)]
         answer: EndAnswer,
+    },
+    /// The end call of another job stands for ours: it was made at this instance.
+    Carried {
+        by: JobId,
+        instance: InstanceId,
+    },
+    /// Seen alive, or not ruled out, and yet no end call may leave.
+    Blocked {
+        why: String,
+    },
+    /// Instances that were seen shortly before a call that could name only the meeting, and were gone after it.
+    MayHaveHit {
+        instances: Vec<InstanceId>,
+    },
+    /// A live instance that is not ours was left alone.
+    LeftAlone {
+        instance: InstanceId,
+        started_at: Option<UtcMs>,
     },
     /// The room was closed, so that nobody comes back.
     Locked,
@@ -236,9 +259,17 @@ impl Job {
             due,
             extended_from: None,
             awaits_start: max_duration.is_some(),
+            asked_at: None,
+            pin_decided: false,
+            sighted: Vec::new(),
             state: State::Waiting,
             held_until: None,
             pin: None,
+            last_seen: None,
+            left_alone: None,
+            look_age_ms: None,
+            may_have_hit: Vec::new(),
+            carried_by: None,
             armed_at: None,
             claimed: None,
             began: None,
@@ -296,29 +327,24 @@ impl Job {
             | Fact::Held { .. }
             | Fact::HeldPastDue
             | Fact::Released { .. } => {
-                self.apply_change(fact);
+                self.apply_change(at, fact);
             }
             Fact::Looked { purpose, took_ms, verdict } => {
                 // What the answer shows may be as old as the question.
                 self.apply_look(at, at.before(Duration::from_millis(*took_ms)), *purpose, verdict);
             }
-            Fact::Pinned { pin } => {
-                self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
-                self.ended_by_us |= self.calls.may_have_ended();
-                self.calls = Calls::default();
-                self.stubborn = false;
-                self.seen_alive = true;
-                self.pin = Some(pin.clone());
-                // A sweep may have seen it long before: that is no arm.
-                if self.state == State::Waiting && at.wall >= self.due - ARM_LEAD {
-                    self.armed_at = Some(at.wall);
-                }
-            }
+            Fact::Pinned { pin } => self.apply_pin(at, pin),
+            Fact::PinDecided => self.pin_decided = true,
             Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
                 self.warnings.apply(fact, self.due);
             }
-            Fact::Claimed | Fact::EndSent { .. } | Fact::EndAnswered { .. } | Fact::AnswerLost => {
+            Fact::Claimed
+            | Fact::EndSent { .. }
+            | Fact::EndAnswered { .. }
+            | Fact::AnswerLost
+            | Fact::Carried { .. }
+            | Fact::MayHaveHit { .. } => {
                 self.apply_call(at, fact);
             }
             Fact::DueReached { .. } => {
@@ -333,7 +359,14 @@ impl Job {
             Fact::AlarmOver => self.alarm = None,
             Fact::Locked => self.locked = true,
             // Worth an event; they change nothing.
-            Fact::ExpectedLive | Fact::LockFailed { .. } | Fact::RuleHit { .. } | Fact::CalledOff { .. } => {}
+            Fact::ExpectedLive
+            | Fact::Blocked { .. }
+            | Fact::LockFailed { .. }
+            | Fact::RuleHit { .. }
+            | Fact::CalledOff { .. } => {}
+            Fact::LeftAlone { instance, started_at } => {
+                self.left_alone = Some(LeftAlone { instance: instance.clone(), started_at: *started_at });
+            }
             Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
@@ -341,7 +374,22 @@ impl Job {
         }
     }
 
-    fn apply_change(&mut self, fact: &Fact) {
+    fn apply_pin(&mut self, at: Now, pin: &Pin) {
+        self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
+        self.ended_by_us |= self.calls.may_have_ended();
+        self.calls = Calls::default();
+        self.carried_by = None;
+        self.stubborn = false;
+        self.seen_alive = true;
+        self.pin_decided = true;
+        self.pin = Some(pin.clone());
+        // A sweep may have seen it long before: that is no arm.
+        if self.state == State::Waiting && at.wall >= self.due - ARM_LEAD {
+            self.armed_at = Some(at.wall);
+        }
+    }
+
+    fn apply_change(&mut self, at: Now, fact: &Fact) {
         match fact {
             Fact::Started { instance, due, .. } => {
                 if self.due != *due {
@@ -359,6 +407,11 @@ impl Job {
                 // A time where there was none is a plan, not an extension of one.
                 self.extended_from = (*extension && !planned.is_never()).then_some(planned);
                 self.due = *to;
+                // "Now", as a person means it; a time in the past that the schedule file gives is none.
+                if *to <= at.wall && matches!(by, By::Peer { .. }) {
+                    self.asked_at = Some(at.wall);
+                }
+                self.pin_anew(at);
                 // A new plan counts for itself; one that is only pushed goes on waiting for the start.
                 self.awaits_start &= *extension;
                 if let (Origin::Schedule { planned, .. } | Origin::Rule { planned, .. }, By::Schedule) =
@@ -391,9 +444,35 @@ impl Job {
         }
     }
 
+    /// A new due makes a new pin moment. While that is still ahead nothing is decided: what was pinned is what was seen.
+    fn pin_anew(&mut self, at: Now) {
+        if self.pin_moment() <= at.wall || self.only.is_some() {
+            return;
+        }
+        if let Some(pin) = self.pin.take() {
+            self.keep_sighting(&pin.instance, pin.last_live.wall, pin.last_live);
+        }
+        self.pin_decided = false;
+        self.unproven = None;
+    }
+
+    fn keep_sighting(&mut self, instance: &InstanceId, at: UtcMs, last: Now) {
+        if let Some(seen) = self.sighted.iter_mut().find(|seen| seen.instance == *instance) {
+            seen.last = last;
+            return;
+        }
+        if self.sighted.len() == SIGHTED {
+            self.sighted.remove(0);
+        }
+        self.sighted.push(Sighted { instance: instance.clone(), at, last });
+    }
+
     fn apply_look(&mut self, at: Now, sent: Now, purpose: Purpose, verdict: &Verdict) {
         self.looks += 1;
         self.after_look &= purpose != Purpose::After;
+        if let Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } = verdict {
+            self.apply_sighting(at, sent, seen);
+        }
         let (Verdict::Live(seen), Some(pin)) = (verdict, &mut self.pin) else { return };
         if seen.id != pin.instance {
             return;
@@ -408,10 +487,31 @@ impl Job {
         }
     }
 
+    /// Before the pin moment a sighting is worth keeping: whoever was there then is ours.
+    fn apply_sighting(&mut self, at: Now, sent: Now, seen: &Instance) {
+        if at.wall < self.pin_moment() {
+            self.keep_sighting(&seen.id, at.wall, sent);
+        }
+        // What is about to be pinned by this look counts too: the pin follows it.
+        if self.pin.as_ref().is_none_or(|pin| pin.instance == seen.id) {
+            self.last_seen = Some(LastSeen { at: at.wall, participants: seen.participants });
+        }
+    }
+
     fn apply_call(&mut self, at: Now, fact: &Fact) {
         match fact {
             Fact::Claimed => self.claimed = Some(at),
-            Fact::EndSent { .. } => {
+            Fact::Carried { by, .. } => {
+                self.carried_by = Some(*by);
+                self.claimed = None;
+                self.state = State::Confirming;
+            }
+            Fact::MayHaveHit { instances } => self.may_have_hit.clone_from(instances),
+            Fact::EndSent { aim, looked_ms_ago, .. } => {
+                self.carried_by = None;
+                if *aim == Aim::Meeting {
+                    self.look_age_ms = Some(*looked_ms_ago);
+                }
                 self.claimed.get_or_insert(at);
                 self.ends += 1;
                 self.calls.sent += 1;
@@ -421,6 +521,8 @@ impl Job {
             Fact::EndAnswered { answer, .. } => {
                 self.claimed = None;
                 let never_left = matches!(answer, EndAnswer::Unreachable { sent: false, .. });
+                self.calls.never_left += u32::from(never_left);
+                self.calls.maybe_gone += u32::from(matches!(answer, EndAnswer::MaybeGone { .. }));
                 if never_left && self.end_sent_at == self.calls.last_sent.map(|sent| sent.wall) {
                     // It was the first, and nobody has heard it.
                     self.end_sent_at = None;
@@ -430,6 +532,7 @@ impl Job {
                 self.calls.last_answered = Some(at);
                 if matches!(answer, EndAnswer::Accepted) {
                     self.calls.accepted.get_or_insert(at);
+                    self.calls.last_accepted = Some(at);
                     self.calls.accepts += 1;
                     self.accepted_at.get_or_insert(at.wall);
                     self.state = State::Confirming;
@@ -482,10 +585,13 @@ impl Job {
     }
 
     fn rebase(&mut self, now: Now) {
-        if self.state == State::Waiting && now.wall < self.due {
-            // No call leaves before due: what was claimed has not been sent.
+        let claimed_ahead = self.claimed.is_some_and(|claimed| claimed.wall > now.wall);
+        if self.state == State::Waiting && now.wall < self.due && !claimed_ahead {
+            // No call leaves before due: what was claimed has not been sent. But a claim that lies ahead was made by a
+            // clock that has been set back since, and by that clock due may have come.
             self.claimed = None;
         }
+        self.sighted.iter_mut().for_each(|seen| seen.last = seen.last.rebased(now));
         let calls = &mut self.calls;
         let stamps = [
             self.began.as_mut(),
@@ -496,6 +602,7 @@ impl Job {
             calls.last_sent.as_mut(),
             calls.last_answered.as_mut(),
             calls.accepted.as_mut(),
+            calls.last_accepted.as_mut(),
         ];
         for stamp in stamps.into_iter().flatten() {
             *stamp = stamp.rebased(now);
@@ -510,7 +617,11 @@ impl Fact {
             self,
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
+                | Fact::PinDecided
                 | Fact::Unproven { .. }
+                | Fact::Blocked { .. }
+                | Fact::MayHaveHit { .. }
+                | Fact::LeftAlone { .. }
                 | Fact::WarningClaimed(_)
                 | Fact::WarningDue { .. }
                 | Fact::WarningPutOff { .. }
@@ -535,6 +646,7 @@ impl Fact {
         !matches!(
             self,
             Fact::Looked { .. }
+                | Fact::PinDecided
                 | Fact::WarningClaimed(_)
                 | Fact::WarningPutOff { .. }
                 | Fact::CalledOff { .. } // the conclusion says why
@@ -553,7 +665,12 @@ impl Fact {
             Fact::Released { .. } => "released",
             Fact::Looked { .. } => "looked",
             Fact::Pinned { .. } => "pinned",
+            Fact::PinDecided => "pin-decided",
             Fact::Unproven { .. } => "unproven",
+            Fact::Carried { .. } => "carried",
+            Fact::Blocked { .. } => "blocked",
+            Fact::MayHaveHit { .. } => "may-have-hit",
+            Fact::LeftAlone { .. } => "left-alone",
             Fact::WarningClaimed(_) => "warning-claimed",
             Fact::WarningDue { .. } => "warning-due",
             Fact::WarningPutOff { .. } => "warning-put-off",

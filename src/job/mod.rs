@@ -5,6 +5,7 @@ mod confirm;
 mod ending;
 mod fact;
 mod model;
+mod pinning;
 mod retry;
 mod sighting;
 mod step;
@@ -20,11 +21,12 @@ pub use change::{Change, Conflict};
 pub use confirm::SIGHTING_GAP;
 pub use fact::{CalledOff, Entry, Fact, History, Purpose};
 pub use model::{
-    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, Limits, LimitsPatch, MeetingId, Order, Origin,
-    Outcome, Pin, ServerName, State,
+    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, Limits, LimitsPatch,
+    MeetingId, Order, Origin, Outcome, Pin, ServerName, Sighted, State,
 };
 pub use sighting::{
-    Aim, EndAnswer, Evidence, Instance, LiveMeeting, Lock, ServerClock, Sighting, Site, StartRange, Verdict,
+    Aim, EndAnswer, Evidence, Instance, Knowledge, LiveMeeting, Lock, ServerClock, Sighting, Site,
+    StartRange, Verdict,
 };
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};

@@ -409,8 +409,16 @@ pub struct Calls {
     /// How many were accepted.
     #[serde(default)]
     pub accepts: u32,
-    /// First acceptance.
+    /// First acceptance ...
     pub accepted: Option<Now>,
+    /// ... and the latest.
+    #[serde(default)]
+    pub last_accepted: Option<Now>,
+    /// How many could not leave the machine, and how many were answered as if the meeting were gone.
+    #[serde(default)]
+    pub never_left: u32,
+    #[serde(default)]
+    pub maybe_gone: u32,
     /// An answer was lost: the call may have taken effect.
     pub lost: bool,
     /// Some call was answered otherwise than with acceptance.
@@ -421,6 +429,35 @@ impl Calls {
     pub fn may_have_ended(&self) -> bool {
         self.accepted.is_some() || self.lost
     }
+
+    /// No call left the machine, or each that did was answered as if the meeting were gone already.
+    pub fn found_nothing_to_end(&self) -> bool {
+        !self.may_have_ended() && self.sent == self.never_left + self.maybe_gone
+    }
+}
+
+/// When the pinned instance was last seen alive, and with how many people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastSeen {
+    pub at: UtcMs,
+    pub participants: Option<u32>,
+}
+
+/// A live instance that was not ours to end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftAlone {
+    pub instance: InstanceId,
+    pub started_at: Option<UtcMs>,
+}
+
+/// An instance that was seen alive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sighted {
+    pub instance: InstanceId,
+    /// When that was first answered.
+    pub at: UtcMs,
+    /// When it was last asked for; what happened to the server since may have hidden it.
+    pub last: Now,
 }
 
 /// `keep-closed` at work: what the outcome will be, and until when to go on looking.
@@ -464,6 +501,15 @@ pub struct Job {
     /// `max_duration` waits for the meeting to be seen live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_start: bool,
+    /// When somebody asked for the end to be at once (`fire`, `release --now`): the pin moment is no earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<UtcMs>,
+    /// The first good look of the pin moment was answered: what is not pinned by then must have started before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin_decided: bool,
+    /// Instances that were seen alive, each with its first sighting; the oldest make room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sighted: Vec<Sighted>,
     pub state: State,
     #[serde(default)]
     pub held_until: Option<UtcMs>,
@@ -472,6 +518,22 @@ pub struct Job {
     /// An instance that was pinned before, and of which nothing proves that it is gone.
     #[serde(default)]
     pub unproven: Option<InstanceId>,
+    /// When the pinned instance was last seen alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<LastSeen>,
+    /// A live instance that was left alone at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<LeftAlone>,
+    /// How old the last look was when a call left that could name only the meeting: the window in which another run of
+    /// the meeting could have opened unseen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_age_ms: Option<u64>,
+    /// Instances that were seen within a minute before such a call and were gone after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_have_hit: Vec<InstanceId>,
+    /// The job whose end call stands for ours: it was made at the same instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_by: Option<JobId>,
     #[serde(default)]
     pub armed_at: Option<UtcMs>,
     /// An end call may have gone out; cleared by its answer.
@@ -555,6 +617,12 @@ impl Job {
     /// The room is to be closed before the next end call.
     pub fn wants_lock(&self) -> bool {
         self.limits.lock != Lock::No && !self.locked
+    }
+
+    /// When anything of ours was last seen alive; `None`: never.
+    pub fn last_live(&self) -> Option<Now> {
+        let sighted = self.sighted.iter().map(|seen| seen.last).max_by_key(|last| last.boot);
+        self.pin.as_ref().map(|pin| pin.last_live).or(sighted)
     }
 
     /// When the first end call left, relative to due.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, MeetingId, Now, UtcMs};
+use super::{InstanceId, JobId, MeetingId, Now, UtcMs};
 
 /// One run of a meeting, as an answer showed it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Instance {
     /// so much time only, and other questions of the same round may take long.
     #[serde(skip)]
     pub shown_at: Option<Now>,
+    /// When the question was asked whose answer showed it, where that was after the round's first one.
+    #[serde(skip)]
+    pub asked_at: Option<Now>,
 }
 
 /// The span of time in which an instance started, beyond doubt.
@@ -236,6 +239,14 @@ pub struct Site {
     pub answer_time: Duration,
 }
 
+/// What the heart has to know beside an answer when it weighs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Knowledge {
+    pub site: Site,
+    /// Another job's end call at the pinned instance was accepted.
+    pub called_by: Option<JobId>,
+}
+
 /// What an end call names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -261,6 +272,9 @@ pub enum EndAnswer {
     Throttled {
         why: String,
         retry_after: Option<Duration>,
+        /// The server had too much to do (HTTP 503), rather than too many requests of ours.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unavailable: bool,
     },
     Misconfigured {
         why: String,

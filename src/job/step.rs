@@ -17,10 +17,14 @@
 //! | `confirming` | `ending`, `guarding`, `done` | still there; proven; an outcome |
 //! | `guarding` | `ending`, `done` | reopened; its time is over |
 //!
-//! * `waiting`: armed by a look 10 s before due; claimed 250 ms before due. With `max_duration` it may have no due time yet:
-//!   then nothing wakes it but a sweep that sees its meeting live ([`Change::Start`](super::Change::Start)).
-//! * `ending`: an end call is wanted. It leaves only after a fresh look saw the pinned instance, only when the lane has
-//!   room ([`Event::Slot`]: the decision to send is made then, on the job as it is then), and never before due.
+//! * `waiting`: whoever is live at the pin moment is pinned (`pinning`); armed by a look 10 s before due; claimed 250 ms
+//!   before due. With `max_duration` it may have no due time yet: then nothing wakes it but a sweep that sees its meeting
+//!   live ([`Change::Start`](super::Change::Start)).
+//! * `ending`: an end call is wanted. It leaves only after a good look saw the pinned instance, only when the lane has
+//!   room ([`Event::Slot`]: the decision to send is made then, on the job as it is then), and never before due. A call
+//!   that names the instance may follow its arm by [`ARM_GOOD`]. One that can name only the meeting follows a last look
+//!   of its own by [`LOOK_FRESH`] at most; where none is at hand when its turn comes, a single look is made in that very
+//!   turn ([`Effect::LookInTurn`]), and look and call follow each other.
 //! * `confirming`: an end call was accepted; looks go on until the platform proves the instance gone. Alive after
 //!   `resend-after`: back to `ending`.
 //! * `guarding`: proven over; with `keep-closed`, whatever is reopened is pinned and ended too.
@@ -28,16 +32,17 @@
 //!
 //! Beside all that, the people inside are warned while the job waits.
 //!
-//! This file holds the words and everything up to due; `warning` has the warnings; `ending` makes the calls; `watching` weighs verdicts and
-//! concludes; `wake` says when the job wants to be stepped next.
+//! This file holds the words and everything up to due; `pinning` says whose instance it is; `warning` has the warnings;
+//! `ending` makes the calls; `watching` weighs verdicts and concludes; `wake` says when the job wants to be stepped next.
 
 use std::time::Duration;
 
 use super::confirm::Tally;
+use super::pinning::PIN_WINDOW;
 use super::retry::unit;
 use super::{
-    Aim, BootMs, EndAnswer, Fact, InstanceId, Job, Mark, Now, Outcome, Purpose, State, UtcMs, Verdict,
-    Warned, Warning,
+    Aim, BootMs, EndAnswer, Fact, InstanceId, Job, JobId, Knowledge, Mark, Now, Outcome, Purpose, Site,
+    State, UtcMs, Verdict, Warned, Warning,
 };
 
 /// Armed this long before due, up to [`ARM_SPREAD`] later so that many do not look at once.
@@ -45,8 +50,16 @@ pub const ARM_LEAD: Duration = Duration::from_secs(10);
 pub const ARM_SPREAD: Duration = Duration::from_secs(2);
 /// An on-time end call may follow its arm by this much.
 pub const ARM_GOOD: Duration = Duration::from_secs(15);
-/// Any other end call must follow its look by this much.
+/// Any other end call must follow the sending of its look by this much ...
 pub const LOOK_FRESH: Duration = Duration::from_secs(2);
+/// ... or, on a server that takes longer than that to answer, the answer by this much.
+pub const ANSWER_FRESH: Duration = Duration::from_millis(500);
+/// A last look is asked so long before due, and as much earlier as its answer is expected to take ...
+pub const LAST_LOOK_LEAD: Duration = Duration::from_millis(250);
+/// ... but never so early that it could be stale at due.
+pub const LAST_LOOK_EARLIEST: Duration = Duration::from_millis(1_750);
+/// The arm comes earlier on a server that is slow to answer, by what its answers take, up to this.
+pub const ARM_EXTRA: Duration = Duration::from_secs(20);
 /// An end call that closes the room first waits at most this long for the answer to that.
 pub const LOCK_WAIT: Duration = Duration::from_millis(500);
 pub const CLAIM_LEAD: Duration = Duration::from_millis(250);
@@ -70,10 +83,11 @@ pub enum Event {
     Tick,
     /// The server's settings are new: whatever pause a fault of the old ones asked for is over.
     Reconfigured,
-    /// The lane has room for the end call that was queued; `aim` is what it would name.
-    Slot { aim: Aim },
+    /// The lane has room for the end call that was queued. `carrier`: the job whose end call at the pinned instance is
+    /// under way or was accepted, and that is still at work.
+    Slot { site: Site, carrier: Option<JobId> },
     /// A look was answered.
-    Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict },
+    Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict, knows: Knowledge },
     /// The lock that went before an end call was answered, or failed and why.
     Locked(Result<(), String>),
     /// An end call was answered.
@@ -89,8 +103,12 @@ pub enum Event {
 pub enum Effect {
     /// Look at the meeting; answer with [`Event::Looked`], whatever happens.
     Look(Purpose),
-    /// Queue for an end call; answer with [`Event::Slot`] when there is room.
-    QueueEnd,
+    /// Queue for an end call; answer with [`Event::Slot`] when there is room. `next`: before all others, since the look
+    /// that this turn was for has just been answered.
+    QueueEnd { next: bool },
+    /// Look at this meeting alone, in the turn that [`Event::Slot`] gave; answer with [`Event::Looked`], whatever happens,
+    /// and give the turn back then.
+    LookInTurn,
     /// Send the end call now; answer with [`Event::Answered`], whatever happens. `lock`: close the room first, waiting at
     /// most [`LOCK_WAIT`]; answer that with [`Event::Locked`].
     Call { attempt: u32, aim: Aim, resend: bool, lock: bool },
@@ -104,9 +122,21 @@ pub enum Effect {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fresh {
     pub instance: InstanceId,
+    /// When it was asked, and answered.
+    pub asked: BootMs,
     pub received: BootMs,
     /// Received before due: a good arm.
     pub armed: bool,
+    pub purpose: Purpose,
+}
+
+/// Sightings, in a row, of an absence that can never be a proof.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hopeless {
+    /// When the first of them was answered.
+    pub since: BootMs,
+    /// A front's silence, which does not tell whether the meeting is over or was forgotten.
+    pub vanished: bool,
 }
 
 /// What the last sighting was worth.
@@ -129,6 +159,17 @@ pub struct Run {
     /// The attempt that is in flight.
     pub calling: Option<u32>,
     pub fresh: Option<Fresh>,
+    /// What was last known of the server.
+    pub site: Option<Site>,
+    /// The last look for this due time has been asked for.
+    pub last_look_asked: bool,
+    /// Looks in a row that did not let the end call go though nothing says that the meeting is over.
+    pub uncallable: u32,
+    /// Other live instances of the meeting that looks showed, and when.
+    pub beside: Vec<(InstanceId, BootMs)>,
+    /// Another job's end call at the pinned instance was accepted.
+    pub called_by: Option<JobId>,
+    pub hopeless: Option<Hopeless>,
     pub tally: Tally,
     /// When to look (or try) next.
     pub next: Option<BootMs>,
@@ -152,9 +193,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Everything is forgotten, except the look and the warning whose answers are still to come.
+    /// Everything is forgotten, except the look and the warning whose answers are still to come, and the server.
     pub fn start_over(&self) -> Run {
-        Run { looking: self.looking, warning: self.warning, ..Run::default() }
+        Run { looking: self.looking, warning: self.warning, site: self.site.clone(), ..Run::default() }
     }
 }
 
@@ -173,8 +214,12 @@ pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
         Event::Loaded => draft.loaded(),
         Event::Tick => draft.tick(),
         Event::Reconfigured => draft.reconfigured(),
-        Event::Slot { aim } => draft.slot(aim),
-        Event::Looked { purpose, sent, received, verdict } => draft.looked(purpose, sent, received, verdict),
+        Event::Slot { site, carrier } => draft.slot(site, carrier),
+        Event::Looked { purpose, sent, received, verdict, knows } => {
+            draft.job.run.site = Some(knows.site);
+            draft.job.run.called_by = knows.called_by;
+            draft.looked(purpose, sent, received, verdict);
+        }
         Event::Locked(result) => draft.locked(result),
         Event::Answered { attempt, answer } => draft.answered(attempt, answer),
         Event::WarningSlot => draft.warning_slot(),
@@ -189,14 +234,15 @@ pub(super) struct Draft {
     pub now: Now,
     /// How long the look took that is being weighed.
     pub took: Duration,
-    /// When its answer showed the instance, if that was before it was over.
+    /// When the answer came that showed the instance, and when it was asked for, if that was not the whole look.
     pub shown_at: Option<Now>,
+    pub asked_at: Option<Now>,
     pub effects: Vec<Effect>,
 }
 
 impl Draft {
     fn new(job: Job, now: Now) -> Draft {
-        Draft { job, now, took: Duration::ZERO, shown_at: None, effects: Vec::new() }
+        Draft { job, now, took: Duration::ZERO, shown_at: None, asked_at: None, effects: Vec::new() }
     }
 
     pub fn note(&mut self, fact: Fact) {
@@ -224,9 +270,6 @@ impl Draft {
 
     fn loaded(&mut self) {
         self.recover();
-        if self.job.state == State::Ending && self.missed() {
-            return;
-        }
         self.tick();
     }
 
@@ -270,12 +313,17 @@ impl Draft {
         if self.now.wall >= self.job.due {
             return self.reach_due();
         }
-        let armed = self.job.armed_for_due(self.now);
-        if armed && self.job.claimed.is_none() && self.now.wall >= self.job.claim_at() {
+        let may_leave = self.job.may_leave_at_due(self.now);
+        if may_leave && self.job.claimed.is_none() && self.now.wall >= self.job.claim_at() {
             self.note(Fact::Claimed);
         }
-        if !armed && self.now.wall >= self.job.arm_at() && self.pause_is_over() {
+        // Where both are wanted one look does for both.
+        if self.job.wants_arm(self.now) && self.pause_is_over() {
             self.look(Purpose::Arm);
+        } else if self.job.wants_pin_look(self.now) && self.pause_is_over() {
+            self.look(Purpose::Pin);
+        } else if self.job.wants_last_look(self.now) {
+            self.last_look();
         }
         self.warn();
     }
@@ -304,6 +352,17 @@ impl Draft {
             format!("found {late} after due, more than late-limit ({limit}); nothing was sent"),
         );
         true
+    }
+
+    /// The look that a call which can name only the meeting may follow. A listing that may be old is no such look: then the
+    /// meeting alone is asked about, in the call's own turn.
+    fn last_look(&mut self) {
+        self.job.run.last_look_asked = true;
+        if self.job.run.site.as_ref().is_some_and(|site| site.shares_last_look) {
+            return self.look(Purpose::BeforeEnd);
+        }
+        self.job.run.queued = true;
+        self.effects.push(Effect::QueueEnd { next: false });
     }
 
     fn note_due(&mut self) {
@@ -349,7 +408,7 @@ impl Job {
 
     /// Not done, and its pin carries a boottime that a restart of the machine makes meaningless.
     fn pinned_and_open(&self) -> bool {
-        self.pin.is_some() && !self.is_done()
+        (self.pin.is_some() || !self.sighted.is_empty()) && !self.is_done()
     }
 
     /// When a hold ends by itself: at its time, if that is before due.
@@ -358,7 +417,61 @@ impl Job {
     }
 
     pub(super) fn arm_at(&self) -> UtcMs {
-        self.due - ARM_LEAD + ARM_SPREAD.mul_f64(unit(self.id, 0))
+        let extra = self.run.site.as_ref().map_or(Duration::ZERO, |site| site.answer_time.min(ARM_EXTRA));
+        self.due - ARM_LEAD - extra + self.spread()
+    }
+
+    pub(super) fn pin_look_at(&self) -> UtcMs {
+        self.pin_moment() + self.spread()
+    }
+
+    /// Jobs of one due instant on one server look together; those of different ones do not all look at once.
+    fn spread(&self) -> Duration {
+        let due = u64::try_from(self.due.0).unwrap_or(0);
+        let words = self.server.as_str().bytes().fold(due, |sum, byte| sum.rotate_left(8) ^ u64::from(byte));
+        ARM_SPREAD.mul_f64(unit(JobId(uuid::Uuid::from_u64_pair(words, due)), 0))
+    }
+
+    /// The pin look is still to be made, as long as it can decide something.
+    pub(super) fn wants_pin_look(&self, now: Now) -> bool {
+        self.is_idle()
+            && self.awaits_pin()
+            && now.wall >= self.pin_look_at()
+            && now.wall <= self.pin_moment() + PIN_WINDOW
+    }
+
+    pub(super) fn wants_arm(&self, now: Now) -> bool {
+        self.is_idle()
+            && now.wall >= self.arm_at()
+            && !self.armed_for_due(now)
+            && !self.wants_last_look_soon()
+    }
+
+    /// The arm has done its part: what a call that can name only the meeting still needs is its last look.
+    fn wants_last_look_soon(&self) -> bool {
+        self.aims_at_the_meeting() && self.pin.is_some() && self.run.last == Last::Alive
+    }
+
+    pub(super) fn last_look_at(&self) -> UtcMs {
+        let answer_time = self.run.site.as_ref().map_or(Duration::ZERO, |site| site.answer_time);
+        self.due - (LAST_LOOK_LEAD + answer_time).min(LAST_LOOK_EARLIEST)
+    }
+
+    pub(super) fn wants_last_look(&self, now: Now) -> bool {
+        self.is_idle()
+            && self.wants_last_look_soon()
+            && !self.run.last_look_asked
+            && now.wall >= self.last_look_at()
+    }
+
+    pub(super) fn aims_at_the_meeting(&self) -> bool {
+        self.run.site.as_ref().is_none_or(|site| site.aim == Aim::Meeting)
+    }
+
+    /// An end call could leave at due on what has been seen by now.
+    pub(super) fn may_leave_at_due(&self, now: Now) -> bool {
+        let to_due = Duration::from_millis(u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0));
+        self.may_leave(now.boot + to_due)
     }
 
     pub(super) fn claim_at(&self) -> UtcMs {
@@ -371,14 +484,28 @@ impl Job {
         self.fresh_at(now.boot + to_due)
     }
 
-    /// Would an end call that leaves at `at` follow a good look at the pinned instance?
+    /// Would an end call that leaves at `at` follow a good look, of the kind that its aim asks for?
+    pub(super) fn may_leave(&self, at: BootMs) -> bool {
+        if !self.aims_at_the_meeting() {
+            return self.fresh_at(at);
+        }
+        let (Some(fresh), Some(pin)) = (&self.run.fresh, &self.pin) else { return false };
+        // Where the room is closed first nobody can open it anew meanwhile: the wait for that makes no look older.
+        // Not one that was made for a proof, and not the arm: its listing may be an old one.
+        let own = matches!(fresh.purpose, Purpose::BeforeEnd | Purpose::Last);
+        own && fresh.instance == pin.instance
+            && (at <= fresh.asked + LOOK_FRESH || at <= fresh.received + ANSWER_FRESH)
+    }
+
+    /// Would an end call that leaves at `at` and names the instance follow a good look at it?
     pub(super) fn fresh_at(&self, at: BootMs) -> bool {
         let (Some(fresh), Some(pin)) = (&self.run.fresh, &self.pin) else { return false };
         let first_and_on_time =
             self.end_sent_at.is_none() && self.began.is_none_or(|at| self.late_by(at) <= ON_TIME_GRACE);
         let good_for = if fresh.armed && first_and_on_time { ARM_GOOD } else { LOOK_FRESH };
         let leaves_at = if self.wants_lock() { at + LOCK_WAIT } else { at };
-        fresh.instance == pin.instance && leaves_at <= fresh.received + good_for
+        let own = !matches!(fresh.purpose, Purpose::Confirm | Purpose::Guard);
+        own && fresh.instance == pin.instance && leaves_at <= fresh.received + good_for
     }
 
     pub(super) fn after_look_at(&self) -> Option<BootMs> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::step::Last;
 use super::{
-    Aim, By, CalledOff, EndAnswer, Fact, Instance, InstanceId, Job, Mark, Purpose, State, UtcMs, Verdict,
+    By, CalledOff, EndAnswer, Fact, Instance, InstanceId, Job, Mark, Purpose, State, UtcMs, Verdict,
 };
 
 impl Job {
@@ -80,9 +80,12 @@ impl fmt::Display for Fact {
                 write!(f, "pinned instance {}", pin.instance)?;
                 started(f, pin.started_at)
             }
-            Fact::Unproven { instance } => {
-                write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
-            }
+            Fact::PinDecided
+            | Fact::Unproven { .. }
+            | Fact::Carried { .. }
+            | Fact::Blocked { .. }
+            | Fact::MayHaveHit { .. }
+            | Fact::LeftAlone { .. } => whose(f, self),
             Fact::WarningClaimed(mark) => write!(f, "{mark} may leave from now on"),
             Fact::WarningDue { mark, delivered: true, also, .. } => told(f, *mark, *also),
             Fact::WarningDue { mark, why, .. } => {
@@ -93,9 +96,6 @@ impl fmt::Display for Fact {
             Fact::DueReached { late_ms } => write!(f, "due reached, {late_ms} ms late"),
             Fact::EndSent { attempt, aim, instance, looked_ms_ago } => {
                 write!(f, "end call {attempt} sent, aimed at the {aim}")?;
-                if *aim == Aim::Meeting {
-                    f.write_str(" as it stands")?;
-                }
                 write!(f, "; instance {instance} was seen alive {looked_ms_ago} ms before")
             }
             Fact::EndAnswered { attempt, answer } => write!(f, "end call {attempt} {answer}"),
@@ -106,7 +106,7 @@ impl fmt::Display for Fact {
             }
             Fact::StillThere => f.write_str("the same meeting is still there: ending it again"),
             Fact::Stubborn => f.write_str("still alive a minute after the platform accepted the end call"),
-            Fact::Overdue => f.write_str("overdue: still alive"),
+            Fact::Overdue => f.write_str("overdue: not known to be over"),
             Fact::Alarm { why } => write!(f, "configuration fault: {why}"),
             Fact::AlarmOver => f.write_str("the configuration fault is over"),
             Fact::ExpectedLive => {
@@ -194,6 +194,33 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Whose instance it is, and whose call.
+fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
+    match fact {
+        Fact::Unproven { instance } => {
+            write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
+        }
+        Fact::PinDecided => f.write_str("nobody who is live belongs to this deadline"),
+        Fact::Carried { by, instance } => {
+            write!(f, "the end call of job {} at instance {instance} stands for this one too", by.short())
+        }
+        Fact::Blocked { why } => write!(f, "blocked, no end call may leave: {why}"),
+        Fact::MayHaveHit { instances } => {
+            let names: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
+            write!(
+                f,
+                "the call may have hit {} as well: seen shortly before, gone after it",
+                names.join(", ")
+            )
+        }
+        Fact::LeftAlone { instance, started_at } => {
+            write!(f, "instance {instance} is alive, is not ours and was left alone")?;
+            started(f, *started_at)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn started(f: &mut fmt::Formatter<'_>, at: Option<UtcMs>) -> fmt::Result {
     at.map_or(Ok(()), |at| write!(f, ", started {at}"))
 }
@@ -205,7 +232,7 @@ impl fmt::Display for EndAnswer {
             EndAnswer::MaybeGone { why } => write!(f, "refused as if the meeting were gone: {why}"),
             EndAnswer::Refused { why, permanent: true } => write!(f, "refused for good: {why}"),
             EndAnswer::Refused { why, permanent: false } => write!(f, "refused: {why}"),
-            EndAnswer::Throttled { why, retry_after } => {
+            EndAnswer::Throttled { why, retry_after, .. } => {
                 write!(f, "put off: {why}")?;
                 let pause = retry_after.map(|pause| Duration::from_secs(pause.as_secs()));
                 pause.map_or(Ok(()), |pause| write!(f, ", again in {}", humantime::format_duration(pause)))

@@ -47,19 +47,28 @@ impl Job {
         if self.due.is_never() {
             return Wake::default();
         }
-        let armed = self.armed_for_due(now);
         let mut wake = Wake { wall: Some(self.due), boot: None };
-        if armed && self.claimed.is_none() {
+        if self.may_leave_at_due(now) && self.claimed.is_none() {
             wake.wall = Some(self.claim_at());
-        } else if !armed && self.run.looking.is_none() {
-            // Whatever pause was planned: before its time (the clock may have been set back) a job does not arm.
-            if now.wall < self.arm_at() {
-                wake.wall = Some(self.arm_at());
-            } else {
-                wake.boot = Some(self.run.next.unwrap_or(now.boot));
-            }
+        } else if self.is_idle() {
+            wake = wake.or(self.wake_for_look(now));
         }
         wake.or(self.wake_for_warning(now))
+    }
+
+    /// When the next look before due is wanted, whichever that is. Before its time (the clock may have been set back) none
+    /// is, whatever pause was planned.
+    fn wake_for_look(&self, now: Now) -> Wake {
+        if self.wants_pin_look(now) || self.wants_arm(now) {
+            return Wake { wall: None, boot: Some(self.run.next.unwrap_or(now.boot)) };
+        }
+        if self.wants_last_look(now) {
+            return Wake { wall: None, boot: Some(now.boot) };
+        }
+        let pin_look = self.awaits_pin().then(|| self.pin_look_at());
+        let last_look = (!self.run.last_look_asked).then(|| self.last_look_at());
+        let ahead = [pin_look, Some(self.arm_at()), last_look].into_iter().flatten();
+        Wake { wall: ahead.filter(|at| *at > now.wall).min(), boot: None }
     }
 
     fn wake_held(&self) -> Option<UtcMs> {
@@ -86,7 +95,10 @@ impl Job {
     /// has the earliest key of all, so that a restart takes it up whatever the clock says.
     pub fn index_wake(&self) -> Option<UtcMs> {
         match self.state {
-            State::Waiting => self.first_warning_at().or(Some(self.due)).filter(|at| !at.is_never()),
+            State::Waiting => {
+                let due = self.first_warning_at().or(Some(self.due)).filter(|at| !at.is_never());
+                [due, self.pin_wake()].into_iter().flatten().min()
+            }
             State::Held => self.wake_held(),
             State::Ending | State::Confirming | State::Guarding => Some(UtcMs(0)),
             State::Done => {

@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use super::step::{ARM_RETRY, Draft, Fresh, GUARD_EVERY, Last};
-use super::{CalledOff, Expect, Fact, Instance, InstanceId, Job, Now, Outcome, Pin, Purpose, State, Verdict};
+use super::pinning::Asked;
+use super::step::{ARM_RETRY, Draft, Effect, Fresh, GUARD_EVERY, Hopeless, Last};
+use super::{
+    BootMs, CalledOff, Expect, Fact, Instance, InstanceId, Job, Now, Origin, Outcome, Pin, Purpose,
+    SIGHTING_GAP, State, Verdict,
+};
 
-/// An instance first seen after due must have started at least this long before due to be ours.
-pub const BELONGS_BEFORE_DUE: Duration = Duration::from_secs(2);
+/// That nothing can be proven is concluded only after it has been so, in good listings, for so long.
+pub const HOPELESS_FOR: Duration = Duration::from_secs(60);
+/// Looks in a row that let no call go, until that is said.
+pub const UNCALLABLE_LOOKS: u32 = 3;
+/// An instance that was seen so long before a call at the meeting may have been hit by it.
+const HIT_WITHIN: Duration = Duration::from_secs(60);
+/// Other instances of the meeting that are kept in mind.
+const BESIDE: usize = 8;
 
 impl Draft {
     pub fn looked(&mut self, purpose: Purpose, sent: Now, received: Now, mut verdict: Verdict) {
-        if self.job.state == State::Waiting && self.now.wall >= self.job.due {
-            // Due has come since the last tick. The answer is weighed as what it is: one that came after due.
-            self.reach_due();
-        }
         self.job.run.looking = None;
         let wanted = match self.job.state {
             State::Held => false,
@@ -24,15 +30,26 @@ impl Draft {
             return;
         }
         self.took = received.since(sent);
-        self.shown_at = shown_at(&mut verdict);
+        (self.asked_at, self.shown_at) = asked_and_shown_at(&mut verdict);
+        let look = Asked { sent, received };
         let took_ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         self.note(Fact::Looked { purpose, took_ms, verdict: verdict.clone() });
         self.heard(&verdict);
         match self.job.state {
-            State::Waiting => self.armed(verdict, received),
-            State::Ending | State::Confirming => self.weigh(verdict, sent, received),
-            State::Guarding => self.guarded(verdict, received),
-            State::Done => self.last_look(verdict, received),
+            // What was answered before due is taken in before due is noticed, so that no good arm is thrown away.
+            State::Waiting if received.wall < self.job.due => self.armed(verdict, look, purpose),
+            State::Waiting => {
+                self.reach_due();
+                if matches!(self.job.state, State::Ending) {
+                    // Due asked for a look, and this is its answer.
+                    self.job.run.looking = None;
+                    self.effects.retain(|effect| !matches!(effect, Effect::Look(_)));
+                    self.weigh(verdict, look, purpose);
+                }
+            }
+            State::Ending | State::Confirming => self.weigh(verdict, look, purpose),
+            State::Guarding => self.guarded(verdict, look),
+            State::Done => self.after_look(&verdict),
             State::Held => {}
         }
     }
@@ -51,22 +68,30 @@ impl Draft {
         }
     }
 
-    /// A sighting before due: everything alive now is ours.
-    fn armed(&mut self, verdict: Verdict, received: Now) {
+    /// A sighting before due. What is pinned stays pinned, unless another one that belongs has taken its place.
+    fn armed(&mut self, verdict: Verdict, look: Asked, purpose: Purpose) {
+        self.job.run.last = Last::Nothing;
         match verdict {
-            Verdict::Live(seen) if self.job.belongs(&seen, received) => {
+            Verdict::Live(seen) if self.job.is_pinned(&seen.id) || self.job.belongs(&seen, look) => {
                 if self.too_many(&seen) {
                     return;
                 }
-                self.pin(seen, received);
+                let before = self.job.pin.as_ref().map(|pin| pin.instance.clone());
+                let moves = before.filter(|instance| *instance != seen.id);
+                self.pin(seen, look, purpose);
+                if let Some(instance) = moves {
+                    self.note(Fact::Unproven { instance });
+                }
+                self.job.run.last = Last::Alive;
                 self.job.run.next = None;
             }
-            Verdict::Replaced { by, counts } if self.job.belongs(&by, received) => {
+            Verdict::Replaced { by, counts } if self.job.belongs(&by, look) => {
                 let before = self.job.pin.as_ref().map(|pin| pin.instance.clone());
-                self.pin(by, received);
+                self.pin(by, look, purpose);
                 if let (false, Some(instance)) = (counts, before) {
                     self.note(Fact::Unproven { instance });
                 }
+                self.job.run.last = Last::Alive;
                 self.job.run.next = None;
             }
             Verdict::Misconfigured { why } => self.alarm(why),
@@ -79,22 +104,33 @@ impl Draft {
             | Verdict::Gone { .. }
             | Verdict::Vanished { .. }
             | Verdict::Hopeless { .. } => {
+                self.decide_the_pin(look);
                 self.job.run.fresh = None;
-                self.job.run.next = Some(self.now.boot + self.job.to_due(self.now));
+                self.job.run.next = Some(self.now.boot + self.pause_before_due(purpose));
             }
         }
         self.waiting();
     }
 
+    /// After a good look that found nobody the next one is the arm, and after that the one at due.
+    fn pause_before_due(&self, purpose: Purpose) -> Duration {
+        let to = if purpose == Purpose::Pin { self.job.arm_at() } else { self.job.due };
+        Duration::from_millis(u64::try_from(to.ms_since(self.now.wall)).unwrap_or(0))
+    }
+
     /// A sighting while ending or confirming.
-    fn weigh(&mut self, verdict: Verdict, sent: Now, received: Now) {
+    fn weigh(&mut self, verdict: Verdict, look: Asked, purpose: Purpose) {
         self.job.run.counted = false;
+        if matches!(verdict, Verdict::Gone { .. } | Verdict::Vanished { .. } | Verdict::Hopeless { .. }) {
+            self.decide_the_pin(look);
+        }
+        let says_nothing = self.says_nothing_callable(&verdict);
         match verdict {
-            Verdict::Live(seen) => self.alive(seen, received),
-            Verdict::Replaced { by, counts } => self.replaced(by, counts, sent, received),
+            Verdict::Live(seen) => self.alive(seen, look, purpose),
+            Verdict::Replaced { by, counts } => self.replaced(by, counts, look, purpose),
             Verdict::Gone { needed } => {
                 self.job.run.last = Last::Gone;
-                if self.counts_as_proof(needed, sent, received) {
+                if self.counts_as_proof(needed, look) {
                     return self.proven_gone();
                 }
                 self.plan_look();
@@ -106,15 +142,69 @@ impl Draft {
                 );
             }
             Verdict::Doubtful { why } | Verdict::Unreachable { why } => self.unsure(why),
-            Verdict::Hopeless { why } | Verdict::Vanished { why, .. } => {
-                return self.conclude(Outcome::Unconfirmed, why);
-            }
+            Verdict::Hopeless { why } => self.hopeless(why, false, false, look),
+            Verdict::Vanished { why, believed } => self.hopeless(why, true, believed, look),
             Verdict::Misconfigured { why } => {
                 self.job.run.last = Last::Unsure(why.clone());
                 self.alarm(why);
             }
         }
+        if self.job.is_done() {
+            return;
+        }
+        if let Some(why) = says_nothing.filter(|_| self.job.state == State::Ending) {
+            self.uncallable(why);
+        }
         self.limits();
+    }
+
+    /// Why a look that an end call waits for lets none go, though it does not say that the meeting is over.
+    fn says_nothing_callable(&self, verdict: &Verdict) -> Option<String> {
+        match verdict {
+            Verdict::Doubtful { why } => Some(why.clone()),
+            Verdict::Occupied => Some("the server does not say which instance is live".to_owned()),
+            Verdict::Replaced { by, counts: false } if self.job.pin.is_some() => {
+                Some(format!("another instance ({}) is alive, and it is not known whether ours is", by.id))
+            }
+            _ => None,
+        }
+    }
+
+    /// Looked, not over, and not callable: said after a few times, so that it is nobody's surprise a day later.
+    fn uncallable(&mut self, why: String) {
+        self.job.run.uncallable += 1;
+        if self.job.run.uncallable == UNCALLABLE_LOOKS {
+            self.note(Fact::Blocked { why });
+        }
+    }
+
+    /// Not there, and nothing will ever prove it over: concluded only when it has been so for a while.
+    fn hopeless(&mut self, why: String, vanished: bool, believed: bool, look: Asked) {
+        let since = match &mut self.job.run.hopeless {
+            Some(hopeless) => {
+                hopeless.vanished = vanished;
+                hopeless.since
+            }
+            none => none.insert(Hopeless { since: look.received.boot, vanished }).since,
+        };
+        self.job.run.last = Last::Unsure(why.clone());
+        let waits = self.asked_before_the_last_answer(look) || self.job.run.calling.is_some();
+        if !waits && look.received.boot >= since + HOPELESS_FOR {
+            return self.conclude_hopeless(why, vanished, believed);
+        }
+        self.plan_look();
+    }
+
+    fn conclude_hopeless(&mut self, why: String, vanished: bool, believed: bool) {
+        if believed && !self.job.calls.unclean && !self.job.calls.lost {
+            let (outcome, reason) = self.job.gone_outcome();
+            return self.over(outcome, format!("{reason}, on the load balancer's word"));
+        }
+        if !(vanished && self.job.calls.found_nothing_to_end() && !self.job.ended_by_us) {
+            return self.conclude(Outcome::Unconfirmed, why);
+        }
+        let seen = self.job.last_seen_words();
+        self.over(Outcome::Vanished, format!("{seen}, then not shown any more: {why}"));
     }
 
     fn unsure(&mut self, why: String) {
@@ -122,30 +212,43 @@ impl Draft {
         self.plan_look();
     }
 
-    fn alive(&mut self, seen: Instance, received: Now) {
+    fn alive(&mut self, seen: Instance, look: Asked, purpose: Purpose) {
         self.job.run.tally = Default::default();
         if self.too_many(&seen) {
             return;
         }
         if self.job.is_pinned(&seen.id) {
-            self.pin(seen, received);
+            self.job.run.hopeless = None;
+            self.pin(seen, look, purpose);
         } else if self.job.pin.is_some() {
             // A platform that cannot say `Replaced`: the pinned one was not shown, so nothing is proven about it.
-            return self.replaced(seen, false, received, received);
-        } else if self.job.belongs(&seen, received) {
-            self.pin(seen, received);
+            return self.replaced(seen, false, look, purpose);
+        } else if self.job.belongs(&seen, look) {
+            self.pin(seen, look, purpose);
         } else {
-            let reason = superseded(&self.job, &seen);
-            return self.conclude(Outcome::Superseded, reason);
+            return self.superseded(&seen);
         }
         self.job.run.last = Last::Alive;
         match self.job.state {
             State::Confirming if self.job.resend_at().is_some_and(|at| self.now.boot >= at) => {
                 self.note(Fact::StillThere);
-                self.attempt();
+                self.attempt_what_was_seen();
             }
-            State::Ending if self.may_call() => self.attempt(),
+            State::Ending if self.may_call() => self.attempt_what_was_seen(),
             _ => self.plan_look(),
+        }
+    }
+
+    /// Nothing of ours was ever seen, and what is live is not ours.
+    fn superseded(&mut self, by: &Instance) {
+        self.leave_alone(by);
+        let reason = superseded(&self.job, by);
+        self.conclude(Outcome::Superseded, reason);
+    }
+
+    fn leave_alone(&mut self, other: &Instance) {
+        if self.job.left_alone.as_ref().is_none_or(|left| left.instance != other.id) {
+            self.note(Fact::LeftAlone { instance: other.id.clone(), started_at: other.started_at });
         }
     }
 
@@ -166,36 +269,65 @@ impl Draft {
     }
 
     /// Another instance than ours is alive.
-    fn replaced(&mut self, by: Instance, counts: bool, sent: Now, received: Now) {
+    fn replaced(&mut self, by: Instance, counts: bool, look: Asked, purpose: Purpose) {
         if self.job.pin.is_none() {
             // Only a job with an explicit instance asks for one that it has not seen.
-            let reason = superseded(&self.job, &by);
-            return self.conclude(Outcome::Superseded, reason);
+            return self.superseded(&by);
         }
+        self.remember_beside(&by, look.received.boot);
+        let ours = self.job.belongs(&by, look);
+        let proven = counts && self.counts_as_proof(2, look);
         self.job.run.last = Last::Unsure(format!("another instance ({}) is alive in the meeting", by.id));
-        if !(counts && self.counts_as_proof(2, sent, received)) {
+        if !ours && proven {
+            self.leave_alone(&by);
+            return self.proven_gone();
+        }
+        if !ours && !counts {
+            // The next class. Nothing will prove ours over while it is all that is shown.
+            let why = format!("instance {} is alive in its place, and nothing proves ours over", by.id);
+            self.leave_alone(&by);
+            return self.hopeless(why, self.job.run.hopeless_by_front(), false, look);
+        }
+        if !(proven || (ours && !counts)) {
             return self.plan_look();
         }
-        if self.job.belongs(&by, received) {
-            self.pin(by, received);
-            self.job.run.last = Last::Alive;
-            if self.job.state == State::Confirming {
-                self.note(Fact::StillThere);
-            }
-            return self.attempt();
+        let before = self.job.pin.as_ref().map(|pin| pin.instance.clone());
+        self.pin(by, look, purpose);
+        if let (false, Some(instance)) = (counts, before) {
+            self.note(Fact::Unproven { instance });
         }
-        self.proven_gone();
-        self.reopened(by, received);
+        self.job.run.last = Last::Alive;
+        if self.job.state == State::Confirming {
+            self.note(Fact::StillThere);
+        }
+        self.attempt_what_was_seen();
     }
 
-    /// Does this sighting complete the proof? Only what was asked after due, and after the last end call was answered.
-    fn counts_as_proof(&mut self, needed: u8, sent: Now, received: Now) -> bool {
+    fn remember_beside(&mut self, other: &Instance, at: BootMs) {
+        let beside = &mut self.job.run.beside;
+        beside.retain(|(instance, _)| *instance != other.id);
+        if beside.len() == BESIDE {
+            beside.remove(0);
+        }
+        beside.push((other.id.clone(), at));
+    }
+
+    fn asked_before_the_last_answer(&self, look: Asked) -> bool {
         // A call that never left was answered, and the job may have been put off since.
-        let after =
-            [self.job.calls.last_answered, self.job.began].into_iter().flatten().map(|at| at.boot).max();
-        let in_time = after.is_none_or(|after| sent.boot >= after) && self.job.run.calling.is_none();
+        let after = [self.job.calls.last_answered, self.job.began].into_iter().flatten().map(|at| at.boot);
+        after.max().is_some_and(|after| look.sent.boot < after)
+    }
+
+    /// Does this sighting complete the proof? Only what was asked after due, after the last end call was answered, and after
+    /// the time that the platform needs until its word is good.
+    fn counts_as_proof(&mut self, needed: u8, look: Asked) -> bool {
+        let site = self.job.run.site.as_ref();
+        let settle = site.map_or(Duration::ZERO, |site| site.settle);
+        let apart = self.job.apart();
+        let settled = self.job.calls.last_accepted.is_none_or(|at| look.sent.boot >= at.boot + settle);
+        let in_time = settled && !self.asked_before_the_last_answer(look) && self.job.run.calling.is_none();
         self.job.run.counted = in_time;
-        in_time && self.job.run.tally.gone(sent.boot, received.boot, needed)
+        in_time && self.job.run.tally.gone(look.sent.boot, look.received.boot, needed, apart)
     }
 
     fn proven_gone(&mut self) {
@@ -204,8 +336,20 @@ impl Draft {
                 format!("instance {left}, which another one replaced before due, was never proven gone");
             return self.conclude(Outcome::Unconfirmed, why);
         }
+        let hit = self.job.may_have_been_hit();
+        if !hit.is_empty() {
+            self.note(Fact::MayHaveHit { instances: hit });
+        }
         let (outcome, reason) = self.job.gone_outcome();
-        if outcome == Outcome::Absent && self.job.limits.expect == Expect::Live {
+        self.over(outcome, reason);
+    }
+
+    /// The meeting is over as far as it goes; `keep-closed` goes on.
+    fn over(&mut self, outcome: Outcome, reason: String) {
+        let never_shown =
+            outcome == Outcome::Absent || (outcome == Outcome::Vanished && !self.job.seen_alive);
+        let by_rule = matches!(self.job.origin, Origin::Rule { .. });
+        if never_shown && !by_rule && self.job.limits.expect == Expect::Live {
             self.note(Fact::ExpectedLive);
         }
         let guards = !self.job.limits.keep_closed.is_zero() && self.job.only.is_none();
@@ -218,53 +362,58 @@ impl Draft {
         }
     }
 
-    fn guarded(&mut self, verdict: Verdict, received: Now) {
+    fn guarded(&mut self, verdict: Verdict, look: Asked) {
         self.job.run.next = Some(self.now.boot + GUARD_EVERY);
         match verdict {
-            Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } => self.reopened(seen, received),
+            Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } => self.reopened(seen, look),
             Verdict::Misconfigured { why } => self.alarm(why),
             _ => {}
         }
     }
 
-    fn last_look(&mut self, verdict: Verdict, received: Now) {
-        if let Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } = verdict {
-            self.reopened(seen, received);
+    /// The look a minute after the outcome. What was left alone then has not been opened since.
+    fn after_look(&mut self, verdict: &Verdict) {
+        if let Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } = verdict
+            && self.job.left_alone.as_ref().is_none_or(|left| left.instance != seen.id)
+        {
+            self.note(Fact::Reopened { instance: seen.id.clone() });
         }
     }
 
-    /// The meeting was opened again: worth saying, and under guard worth ending.
-    fn reopened(&mut self, seen: Instance, received: Now) {
+    /// The meeting was opened again under guard: it is ended too.
+    fn reopened(&mut self, seen: Instance, look: Asked) {
         self.note(Fact::Reopened { instance: seen.id.clone() });
-        if self.job.state == State::Ending {
-            self.pin(seen, received);
-            self.job.run.last = Last::Alive;
-            self.attempt();
-        }
+        self.pin(seen, look, Purpose::Guard);
+        self.job.run.last = Last::Alive;
+        self.attempt_what_was_seen();
     }
 
     /// Pins the instance (if it is not pinned already) and takes this look as a fresh one.
-    fn pin(&mut self, seen: Instance, received: Now) {
+    fn pin(&mut self, seen: Instance, look: Asked, purpose: Purpose) {
         if !self.job.is_pinned(&seen.id) {
             let Instance { id, started_at, listed, node, .. } = seen.clone();
-            let last_live = received.before(self.took);
-            let pin = Pin { instance: id, started_at, listed, node, site: None, last_live };
+            let site = self.job.run.site.as_ref().map(|site| site.fingerprint.clone());
+            let pin = Pin { instance: id, started_at, listed, node, site, last_live: look.sent };
             self.note(Fact::Pinned { pin });
             self.job.run.tally = Default::default();
+            self.job.run.hopeless = None;
             self.job.run.refusals = 0;
             self.job.run.retry_at = None;
         }
-        let armed = received.wall < self.job.due;
-        let shown = self.shown_at.map_or(received.boot, |at| at.boot.min(received.boot));
-        self.job.run.fresh = Some(Fresh { instance: seen.id, received: shown, armed });
+        let armed = look.received.wall < self.job.due;
+        let shown = self.shown_at.map_or(look.received.boot, |at| at.boot.min(look.received.boot));
+        let asked = self.asked_at.map_or(look.sent.boot, |at| at.boot.max(look.sent.boot));
+        self.job.run.fresh = Some(Fresh { instance: seen.id, asked, received: shown, armed, purpose });
     }
 }
 
-/// Taken out: it is about this look alone, and no part of the record.
-fn shown_at(verdict: &mut Verdict) -> Option<Now> {
+/// Taken out: they are about this look alone, and no part of the record.
+fn asked_and_shown_at(verdict: &mut Verdict) -> (Option<Now>, Option<Now>) {
     match verdict {
-        Verdict::Live(instance) | Verdict::Replaced { by: instance, .. } => instance.shown_at.take(),
-        _ => None,
+        Verdict::Live(instance) | Verdict::Replaced { by: instance, .. } => {
+            (instance.asked_at.take(), instance.shown_at.take())
+        }
+        _ => (None, None),
     }
 }
 
@@ -273,19 +422,33 @@ impl Job {
         self.pin.as_ref().is_some_and(|pin| pin.instance == *id)
     }
 
-    /// Which instances belong to a deadline: all that started before due. Seen alive before due on our clock: ours,
-    /// whatever its timestamps say. Otherwise its start must precede due by 2 s. Under guard everything is ours. An explicit
-    /// `--instance` job takes that one, which must have been running to be named, and no other.
-    pub(super) fn belongs(&self, seen: &Instance, received: Now) -> bool {
-        if let Some(only) = &self.only {
-            return *only == seen.id;
-        }
-        let started_before = seen.started_at.is_some_and(|at| at <= self.due - BELONGS_BEFORE_DUE);
-        self.guard.is_some() || received.wall < self.due || started_before
+    /// Two sightings of an absence are at least this far apart.
+    pub(super) fn apart(&self) -> Duration {
+        self.run.site.as_ref().map_or(SIGHTING_GAP, |site| site.apart.max(SIGHTING_GAP))
     }
 
-    fn to_due(&self, now: Now) -> Duration {
-        Duration::from_millis(u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0))
+    /// Instances that were seen within a minute before a call that could name only the meeting, and are not shown any more.
+    fn may_have_been_hit(&self) -> Vec<InstanceId> {
+        let (Some(_), Some(sent)) = (self.look_age_ms, self.calls.last_sent) else { return Vec::new() };
+        let shortly_before = |at: BootMs| at <= sent.boot && sent.boot.since(at) <= HIT_WITHIN;
+        let shown = self.left_alone.as_ref().map(|left| &left.instance);
+        let beside = self.run.beside.iter().filter(|(id, at)| shortly_before(*at) && Some(id) != shown);
+        beside.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// When and with whom it was last seen, for a reason.
+    fn last_seen_words(&self) -> String {
+        let Some(seen) = self.last_seen.filter(|_| self.seen_alive) else { return "never shown".to_owned() };
+        let when = |to_due: i64| {
+            let time = humantime::format_duration(Duration::from_secs(to_due.unsigned_abs().div_ceil(1000)));
+            if to_due > 0 { format!("{time} before due") } else { format!("{time} after due") }
+        };
+        match seen.participants {
+            Some(0) => "empty when last seen".to_owned(),
+            Some(1) => format!("1 person {}", when(self.due.ms_since(seen.at))),
+            Some(people) => format!("{people} people {}", when(self.due.ms_since(seen.at))),
+            None => format!("last seen {}", when(self.due.ms_since(seen.at))),
+        }
     }
 
     /// The outcome of a job whose meeting is proven gone.
@@ -294,7 +457,13 @@ impl Job {
         if !self.seen_alive {
             (Outcome::Absent, "never seen alive, and proven not there at the deadline".to_owned())
         } else if self.accepted_at.is_some() {
-            (Outcome::Ended, format!("an end call was accepted, and instance {instance} is proven gone"))
+            let how = self.how_aimed();
+            (Outcome::Ended, format!("an end call was accepted{how}, and instance {instance} is proven gone"))
+        } else if let Some(by) = self.carried_by.or(self.run.called_by).filter(|_| !self.ended_by_us) {
+            (
+                Outcome::Ended,
+                format!("instance {instance} is proven gone, by the end call of job {}", by.short()),
+            )
         } else if self.ended_by_us {
             (
                 Outcome::Ended,
@@ -306,6 +475,23 @@ impl Job {
                 format!("instance {instance} was over without a call of ours that could have done it"),
             )
         }
+    }
+}
+
+impl Job {
+    /// How a call was aimed that could name only the meeting.
+    fn how_aimed(&self) -> String {
+        self.look_age_ms.map_or_else(String::new, |age| {
+            let tenths = age.div_ceil(100);
+            format!(" (aimed at the meeting, {}.{} s after it was seen)", tenths / 10, tenths % 10)
+        })
+    }
+}
+
+impl super::Run {
+    /// What could be proven was last in doubt because of a front's silence.
+    fn hopeless_by_front(&self) -> bool {
+        self.hopeless.as_ref().is_some_and(|hopeless| hopeless.vanished)
     }
 }
 

@@ -224,6 +224,7 @@ mod tests {
             listed: started.is_some(),
             node: started.map(|_| "node1".to_owned()),
             shown_at: None,
+            asked_at: None,
         };
         [
             Verdict::Live(instance(Some(5))),
@@ -244,7 +245,11 @@ mod tests {
             EndAnswer::Accepted,
             EndAnswer::MaybeGone { why: why() },
             EndAnswer::Refused { why: why(), permanent: true },
-            EndAnswer::Throttled { why: why(), retry_after: Some(Duration::from_millis(1500)) },
+            EndAnswer::Throttled {
+                why: why(),
+                retry_after: Some(Duration::from_millis(1500)),
+                unavailable: true,
+            },
             EndAnswer::Misconfigured { why: why() },
             EndAnswer::Unreachable { why: why(), sent: true },
         ]

@@ -15,7 +15,9 @@ use super::plan::Ask;
 use super::told::Told;
 use super::world::World;
 use crate::engine::api::{Receipt, Refusal};
-use crate::job::{Aim, EndAnswer, Entry, Fact, InstanceId, Job, JobId, Outcome, Run, Sighting, State, UtcMs};
+use crate::job::{
+    Aim, EndAnswer, Entry, Fact, InstanceId, Job, JobId, Outcome, Purpose, Run, Sighting, State, UtcMs,
+};
 use crate::platform::{EndCall, Target};
 
 /// A call may follow its look by this much; the first, on-time one may follow its arm; and each may wait for its claim.
@@ -27,7 +29,7 @@ const SIGHTING_GAP: Ms = 2_000;
 /// An instance must have started so long before due to belong to it.
 const BELONGS: Ms = 2_000;
 /// Rounds of looks start at least so far apart, and so many may be on their way.
-const ROUND_GAP: Ms = 400;
+const ROUND_GAPS: [Ms; 2] = [200, 400];
 const ROUNDS_AT_ONCE: u32 = 2;
 /// End calls, and looks, for one job within a minute.
 const CALLS_A_MINUTE: usize = 14;
@@ -105,9 +107,23 @@ pub struct Track {
 
 #[derive(Default)]
 struct Load {
-    last_round: Option<Ms>,
-    rounds: u32,
+    last_round: [Option<Ms>; 2],
+    /// Rounds that an end call waits for, and others.
+    rounds: [u32; 2],
     ends: usize,
+}
+
+fn kept_closed(job: &Job) -> bool {
+    job.guard.is_some() || !job.limits.keep_closed.is_zero()
+}
+
+/// Of the rounds that jobs share; `None`: the single look in an end call's turn.
+fn kind_of_round(targets: &[Target]) -> Option<usize> {
+    match targets.first()?.purpose {
+        Purpose::Last => None,
+        Purpose::Pin | Purpose::Arm | Purpose::BeforeEnd => Some(0),
+        Purpose::Confirm | Purpose::Guard | Purpose::After => Some(1),
+    }
 }
 
 #[derive(Default)]
@@ -221,8 +237,9 @@ impl Checker {
             Fact::EndSent { .. } if was_done => {
                 broken.push((Law::OneEnd, "calls after its outcome".to_owned()));
             }
+            // Under `keep-closed` everything live from due on is ours.
             Fact::EndSent { instance, .. }
-                if before.guard.is_none() && !track.belongs(instance, truth.clock) =>
+                if !kept_closed(&before) && !track.belongs(instance, truth.clock) =>
             {
                 broken.push((Law::RightInstance, format!("calls at {instance}, which is not its own")));
             }
@@ -259,10 +276,14 @@ impl Checker {
 
     pub fn look_leaves(&mut self, site: usize, targets: &[Target], now: Ms) {
         let load = self.loads.entry(site).or_default();
-        load.rounds += 1;
-        let too_soon = load.last_round.replace(now).is_some_and(|last| now - last < ROUND_GAP);
-        let too_many = load.rounds > ROUNDS_AT_ONCE;
-        if too_soon || too_many {
+        // A look in an end call's turn is bounded as the call is.
+        let too_many = kind_of_round(targets).is_some_and(|kind| {
+            load.rounds[kind] += 1;
+            let too_soon =
+                load.last_round[kind].replace(now).is_some_and(|last| now - last < ROUND_GAPS[kind]);
+            too_soon || load.rounds[kind] > ROUNDS_AT_ONCE
+        });
+        if too_many {
             self.flag(Law::Bounded, now, format!("server {site}: too many rounds of looks"));
         }
         for target in targets {
@@ -277,9 +298,11 @@ impl Checker {
         }
     }
 
-    pub fn look_answered(&mut self, site: usize) {
+    pub fn look_answered(&mut self, site: usize, targets: &[Target]) {
         let load = self.loads.entry(site).or_default();
-        load.rounds = load.rounds.saturating_sub(1);
+        if let Some(kind) = kind_of_round(targets) {
+            load.rounds[kind] = load.rounds[kind].saturating_sub(1);
+        }
     }
 
     /// `times`: when the round left, when the server saw it, when its answer was there.
@@ -457,7 +480,10 @@ impl Track {
         seen.into_iter().any(|seen| {
             let before = clock.wall_or_old_wall(seen.received) < due || seen.received <= self.moved;
             let started = seen.shown.as_ref().and_then(|(_, started)| *started);
-            before || started.is_some_and(|at| at.0 + BELONGS <= due.0)
+            // Whoever asks for the end at once means whoever is live then.
+            let moment = self.job.pin_moment();
+            let at_once = moment >= due && clock.wall_or_old_wall(seen.sent).0 <= moment.0 + 10_000;
+            before || at_once || started.is_some_and(|at| at.0 + BELONGS <= due.0)
         })
     }
 
@@ -542,7 +568,10 @@ impl Track {
             let told = last.shown.as_ref().and_then(|(_, started)| *started);
             let ours = match &self.job.only {
                 Some(only) => *only == life.id,
-                None => outcome == Outcome::Absent || told.is_some_and(|at| at.0 + BELONGS <= self.job.due.0),
+                None => {
+                    let moment = self.job.pin_moment();
+                    outcome == Outcome::Absent || told.is_some_and(|at| at.0 + BELONGS <= moment.0)
+                }
             };
             if shown && ours {
                 wrong(format!("is called {outcome}, and {} of the same meeting is alive", life.id));

@@ -105,6 +105,7 @@ impl SimPlatform {
             listed: true,
             node: None,
             shown_at: None,
+            asked_at: None,
         })
     }
 
@@ -169,7 +170,7 @@ impl SimPlatform {
             NetFault::Never => EndAnswer::Refused { why, permanent: true },
             NetFault::Throttled(pause) => {
                 let pause = std::time::Duration::from_millis(pause.unsigned_abs());
-                EndAnswer::Throttled { why, retry_after: Some(pause) }
+                EndAnswer::Throttled { why, retry_after: Some(pause), unavailable: false }
             }
             NetFault::Misconfigured => EndAnswer::Misconfigured { why },
             _ => return None,
@@ -304,7 +305,7 @@ impl Platform for SimPlatform {
         self.sim.say(|| format!("engine: looks at {} on server {}", names(targets), self.site));
         self.sim.look_leaves(self.site, targets);
         let mut round = self.look_around(targets).await;
-        self.sim.check.lock().unwrap().look_answered(self.site);
+        self.sim.check.lock().unwrap().look_answered(self.site, targets);
         if !self.sim.effect() {
             self.dead().await;
         }

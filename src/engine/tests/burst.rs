@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::super::callbook::CallBook;
+use super::super::lane::Urgency;
 use super::super::server::{Server, target};
 use super::super::wakes::Wakes;
 use super::server_settings;
@@ -20,8 +22,17 @@ const ROUND: Duration = Duration::from_millis(600);
 
 /// What comes back later.
 enum Pending {
-    Answered { job: JobId, attempt: u32, answer: EndAnswer },
-    Round { targets: Vec<Target>, round: Round },
+    Answered {
+        job: JobId,
+        attempt: u32,
+        answer: EndAnswer,
+    },
+    /// `urgency` is absent for a look in an end call's turn.
+    Round {
+        targets: Vec<Target>,
+        round: Round,
+        urgency: Option<Urgency>,
+    },
 }
 
 struct Rig {
@@ -32,6 +43,7 @@ struct Rig {
     wakes: Wakes,
     pending: BTreeMap<(BootMs, usize), Pending>,
     calls: Vec<EndCall>,
+    in_turn: Vec<JobId>,
     count: usize,
     /// What each round of looks cost, by purpose.
     rounds: Vec<(Purpose, usize)>,
@@ -50,6 +62,7 @@ impl Rig {
             wakes: Wakes::default(),
             pending: BTreeMap::new(),
             calls: Vec::new(),
+            in_turn: Vec::new(),
             count: 0,
             rounds: Vec::new(),
         }
@@ -83,7 +96,8 @@ impl Rig {
         for effect in effects {
             match effect {
                 Effect::Look(purpose) => self.server.lane.queue_look(id, purpose),
-                Effect::QueueEnd => self.server.lane.queue_end(id, job.ends <= 1),
+                Effect::QueueEnd { next } => self.server.lane.queue_end(id, job.ends == 0, next),
+                Effect::LookInTurn => self.in_turn.push(id),
                 Effect::Call { attempt, resend, .. } => {
                     let (meeting, pin) = (job.meeting.clone(), job.pin.clone().unwrap());
                     self.calls.push(EndCall { job: id, meeting, pin, attempt, resend });
@@ -110,9 +124,10 @@ impl Rig {
         while self.server.end_at(now).is_some_and(|at| at <= now)
             && let Some(id) = self.server.lane.next_end()
         {
-            let ends = self.jobs[&id].ends;
-            self.step(id, Event::Slot { aim: Aim::Meeting });
-            if self.jobs[&id].ends == ends {
+            let site = self.server.site(self.jobs[&id].pin.as_ref());
+            let before = self.calls.len() + self.in_turn.len();
+            self.step(id, Event::Slot { site, carrier: None });
+            if self.calls.len() + self.in_turn.len() == before {
                 self.server.lane.end_answered();
             }
         }
@@ -120,15 +135,28 @@ impl Rig {
             let answer = self.server.platform.end(&call).await;
             self.later(CALL, Pending::Answered { job: call.job, attempt: call.attempt, answer });
         }
-        if self.server.round_at(now).is_some_and(|at| at <= now) {
-            let wanted = self.server.lane.start_round(now);
+        for id in std::mem::take(&mut self.in_turn) {
+            let targets = vec![target(&self.jobs[&id], Purpose::Last, &CallBook::default())];
+            let round = self.server.platform.look(&targets).await;
+            self.later(CALL, Pending::Round { targets, round, urgency: None });
+        }
+        for urgency in Urgency::ALL {
+            self.pump_round(urgency).await;
+        }
+    }
+
+    async fn pump_round(&mut self, urgency: Urgency) {
+        let now = self.app.state().now.boot;
+        if self.server.round_at(urgency, now).is_some_and(|at| at <= now) {
+            let wanted = self.server.lane.start_round(urgency, now);
+            let book = CallBook::default();
             let targets: Vec<Target> =
-                wanted.iter().map(|(id, purpose)| target(&self.jobs[id], *purpose)).collect();
+                wanted.iter().map(|(id, purpose)| target(&self.jobs[id], *purpose, &book)).collect();
             let before = self.app.state().calls.len();
             let round = self.server.platform.look(&targets).await;
             let cost = self.app.state().calls.len() - before;
             self.rounds.push((targets[0].purpose, cost));
-            self.later(ROUND, Pending::Round { targets, round });
+            self.later(ROUND, Pending::Round { targets, round, urgency: Some(urgency) });
         }
     }
 
@@ -139,13 +167,21 @@ impl Rig {
                 self.server.lane.end_answered();
                 self.step(job, Event::Answered { attempt, answer });
             }
-            Pending::Round { targets, round } => {
+            Pending::Round { targets, round, urgency } => {
                 let answered = !round.trouble.contains_key("");
-                self.server.lane.round_done(now.boot, ROUND, answered);
+                match urgency {
+                    Some(urgency) => self.server.lane.round_done(urgency, now.boot, ROUND, answered),
+                    None => self.server.lane.end_answered(),
+                }
                 let judged = self.server.platform.judge(&Memory::default(), &round, &targets);
                 for (target, verdict) in targets.iter().zip(judged.verdicts) {
                     let Target { job, purpose, .. } = *target;
-                    self.step(job, Event::Looked { purpose, sent: round.sent, received: now, verdict });
+                    let site = self.server.site(self.jobs[&job].pin.as_ref());
+                    let knows = Knowledge { site, called_by: None };
+                    self.step(
+                        job,
+                        Event::Looked { purpose, sent: round.sent, received: now, verdict, knows },
+                    );
                 }
             }
         }
@@ -169,11 +205,12 @@ impl Rig {
             if now.boot >= end || self.jobs.values().all(|job| job.is_done() && !job.after_look) {
                 return;
             }
-            let lane = [self.server.end_at(now.boot), self.server.round_at(now.boot)];
+            let rounds = Urgency::ALL.map(|urgency| self.server.round_at(urgency, now.boot));
+            let lane = [self.server.end_at(now.boot)].into_iter().chain(rounds);
             let next = self.pending.keys().next().map(|(at, _)| *at);
             let wakes = self.wakes.first();
             let wall = wakes.wall.map(|at| now.boot + Duration::from_millis(at.0.abs_diff(now.wall.0)));
-            let next = lane.into_iter().chain([next, wakes.boot, wall]).flatten().min();
+            let next = lane.chain([next, wakes.boot, wall]).flatten().min();
             let pause = next.map_or(Duration::from_secs(1), |next| next.since(now.boot));
             self.app.pass(pause.max(Duration::from_millis(1)));
         }
@@ -213,7 +250,8 @@ async fn two_thousand_meetings_due_at_once_are_all_ended_within_the_limit() {
     println!("{} rounds of {requests} requests: {:?}", rig.rounds.len(), rig.rounds);
     assert_eq!(late.len(), 2_000, "one call for each");
     assert!(late.iter().all(|ms| *ms >= 0) && on_time >= 900, "{on_time}");
-    assert!(last < 330, "the others leave as soon as the window allows: {last} s");
+    // Whose turn comes when the shared listing is old looks once more by itself: two requests for each of these.
+    assert!(last < 900, "the others leave as soon as the window allows: {last} s");
     assert!(arms.count() <= 3, "{:?}", rig.rounds);
     assert!(rig.rounds.len() <= 60, "{:?}", rig.rounds);
 }

@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use super::super::State;
 use super::model_check::scenes;
 
-const LIVES: u32 = 1_200;
+const LIVES: u32 = 2_400;
 
 type Edges = BTreeSet<(State, State)>;
 

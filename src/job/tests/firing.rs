@@ -38,7 +38,7 @@ fn an_arm_is_good_for_fifteen_seconds_in_the_lane() {
         sim.slot();
         assert_eq!(sim.sent.len(), usize::from(good), "waited {waited:?}");
         if !good {
-            sim.expect_look(Purpose::BeforeEnd);
+            sim.expect_look(Purpose::Last);
         }
     }
 }
@@ -162,7 +162,8 @@ fn an_arm_that_is_handled_late_is_not_on_time() {
     let (purpose, sent) = sim.asked.take().expect("the arm's look");
     let received = sim.now;
     sim.stall(secs(10));
-    sim.event(Event::Looked { purpose, sent, received, verdict: live("a") });
+    let knows = sim.knows();
+    sim.event(Event::Looked { purpose, sent, received, verdict: live("a"), knows });
     assert_eq!(sim.pinned(), Some("a"));
     sim.expect_not_queued();
     sim.expect_look(Purpose::BeforeEnd);
@@ -232,7 +233,10 @@ fn retries_back_off_from_half_a_second_to_a_minute_and_each_follows_a_look() {
         let answered = sim.now;
         sim.end_says(refused(false));
         sim.next_look_says(live("a"));
-        sim.slot();
+        while sim.queued == 0 {
+            sim.next_look_says(live("a"));
+        }
+        sim.turn(live("a"));
         pauses.push(sim.now.since(answered).as_millis());
     }
     assert!((375..=500).contains(&pauses[0]), "{pauses:?}");
@@ -242,7 +246,11 @@ fn retries_back_off_from_half_a_second_to_a_minute_and_each_follows_a_look() {
 #[test]
 fn a_throttled_call_waits_as_long_as_the_platform_asked() {
     let mut sim = Sim::calling();
-    sim.end_says(EndAnswer::Throttled { why: "slow down".to_owned(), retry_after: Some(secs(30)) });
+    sim.end_says(EndAnswer::Throttled {
+        why: "slow down".to_owned(),
+        retry_after: Some(secs(30)),
+        unavailable: false,
+    });
     sim.advance(ms(29_999));
     sim.expect_no_look();
     sim.advance(ms(1));
@@ -315,7 +323,7 @@ fn giving_up_counts_from_the_first_attempt_and_says_what_was_last_known() {
         match (alive.queued, alive.in_flight.len()) {
             (0, 0) => alive.next_look_or_end(live("a")),
             (0, _) => alive.end_says(EndAnswer::Accepted),
-            _ => alive.slot(),
+            _ => alive.turn(live("a")),
         }
     }
     alive.expect_outcome(Outcome::Failed);
@@ -333,7 +341,8 @@ fn giving_up_counts_from_the_first_attempt_and_says_what_was_last_known() {
     while !no_call.job.is_done() {
         no_call.next_look_or_end(unreachable());
     }
-    no_call.expect_outcome(Outcome::Failed);
+    no_call.expect_outcome(Outcome::Unconfirmed);
+    assert!(no_call.job.reason.contains("connection refused"), "{}", no_call.job.reason);
 }
 
 /// Other questions of the same round took long: what was seen at its beginning is as old as it is.
@@ -351,4 +360,199 @@ fn a_look_is_as_fresh_as_the_answer_that_showed_the_instance() {
         assert_eq!(sim.sent.len(), usize::from(good), "shown {earlier:?} earlier");
         assert!(!format!("{:?}", sim.job.history).contains("shown_at: Some"), "no part of the record");
     }
+}
+
+// Calls that can name only the meeting.
+
+/// The call names only the meeting, and looks there take so long.
+fn meeting_aimed(adjust: impl FnOnce(&mut Sim)) -> Sim {
+    let mut sim = Sim::arming();
+    sim.site = site(Aim::Meeting);
+    adjust(&mut sim);
+    sim.look_says(live("a"));
+    sim
+}
+
+#[test]
+fn a_call_at_the_meeting_follows_a_last_look_a_quarter_of_a_second_before_due() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_749));
+    sim.expect_no_look();
+    sim.advance(ms(1));
+    sim.expect_look(Purpose::BeforeEnd);
+    assert_eq!(sim.job.claimed, None, "nothing is claimed before the last look allows the call");
+    sim.advance(ms(10));
+    sim.look_says(live("a"));
+    assert!(sim.job.claimed.is_some());
+    sim.advance_to_due();
+    sim.slot();
+    sim.expect_called("a");
+    assert_eq!((sim.due_in(), sim.job.look_age_ms), (0, Some(250)));
+}
+
+#[test]
+fn a_slow_server_is_asked_earlier_and_the_call_leaves_with_the_answer() {
+    let mut sim = meeting_aimed(|sim| sim.site.answer_time = secs(3));
+    sim.advance(ms(7_000 - 1_750));
+    sim.expect_look(Purpose::BeforeEnd);
+    sim.advance(secs(3));
+    assert_eq!(sim.due_in(), -1_250);
+    sim.look_says(live("a"));
+    sim.slot();
+    sim.expect_called("a");
+}
+
+#[test]
+fn a_next_class_that_opened_before_the_last_look_is_never_called_at() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    let next = started("b", sim.now.wall - ms(100));
+    sim.look_says(replaced(next.clone()));
+    sim.advance_to_due();
+    sim.expect_not_queued();
+    sim.next_look_says(replaced(next.clone()));
+    sim.next_look_says(replaced(next));
+    sim.expect_outcome(Outcome::AlreadyOver);
+    sim.expect_calls(0);
+    assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
+}
+
+#[test]
+fn where_the_listing_may_be_old_the_meeting_alone_is_asked_in_the_calls_own_turn() {
+    let mut sim = meeting_aimed(|sim| sim.site.shares_last_look = false);
+    sim.advance(ms(6_750));
+    sim.expect_queued();
+    sim.slot();
+    sim.expect_look(Purpose::Last);
+    sim.look_says(live("a"));
+    sim.expect_calls(0);
+    sim.advance_to_due();
+    sim.slot();
+    sim.expect_called("a");
+    assert_eq!(sim.due_in(), 0);
+}
+
+#[test]
+fn a_turn_that_comes_too_late_for_the_last_look_begins_with_another() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    sim.look_says(live("a"));
+    sim.advance(secs(5));
+    sim.slot();
+    sim.expect_look(Purpose::Last);
+    sim.expect_calls(0);
+    sim.advance(ms(40));
+    sim.look_says(live("a"));
+    sim.slot();
+    sim.expect_called("a");
+    assert_eq!(sim.job.look_age_ms, Some(40));
+}
+
+#[test]
+fn a_call_at_the_meeting_never_follows_the_arm_or_a_look_for_proof() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    sim.look_says(live("a"));
+    sim.advance_to_due();
+    sim.slot();
+    sim.end_says(EndAnswer::Accepted);
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    sim.slot();
+    // The listing may be an old one: the next class has opened meanwhile.
+    sim.expect_look(Purpose::Last);
+    let next = started("b", sim.job.due + secs(5));
+    sim.look_says(replaced(next));
+    sim.expect_calls(1);
+}
+
+#[test]
+fn what_is_looked_at_but_lets_no_call_go_is_said_and_overdue() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    while sim.due_in() > -320_000 {
+        sim.next_look_or_end(doubtful());
+    }
+    assert_eq!(sim.facts("blocked"), 1);
+    assert!(sim.job.overdue);
+    sim.expect_calls(0);
+}
+
+#[test]
+fn the_call_of_another_deadline_stands_for_this_one() {
+    let mut sim = Sim::firing();
+    let other = JobId(uuid::Uuid::from_u128(99));
+    sim.queued = 0;
+    sim.event(Event::Slot { site: sim.site.clone(), carrier: Some(other) });
+    sim.expect_state(State::Confirming);
+    sim.expect_calls(0);
+    sim.next_look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Ended);
+    assert!(
+        sim.job.reason.contains(&format!("by the end call of job {}", other.short())),
+        "{}",
+        sim.job.reason
+    );
+}
+
+#[test]
+fn when_the_other_deadline_does_not_call_any_more_this_one_does() {
+    let mut sim = Sim::firing();
+    sim.queued = 0;
+    sim.event(Event::Slot { site: sim.site.clone(), carrier: Some(JobId(uuid::Uuid::from_u128(99))) });
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    assert!(sim.due_in() >= -16_000, "{}", sim.due_in());
+    sim.turn(live("a"));
+    sim.expect_called("a");
+}
+
+#[test]
+fn retry_after_an_hour_parks_the_calls_and_not_the_looks() {
+    let mut sim = Sim::calling_with(|order| order.limits.give_up_after = mins(10));
+    let retry_after = Some(hours(1));
+    sim.end_says(EndAnswer::Throttled { why: "too many".to_owned(), retry_after, unavailable: false });
+    let mut looks = 0;
+    while !sim.job.is_done() {
+        sim.next_look_or_end(live("a"));
+        looks += 1;
+    }
+    sim.expect_calls(1);
+    assert!(looks >= 10, "{looks}");
+    assert!(sim.job.overdue);
+    sim.expect_outcome(Outcome::Failed);
+    assert!(sim.job.reason.contains("too many"), "{}", sim.job.reason);
+}
+
+#[test]
+fn a_server_that_was_overloaded_is_tried_again_after_a_minute_whatever_it_asked_for() {
+    let mut sim = Sim::calling();
+    let retry_after = Some(hours(24));
+    sim.end_says(EndAnswer::Throttled { why: "HTTP 503".to_owned(), retry_after, unavailable: true });
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    assert!((-62_000..=-59_000).contains(&sim.due_in()), "{}", sim.due_in());
+}
+
+#[test]
+fn a_dead_server_past_due_is_overdue_and_the_reason_names_the_failure() {
+    let mut sim = Sim::arming();
+    while sim.due_in() > -310_000 {
+        sim.next_look_says(unreachable());
+    }
+    assert!(sim.job.overdue);
+    assert!(sim.job.sentence().contains("connection refused"), "{}", sim.job.sentence());
+}
+
+#[test]
+fn a_configuration_fault_outlasts_give_up_after() {
+    let mut sim = Sim::arming_with(|order| order.limits.give_up_after = mins(10));
+    while sim.due_in() > -1_800_000 {
+        sim.next_look_says(misconfigured());
+    }
+    assert_eq!((sim.job.state, sim.job.alarm.is_some()), (State::Ending, true));
 }

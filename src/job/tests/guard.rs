@@ -40,7 +40,7 @@ fn what_is_reopened_is_pinned_ended_and_proven_and_the_guard_goes_on() {
     sim.next_look_says(Verdict::Live(next));
     sim.expect_fact("reopened");
     sim.expect_state(State::Ending);
-    sim.slot();
+    sim.turn(live("b"));
     sim.expect_called("b");
     assert!(!sim.sent[1].resend);
     sim.end_says(EndAnswer::Accepted);
@@ -61,7 +61,7 @@ fn another_class_seen_with_the_proof_is_ended_under_guard_at_once() {
     sim.next_look_says(replaced(next.clone()));
     sim.next_look_says(replaced(next));
     assert_eq!(sim.pinned(), Some("b"));
-    sim.slot();
+    sim.turn(live("b"));
     sim.expect_called("b");
 }
 

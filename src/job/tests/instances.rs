@@ -1,6 +1,7 @@
 //! Whose instance is it: belonging, pinning, retargeting, and leaving alone.
 
-use super::super::watching::BELONGS_BEFORE_DUE;
+use std::time::Duration;
+
 use super::super::*;
 use super::sim::*;
 
@@ -13,37 +14,163 @@ fn due_unarmed(adjust: impl FnOnce(&mut Order)) -> Sim {
     sim
 }
 
-#[test]
-fn seen_alive_before_due_it_is_ours_whatever_its_timestamps_say() {
-    let mut sim = Sim::arming();
-    let due = sim.job.due;
-    sim.look_says(Verdict::Live(started("a", due + hours(1))));
-    sim.advance(secs(7));
-    sim.slot();
-    sim.expect_called("a");
+/// Whoever is live so long before due is ours.
+const PIN_BEFORE: Duration = secs(10);
+
+/// A start that is so long before due.
+fn before_due(sim: &Sim, ms_before: i64) -> UtcMs {
+    UtcMs(sim.job.due.0 - ms_before)
 }
 
 #[test]
-fn first_seen_after_due_it_is_ours_if_it_started_two_seconds_before_due() {
-    let after = BELONGS_BEFORE_DUE - ms(1);
-    for (before_due, ours) in [(BELONGS_BEFORE_DUE, true), (after, false)] {
-        let mut sim = due_unarmed(|_| {});
-        let at = sim.job.due - before_due;
+fn the_first_good_look_of_the_pin_moment_decides_unless_the_start_is_beyond_doubt_later() {
+    for (started_before_due, ours) in
+        [(20_000, true), (10_000, true), (8_001, true), (8_000, false), (1_000, false)]
+    {
+        let mut sim = Sim::arming();
+        let at = before_due(&sim, started_before_due);
         sim.look_says(Verdict::Live(started("a", at)));
-        assert_eq!(sim.pinned().is_some(), ours, "started {before_due:?} before due");
-        if !ours {
+        assert_eq!(sim.pinned().is_some(), ours, "started {started_before_due} ms before due");
+        if ours {
+            sim.advance_to_due();
+            sim.slot();
+            sim.expect_called("a");
+        } else {
+            sim.advance_to_due();
+            sim.look_says(Verdict::Live(started("a", at)));
             sim.expect_outcome(Outcome::Superseded);
+            sim.expect_calls(0);
         }
     }
 }
 
 #[test]
+fn after_the_look_of_the_pin_moment_only_an_older_start_counts() {
+    for (before_due_ms, ours) in [(12_000, true), (11_999, false), (2_000, false), (-3, false)] {
+        let mut sim = due_unarmed(|_| {});
+        let at = before_due(&sim, before_due_ms);
+        sim.look_says(Verdict::Live(started("a", at)));
+        assert_eq!(sim.pinned().is_some(), ours, "started {before_due_ms} ms before due");
+        if !ours {
+            sim.expect_outcome(Outcome::Superseded);
+            let left = sim.job.left_alone.as_ref().expect("it is told");
+            assert_eq!((left.instance.as_str(), left.started_at), ("a", Some(at)));
+            sim.expect_fact("left-alone");
+        }
+    }
+}
+
+#[test]
+fn a_pin_moment_of_an_hour_protects_a_class_that_opens_early() {
+    let early = |order: &mut Order| order.limits.pin_before = mins(60);
+    let mut sim = Sim::submit_with(hours(2), early);
+    sim.advance(mins(61));
+    sim.expect_look(Purpose::Pin);
+    sim.look_says(live("a"));
+    assert_eq!(sim.pinned(), Some("a"));
+    // The next class opens twenty minutes before due, in the same room.
+    sim.wait_for_look();
+    sim.expect_look(Purpose::Arm);
+    let next = started("b", before_due(&sim, 1_200_000));
+    sim.look_says(replaced(next.clone()));
+    assert_eq!(sim.pinned(), Some("a"));
+    sim.advance_to_due();
+    sim.look_says(replaced(next.clone()));
+    sim.next_look_says(replaced(next));
+    sim.expect_outcome(Outcome::AlreadyOver);
+    sim.expect_calls(0);
+    assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
+}
+
+#[test]
+fn where_nobody_was_at_the_pin_moment_the_next_class_is_nobodys() {
+    let early = |order: &mut Order| order.limits.pin_before = mins(30);
+    let mut sim = Sim::submit_with(hours(1), early);
+    sim.advance(mins(31));
+    sim.look_says(gone());
+    sim.expect_fact("pin-decided");
+    sim.wait_for_look();
+    let next = started("b", before_due(&sim, 600_000));
+    sim.look_says(Verdict::Live(next.clone()));
+    sim.advance_to_due();
+    sim.look_says(Verdict::Live(next));
+    sim.expect_outcome(Outcome::Superseded);
+    sim.expect_calls(0);
+}
+
+#[test]
+fn a_start_that_nothing_corrects_counts_from_a_minute_on() {
+    for (before_due_ms, ours) in [(70_000, true), (69_999, false)] {
+        let mut sim = due_unarmed(|_| {});
+        let at = before_due(&sim, before_due_ms);
+        let told = StartRange::told(at, ServerClock::Unknown, sim.now.wall).map(|(_, start)| start);
+        sim.look_says(Verdict::Live(Instance { start: told, ..started("a", at) }));
+        assert_eq!(sim.pinned().is_some(), ours, "started {before_due_ms} ms before due");
+    }
+}
+
+#[test]
+fn what_was_seen_before_the_pin_moment_is_ours_whatever_its_start_says() {
+    let mut sim = Sim::arming();
+    let untold = Instance { start: None, ..instance("a") };
+    sim.look_says(Verdict::Live(untold.clone()));
+    // The new due has a pin moment of its own, still ahead.
+    sim.change(Change::Extend { by: mins(5) });
+    assert_eq!(sim.pinned(), None);
+    sim.advance(mins(5));
+    sim.look_says(unreachable());
+    while sim.job.state == State::Waiting {
+        sim.advance(secs(1));
+        if sim.asked.is_some() {
+            sim.look_says(unreachable());
+        }
+    }
+    sim.next_look_says(Verdict::Live(untold));
+    assert_eq!(sim.pinned(), Some("a"));
+}
+
+#[test]
+fn a_new_due_so_near_that_its_pin_moment_has_passed_keeps_the_pin() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.change(Change::Extend { by: secs(2) });
+    assert_eq!(sim.pinned(), Some("a"));
+}
+
+#[test]
+fn fire_takes_whoever_is_live_then() {
+    let mut sim = Sim::submit_in(hours(1));
+    sim.advance(mins(10));
+    sim.change(Change::Fire);
+    let just_now = started("a", sim.now.wall - secs(1));
+    sim.look_says(Verdict::Live(just_now));
+    assert_eq!(sim.pinned(), Some("a"));
+}
+
+#[test]
 fn first_seen_after_due_without_a_start_it_is_left_alone() {
     let mut sim = due_unarmed(|_| {});
-    sim.look_says(Verdict::Live(Instance { started_at: None, ..instance("a") }));
+    sim.look_says(Verdict::Live(Instance { started_at: None, start: None, ..instance("a") }));
     sim.expect_outcome(Outcome::Superseded);
     assert!(sim.job.reason.contains("does not say when it started"));
     sim.expect_calls(0);
+}
+
+#[test]
+fn without_starts_the_first_good_look_before_due_decides() {
+    let untold = |id: &str| Verdict::Live(Instance { started_at: None, start: None, ..instance(id) });
+    let early = |order: &mut Order| order.limits.pin_before = mins(10);
+    let mut sim = Sim::submit_with(hours(1), early);
+    sim.advance(mins(51));
+    // Nobody answers at the pin moment; the arm is the first good look.
+    while sim.now.wall < sim.job.arm_at() {
+        if sim.asked.is_some() {
+            sim.look_says(unreachable());
+        }
+        sim.advance(secs(1));
+    }
+    sim.look_says(untold("a"));
+    assert_eq!(sim.pinned(), Some("a"));
 }
 
 #[test]
@@ -64,7 +191,8 @@ fn an_answer_received_after_due_stays_so_when_the_clock_is_set_back() {
     let (received, at) = (sim.now, sim.job.due + ms(3));
     sim.now.wall = sim.now.wall - secs(5);
     let (purpose, sent) = sim.asked.take().expect("the arm's look");
-    sim.event(Event::Looked { purpose, sent, received, verdict: Verdict::Live(started("b", at)) });
+    let (verdict, knows) = (Verdict::Live(started("b", at)), sim.knows());
+    sim.event(Event::Looked { purpose, sent, received, verdict, knows });
     assert_eq!(sim.pinned(), None);
 }
 
@@ -74,12 +202,23 @@ fn an_answer_received_before_due_counts_as_such_even_if_it_is_handled_after() {
     sim.advance(secs(6));
     let (purpose, sent) = sim.asked.take().expect("the arm's look");
     let received = sim.now;
-    let at = sim.job.due + hours(1);
-    sim.advance(secs(2));
-    sim.event(Event::Looked { purpose, sent, received, verdict: Verdict::Live(started("a", at)) });
+    let at = before_due(&sim, i64::try_from(PIN_BEFORE.as_millis()).expect("short"));
+    sim.stall(secs(2));
+    let (verdict, knows) = (Verdict::Live(started("a", at)), sim.knows());
+    sim.event(Event::Looked { purpose, sent, received, verdict, knows });
     assert_eq!(sim.pinned(), Some("a"));
+    sim.tick();
     sim.slot();
     sim.expect_called("a");
+}
+
+#[test]
+fn keep_closed_takes_what_opened_between_pin_moment_and_due() {
+    let keep = |order: &mut Order| order.limits.keep_closed = mins(5);
+    let mut sim = due_unarmed(keep);
+    let at = before_due(&sim, 1_000);
+    sim.look_says(Verdict::Live(started("b", at)));
+    assert_eq!(sim.pinned(), Some("b"));
 }
 
 #[test]
@@ -90,7 +229,7 @@ fn the_pin_moves_to_another_belonging_instance_only_when_the_first_is_proven_gon
     sim.next_look_says(replaced(instance("b")));
     assert_eq!(sim.pinned(), Some("b"));
     sim.expect_state(State::Ending);
-    sim.slot();
+    sim.turn(live("b"));
     sim.expect_called("b");
     sim.end_says(EndAnswer::Accepted);
     sim.next_look_says(gone());
@@ -113,25 +252,38 @@ fn what_proved_the_one_gone_proves_nothing_about_the_next() {
 }
 
 #[test]
-fn another_instance_that_proves_nothing_is_never_called_at() {
+fn the_next_class_that_proves_nothing_is_never_called_at_and_keeps_nobody_waiting() {
     let mut sim = Sim::confirming();
-    for _ in 0..20 {
-        sim.next_look_says(Verdict::Replaced { by: instance("b"), counts: false });
-    }
-    assert_eq!(sim.pinned(), Some("a"));
-    sim.expect_calls(1);
+    let began = sim.now;
+    let next = started("b", sim.job.due + secs(1));
     while !sim.job.is_done() {
-        sim.next_look_or_end(Verdict::Replaced { by: instance("b"), counts: false });
+        sim.next_look_or_end(Verdict::Replaced { by: next.clone(), counts: false });
     }
     sim.expect_outcome(Outcome::Unconfirmed);
+    sim.expect_calls(1);
+    assert!(sim.now.since(began) < mins(2), "{:?}", sim.now.since(began));
+    assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
+}
+
+#[test]
+fn a_second_instance_that_belongs_is_ended_and_the_first_is_not_said_to_be_over() {
+    let mut sim = Sim::confirming();
+    sim.next_look_says(Verdict::Replaced { by: instance("b"), counts: false });
+    assert_eq!(sim.pinned(), Some("b"));
+    sim.turn(live("b"));
+    sim.expect_called("b");
+    sim.end_says(EndAnswer::Accepted);
+    sim.next_look_says(gone());
+    sim.next_look_says(gone());
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!(sim.job.reason.contains("instance a"), "{}", sim.job.reason);
 }
 
 #[test]
 fn a_live_answer_that_names_another_than_the_pinned_one_proves_nothing() {
     let mut sim = Sim::confirming();
-    sim.next_look_says(live("b"));
-    sim.next_look_says(live("b"));
-    sim.next_look_says(live("b"));
+    let next = Verdict::Live(started("b", sim.job.due + secs(1)));
+    (0..3).for_each(|_| sim.next_look_says(next.clone()));
     assert_eq!((sim.pinned(), sim.job.outcome), (Some("a"), None));
     sim.expect_calls(1);
 }
@@ -144,7 +296,8 @@ fn the_next_class_survives_the_proof_that_ours_is_gone() {
     sim.next_look_says(replaced(next_class));
     sim.expect_outcome(Outcome::Ended);
     sim.expect_calls(1);
-    assert_eq!((sim.pinned(), sim.job.reopened_at), (Some("a"), Some(sim.now.wall)));
+    assert_eq!((sim.pinned(), sim.job.reopened_at), (Some("a"), None));
+    assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
     sim.advance(hours(1));
     sim.expect_calls(1);
 }
@@ -213,15 +366,14 @@ fn a_pin_learns_from_later_looks() {
     assert_eq!((pin.listed, pin.node.as_deref(), pin.last_live), (true, Some("node1"), sim.now));
 }
 
-/// Pinned, then put off; at the new time another instance has taken its place.
+/// Pinned, then put off a little; at the new time another instance of those that belong has taken its place.
 fn replaced_before_due(counts: bool) -> Sim {
     let mut sim = Sim::arming();
     sim.look_says(live("a"));
-    sim.change(Change::Extend { by: secs(60) });
-    sim.advance(secs(60));
+    sim.change(Change::Extend { by: secs(2) });
     sim.expect_look(Purpose::Arm);
     sim.look_says(Verdict::Replaced { by: instance("b"), counts });
-    sim.advance(secs(7));
+    sim.advance_to_due();
     sim.slot();
     sim.expect_called("b");
     sim.end_says(EndAnswer::Accepted);

@@ -9,6 +9,9 @@ use super::super::*;
 pub enum Happening {
     /// A look was answered; `guarded`: `keep-closed` was at work.
     Looked {
+        purpose: Purpose,
+        /// The pin moment, as it was then.
+        moment: UtcMs,
         sent: Now,
         received: Now,
         verdict: Verdict,
@@ -33,6 +36,8 @@ pub enum Happening {
 /// What has been seen, and what the world knows better than the job.
 #[derive(Default)]
 pub struct Laws {
+    /// What end calls name.
+    aim: Option<Aim>,
     /// Forgotten with the writes that a crash loses.
     pub happened: Vec<Happening>,
     /// End calls that ever left.
@@ -48,6 +53,10 @@ pub struct Laws {
 }
 
 impl Laws {
+    pub fn of(aim: Aim) -> Laws {
+        Laws { aim: Some(aim), ..Laws::default() }
+    }
+
     pub fn so_far(&self) -> usize {
         self.happened.len()
     }
@@ -94,10 +103,10 @@ impl Laws {
 
     /// Before the facts of a step are taken down.
     pub fn happened(&mut self, before: &Job, event: &Event) {
-        if let Event::Looked { sent, received, verdict, .. } = event {
-            let (sent, received, verdict) = (*sent, *received, verdict.clone());
-            let guarded = before.guard.is_some();
-            self.happened.push(Happening::Looked { sent, received, verdict, guarded });
+        if let Event::Looked { purpose, sent, received, verdict, .. } = event {
+            let (purpose, sent, received, verdict) = (*purpose, *sent, *received, verdict.clone());
+            let (guarded, moment) = (before.guard.is_some(), pin_moment(before));
+            self.happened.push(Happening::Looked { purpose, moment, sent, received, verdict, guarded });
         }
     }
 
@@ -114,18 +123,44 @@ impl Laws {
         });
     }
 
-    /// Which instances belong to the deadline, from the sightings alone.
-    fn belongs(&self, job: &Job, id: &InstanceId) -> bool {
+    /// Ours whatever any look decided: started before the pin moment, or seen before it.
+    pub fn belongs_beyond_doubt(&self, job: &Job, instance: &Instance) -> bool {
+        let moment = pin_moment(job);
+        let started = instance.started_at.is_some_and(|at| at.0 + 2_000 <= moment.0);
+        let seen_before = self.happened.iter().any(|happening| match happening {
+            Happening::Looked { received, verdict, .. } => {
+                received.wall < moment && shown(verdict).is_some_and(|seen| seen.id == instance.id)
+            }
+            _ => false,
+        });
+        started || seen_before
+    }
+
+    /// Which instances belong to the deadline, from the sightings alone: seen before the pin moment, started before it, or
+    /// shown by a look of the pin moment without having started later.
+    pub fn belongs(&self, job: &Job, instance: &Instance) -> bool {
+        let id = &instance.id;
         if let Some(only) = &job.only {
             return only == id;
         }
-        let moved = self.happened.iter().rposition(|happening| *happening == Happening::Moved);
-        self.happened.iter().enumerate().any(|(at, happening)| {
-            let Happening::Looked { received, verdict, guarded, .. } = happening else { return false };
+        let moment = pin_moment(job);
+        let before = |at: UtcMs| at.0 + 2_000 <= moment.0;
+        if job.guard.is_some() || instance.started_at.is_some_and(before) {
+            return true;
+        }
+        self.happened.iter().any(|happening| {
+            let Happening::Looked { moment: then, sent, received, verdict, guarded, .. } = happening else {
+                return false;
+            };
             let Some(seen) = shown(verdict).filter(|seen| seen.id == *id) else { return false };
-            let started = seen.started_at.is_some_and(|at| at.0 + 2_000 <= job.due.0);
-            let before_due = received.wall < job.due || moved.is_some_and(|moved| at < moved);
-            *guarded || job.guard.is_some() || before_due || started
+            let kept_closed = !job.limits.keep_closed.is_zero() && received.wall >= job.due;
+            let later = seen.started_at.is_some_and(|at| at.0 - 2_000 >= then.0);
+            // What a moment that has passed decided stays decided when due is moved by less than that moment.
+            let at_the_moment = received.wall >= *then && sent.wall.0 <= then.0 + 10_000 && !later;
+            let starts_untold = seen.start.is_none() && received.wall >= *then;
+            let counted_then =
+                (at_the_moment || starts_untold) && (*then >= moment || received.wall <= moment);
+            *guarded || kept_closed || received.wall < moment || at_the_moment || counted_then
         })
     }
 
@@ -142,8 +177,10 @@ impl Laws {
         if let Effect::Call { .. } = effect {
             assert!(now.wall >= job.due, "never early: {} ms before due", job.due.ms_since(now.wall));
             assert!(!job.is_done(), "a done job calls nobody");
-            let pin = &job.pin.as_ref().expect("a call has a pinned instance").instance;
-            assert!(self.belongs(job, pin), "{pin} is not ours: {:#?}", self.happened);
+            let pin = job.pin.as_ref().expect("a call has a pinned instance");
+            let seen = self.last_shown(&pin.instance).expect("what is pinned was shown");
+            assert!(self.belongs(job, &seen), "{} is not ours: {:#?}", pin.instance, self.happened);
+            let pin = &pin.instance;
             assert!(
                 self.seen_in_time(before, job, pin, now),
                 "no look saw {pin} in time: {:#?}",
@@ -153,12 +190,24 @@ impl Laws {
         }
     }
 
+    fn last_shown(&self, id: &InstanceId) -> Option<Instance> {
+        self.happened.iter().rev().find_map(|happening| match happening {
+            Happening::Looked { verdict, .. } => shown(verdict).filter(|seen| seen.id == *id).cloned(),
+            _ => None,
+        })
+    }
+
     /// The latest thing that was learnt about the meeting is that this instance was alive, recently enough.
     fn seen_in_time(&self, before: &Job, job: &Job, pin: &InstanceId, now: Now) -> bool {
         let since_restart = self.happened.rsplit(|happening| *happening == Happening::Restarted).next();
         for happening in since_restart.into_iter().flatten().rev() {
-            let Happening::Looked { received, verdict, .. } = happening else { continue };
+            let Happening::Looked { purpose, sent, received, verdict, .. } = happening else { continue };
             match shown(verdict) {
+                Some(seen) if seen.id == *pin && self.aim == Some(Aim::Meeting) => {
+                    let own = matches!(purpose, Purpose::BeforeEnd | Purpose::Last);
+                    let (asked, answered) = (now.boot.0 - sent.boot.0, now.boot.0 - received.boot.0);
+                    return own && (asked <= 2_000 || answered <= 500);
+                }
                 Some(seen) if seen.id == *pin => {
                     let first =
                         before.end_sent_at.is_none() && received.wall < job.due && self.reached_on_time();
@@ -166,7 +215,13 @@ impl Laws {
                     return now.boot.0 - received.boot.0 <= good_for;
                 }
                 Some(_) => return false,
-                None if matches!(verdict, Verdict::Gone { .. } | Verdict::Hopeless { .. }) => return false,
+                None if matches!(
+                    verdict,
+                    Verdict::Gone { .. } | Verdict::Vanished { .. } | Verdict::Hopeless { .. }
+                ) =>
+                {
+                    return false;
+                }
                 None => {}
             }
         }
@@ -213,8 +268,25 @@ impl Laws {
         }
     }
 
+    /// A front's silence is told only after a minute of it, and only where no call of ours may have had an effect.
+    fn check_silence(&self) {
+        let silent = self.happened.iter().filter_map(|happening| match happening {
+            Happening::Looked { received, verdict: Verdict::Vanished { .. }, .. } => Some(received.boot.0),
+            _ => None,
+        });
+        let since_restart = self.happened.iter().rposition(|happening| *happening == Happening::Restarted);
+        let looks: Vec<i64> = silent.collect();
+        let (first, last) = (looks.first().copied().unwrap_or(0), looks.last().copied().unwrap_or(0));
+        let long = since_restart.is_some() || last - first >= 60_000;
+        assert!(looks.len() >= 2 && long, "vanished after {} ms: {:#?}", last - first, self.happened);
+        assert!(!self.may_have_ended, "vanished, but we may have ended it");
+    }
+
     fn check_claim(&self, event: Option<&Event>, outcome: Outcome) {
         assert!(matches!(event, Some(Event::Looked { .. })), "{outcome} without a look: {event:?}");
+        if outcome == Outcome::Vanished {
+            return self.check_silence();
+        }
         assert!(self.is_proven(), "{outcome} without proof: {:#?}", self.happened);
         let seen = self.happened.contains(&Happening::Pinned);
         let lost = self.happened.contains(&Happening::AnswerLost);
@@ -309,6 +381,13 @@ fn check_extension(job: &Job, change: &Change, now: Now, changed: &Job) {
         }
         _ => {}
     }
+}
+
+/// Told once more: so long before due, or when the end was asked for, if that is later.
+fn pin_moment(job: &Job) -> UtcMs {
+    let planned = job.due.0 - i64::try_from(job.limits.pin_before.as_millis()).unwrap_or(0);
+    let submitted = Some(job.submitted.wall.0).filter(|at| *at <= job.due.0 + 500);
+    UtcMs(planned.max(submitted.unwrap_or(planned)).max(job.asked_at.map_or(planned, |at| at.0)))
 }
 
 fn shown(verdict: &Verdict) -> Option<&Instance> {

@@ -17,6 +17,7 @@ const SETTLES_WITHIN: Duration = mins(40);
 #[derive(Clone, Debug)]
 pub struct Scene {
     order: Order,
+    aim: Aim,
     /// When `a`, `b` and `c` started: long before every due, around it, or the platform does not say.
     started: [Option<UtcMs>; 3],
     ops: Vec<Op>,
@@ -74,6 +75,7 @@ impl Scene {
             listed: true,
             node: None,
             shown_at: None,
+            asked_at: None,
         }
     }
 
@@ -87,7 +89,7 @@ impl Scene {
 
     /// Plays it to its end, every step under the laws.
     fn play(&self) -> World {
-        let mut world = World::new(self.order.clone());
+        let mut world = World::new(self.order.clone(), self.aim);
         for op in &self.ops {
             self.apply(&mut world, op);
             world.check_rest();
@@ -186,12 +188,9 @@ pub fn scenes() -> impl Strategy<Value = Scene> {
     ];
     let started = [started.clone(), started.clone(), started];
     let ops = prop::collection::vec(ops(), 1..90);
-    (orders(), started, ops, prop::option::of(ids())).prop_map(|(order, started, ops, truth)| Scene {
-        order,
-        started,
-        ops,
-        truth,
-    })
+    let aims = prop::sample::select(vec![Aim::Instance, Aim::Meeting]);
+    (orders(), aims, started, ops, prop::option::of(ids()))
+        .prop_map(|(order, aim, started, ops, truth)| Scene { order, aim, started, ops, truth })
 }
 
 fn orders() -> impl Strategy<Value = Order> {
@@ -249,6 +248,7 @@ fn verdicts() -> impl Strategy<Value = Shown> {
     let nobody = prop_oneof![
         7 => (1_u8..=2).prop_map(|needed| Verdict::Gone { needed }),
         1 => Just(Verdict::Occupied),
+        1 => Just(Verdict::Vanished { why: "not shown".to_owned(), believed: false }),
         1 => Just(doubtful()),
         2 => Just(unreachable()),
         1 => Just(misconfigured()),
@@ -269,8 +269,11 @@ fn ids() -> impl Strategy<Value = &'static str> {
 }
 
 fn answers() -> impl Strategy<Value = EndAnswer> {
-    let throttled =
-        |ms| EndAnswer::Throttled { why: "slow".to_owned(), retry_after: Some(Duration::from_millis(ms)) };
+    let throttled = |ms| EndAnswer::Throttled {
+        why: "slow".to_owned(),
+        retry_after: Some(Duration::from_millis(ms)),
+        unavailable: false,
+    };
     prop_oneof![
         8 => Just(EndAnswer::Accepted),
         2 => Just(maybe_gone()),

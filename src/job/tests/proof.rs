@@ -1,5 +1,6 @@
 //! After the call: looks, what they prove, re-sends, and when to stop.
 
+use super::super::watching::HOPELESS_FOR;
 use super::super::*;
 use super::sim::*;
 
@@ -121,7 +122,7 @@ fn an_accepted_end_that_had_no_effect_is_sent_again_after_fifteen_seconds() {
     sim.next_look_says(live("a"));
     assert_eq!(sim.due_in(), -15_000);
     sim.expect_fact("still-there");
-    sim.slot();
+    sim.turn(live("a"));
     sim.expect_called("a");
     assert!(sim.sent[1].resend);
     sim.end_says(EndAnswer::Accepted);
@@ -133,8 +134,10 @@ fn tries_that_were_refused_do_not_put_the_first_re_send_off() {
     let mut sim = Sim::calling();
     for _ in 0..3 {
         sim.end_says(refused(false));
-        sim.next_look_says(live("a"));
-        sim.slot();
+        while sim.queued == 0 {
+            sim.next_look_says(live("a"));
+        }
+        sim.turn(live("a"));
     }
     sim.end_says(EndAnswer::Accepted);
     let accepted = sim.now;
@@ -154,7 +157,7 @@ fn re_sends_come_further_apart_up_to_five_minutes() {
             sim.next_look_says(live("a"));
         }
         pauses.push(sim.now.since(answered).as_secs());
-        sim.slot();
+        sim.turn(live("a"));
         sim.end_says(EndAnswer::Accepted);
     }
     assert_eq!(pauses, [15, 30, 60, 120, 240, 300, 300]);
@@ -202,12 +205,12 @@ fn overdue_counts_from_due_also_when_the_job_was_found_late() {
 }
 
 #[test]
-fn a_meeting_that_is_gone_is_not_overdue() {
+fn a_meeting_of_which_nobody_knows_is_overdue_once() {
     let mut sim = Sim::confirming();
     while sim.due_in() > -400_000 {
         sim.next_look_says(unreachable());
     }
-    assert!(!sim.job.overdue);
+    assert!(sim.job.overdue && sim.facts("overdue") == 1);
 }
 
 #[test]
@@ -290,9 +293,15 @@ fn a_first_sighting_of_absence_past_the_hour_gets_its_second() {
 }
 
 #[test]
-fn what_can_never_be_proven_is_unconfirmed_at_once() {
+fn what_can_never_be_proven_is_unconfirmed_when_it_has_been_so_for_a_minute() {
     let mut sim = Sim::confirming();
-    sim.next_look_says(Verdict::Hopeless { why: "the server lost its state".to_owned() });
+    let accepted = sim.now;
+    let hopeless = || Verdict::Hopeless { why: "the server lost its state".to_owned() };
+    while !sim.job.is_done() {
+        sim.next_look_says(hopeless());
+    }
+    let took = sim.now.since(accepted);
+    assert!(took >= HOPELESS_FOR && took < HOPELESS_FOR + secs(30), "{took:?}");
     sim.expect_outcome(Outcome::Unconfirmed);
     assert!(sim.job.reason.contains("lost its state"));
 }
@@ -335,16 +344,121 @@ fn a_meeting_that_was_expected_live_and_is_absent_is_an_alarm() {
 
 #[test]
 fn a_second_sighting_that_does_not_count_is_not_asked_for_again_at_once() {
-    for unsure in [doubtful(), Verdict::Replaced { by: instance("b"), counts: false }] {
+    let next_class = started("b", START.wall + mins(2));
+    for unsure in [doubtful(), Verdict::Replaced { by: next_class, counts: false }] {
         let mut sim = Sim::confirming();
         sim.next_look_says(gone());
         sim.next_look_says(unsure.clone());
         let began = sim.now;
         let mut looks = 0;
-        while sim.now.since(began) < mins(10) {
-            sim.next_look_says(unsure.clone());
+        while sim.now.since(began) < mins(10) && !sim.job.is_done() {
+            sim.next_look_or_end(unsure.clone());
             looks += 1;
         }
         assert!(looks < 30, "{looks} looks in ten minutes after {unsure:?}");
     }
+}
+
+// What a front's silence is worth.
+
+fn vanished(believed: bool) -> Verdict {
+    Verdict::Vanished { why: "the load balancer does not list it".to_owned(), believed }
+}
+
+/// The same answer until the job is done; how long that took after the first.
+fn always(sim: &mut Sim, verdict: &Verdict) -> std::time::Duration {
+    sim.next_look_or_end(verdict.clone());
+    let first = sim.now;
+    while !sim.job.is_done() {
+        sim.next_look_or_end(verdict.clone());
+    }
+    sim.now.since(first)
+}
+
+#[test]
+fn silence_of_a_front_without_a_call_of_ours_is_vanished_and_tells_who_was_inside() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.now.wall = sim.now.wall + secs(0);
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(maybe_gone());
+    let took = always(&mut sim, &vanished(false));
+    assert!(took >= HOPELESS_FOR, "{took:?}");
+    sim.expect_outcome(Outcome::Vanished);
+    assert!(sim.job.reason.starts_with("3 people 7s before due"), "{}", sim.job.reason);
+}
+
+#[test]
+fn never_shown_is_vanished_too_and_an_alarm_where_it_was_expected() {
+    let mut sim = Sim::arming_with(|order| order.limits.expect = Expect::Live);
+    sim.look_says(vanished(false));
+    always(&mut sim, &vanished(false));
+    sim.expect_outcome(Outcome::Vanished);
+    assert!(sim.job.reason.starts_with("never shown"), "{}", sim.job.reason);
+    sim.expect_fact("expected-live");
+}
+
+#[test]
+fn silence_after_a_call_that_may_have_had_an_effect_is_unconfirmed() {
+    for answer in [no_answer(true), refused(false)] {
+        let mut sim = Sim::calling();
+        sim.end_says(answer);
+        always(&mut sim, &vanished(false));
+        sim.expect_outcome(Outcome::Unconfirmed);
+    }
+}
+
+#[test]
+fn a_believed_front_is_taken_at_its_word_and_the_reason_says_so() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(maybe_gone());
+    always(&mut sim, &vanished(true));
+    // A call that was answered as if it were gone was no failure, but it was not accepted either.
+    sim.expect_outcome(Outcome::Vanished);
+
+    let mut quiet = Sim::arming();
+    quiet.look_says(live("a"));
+    quiet.advance(secs(7));
+    quiet.advance(secs(16));
+    quiet.slot();
+    let took = always(&mut quiet, &vanished(true));
+    assert!(took >= HOPELESS_FOR, "{took:?}");
+    quiet.expect_outcome(Outcome::AlreadyOver);
+    assert!(quiet.job.reason.ends_with("on the load balancer's word"), "{}", quiet.job.reason);
+}
+
+#[test]
+fn seen_again_within_the_minute_it_is_alive_and_is_ended() {
+    let mut sim = Sim::calling();
+    sim.end_says(maybe_gone());
+    for _ in 0..4 {
+        sim.next_look_says(vanished(false));
+    }
+    sim.next_look_says(live("a"));
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    sim.turn(live("a"));
+    sim.expect_calls(2);
+}
+
+#[test]
+fn proof_waits_until_the_platform_has_settled() {
+    let mut sim = Sim::arming();
+    sim.site.settle = secs(12);
+    sim.site.apart = secs(5);
+    sim.look_says(live("a"));
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(EndAnswer::Accepted);
+    let accepted = sim.now;
+    while !sim.job.is_done() {
+        sim.next_look_says(gone());
+    }
+    assert!(sim.now.since(accepted) >= secs(17), "{:?}", sim.now.since(accepted));
+    sim.expect_outcome(Outcome::Ended);
 }

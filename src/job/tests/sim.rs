@@ -42,6 +42,8 @@ pub struct Sent {
 pub struct Sim {
     pub job: Job,
     pub now: Now,
+    /// The server, as the engine knows it.
+    pub site: Site,
     /// The look that waits for its answer, and when it was sent.
     pub asked: Option<(Purpose, Now)>,
     /// End calls that wait for room.
@@ -75,6 +77,18 @@ pub fn order(due: UtcMs) -> Order {
     }
 }
 
+/// A server that answers at once.
+pub fn site(aim: Aim) -> Site {
+    Site {
+        fingerprint: "https://bbb.example.org".to_owned(),
+        aim,
+        shares_last_look: true,
+        settle: secs(0),
+        apart: SIGHTING_GAP,
+        answer_time: secs(0),
+    }
+}
+
 pub fn peer() -> By {
     By::Peer { uid: 1000, pid: Some(42) }
 }
@@ -92,6 +106,7 @@ impl Sim {
         let mut sim = Sim {
             job,
             now: START,
+            site: site(Aim::Instance),
             asked: None,
             queued: 0,
             in_flight: VecDeque::new(),
@@ -221,7 +236,11 @@ impl Sim {
     #[track_caller]
     pub fn look_says(&mut self, verdict: Verdict) {
         let (purpose, sent) = self.asked.take().expect("a look is under way");
-        self.event(Event::Looked { purpose, sent, received: self.now, verdict });
+        self.event(Event::Looked { purpose, sent, received: self.now, verdict, knows: self.knows() });
+    }
+
+    pub fn knows(&self) -> Knowledge {
+        Knowledge { site: self.site.clone(), called_by: None }
     }
 
     /// Waits for the next look, then answers it.
@@ -260,7 +279,19 @@ impl Sim {
     pub fn slot(&mut self) {
         assert!(self.queued > 0, "no end call is queued");
         self.queued -= 1;
-        self.event(Event::Slot { aim: Aim::Meeting });
+        self.event(Event::Slot { site: self.site.clone(), carrier: None });
+    }
+
+    /// The lane has room; the look that the call's turn begins with, if it needs one, says this.
+    #[track_caller]
+    pub fn turn(&mut self, verdict: Verdict) {
+        self.slot();
+        if self.asked.is_some_and(|(purpose, _)| purpose == Purpose::Last) {
+            self.look_says(verdict);
+            if self.queued > 0 {
+                self.slot();
+            }
+        }
     }
 
     /// The lane has room for the warning.
@@ -299,7 +330,11 @@ impl Sim {
                 assert!(self.asked.is_none(), "one look at a time");
                 self.asked = Some((purpose, self.now));
             }
-            Effect::QueueEnd => self.queued += 1,
+            Effect::QueueEnd { .. } => self.queued += 1,
+            Effect::LookInTurn => {
+                assert!(self.asked.is_none(), "one look at a time");
+                self.asked = Some((Purpose::Last, self.now));
+            }
             Effect::Call { attempt, resend, lock, .. } => {
                 let instance = self.job.pin.as_ref().expect("pinned before a call").instance.to_string();
                 self.in_flight.push_back(attempt);
@@ -444,6 +479,7 @@ pub fn started(id: &str, at: UtcMs) -> Instance {
         listed: true,
         node: None,
         shown_at: None,
+        asked_at: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::super::*;
 use super::laws::{Happening, Laws};
-use super::sim::{START, peer};
+use super::sim::{START, peer, site};
 
 /// More ticks than this at one instant are a busy loop.
 const TICKS_AT_ONCE: u32 = 5;
@@ -20,6 +20,8 @@ struct Save {
 pub struct World {
     pub job: Job,
     pub now: Now,
+    /// What end calls name at this server.
+    pub aim: Aim,
     /// The look under way, and when it was sent.
     pub asked: Option<(Purpose, Now)>,
     pub queued: u32,
@@ -39,7 +41,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(order: Order) -> World {
+    pub fn new(order: Order, aim: Aim) -> World {
         let job = Job::submit(order.clone(), START);
         let mut world = World {
             folded: job.clone(),
@@ -48,13 +50,14 @@ impl World {
             job,
             order,
             now: START,
+            aim,
             asked: None,
             queued: 0,
             in_flight: Vec::new(),
             warning_queued: false,
             warning: None,
             called: Vec::new(),
-            laws: Laws::default(),
+            laws: Laws::of(aim),
             edges: BTreeSet::new(),
         };
         world.event(Event::Tick);
@@ -99,13 +102,14 @@ impl World {
         let Some((purpose, sent)) = self.asked.take() else { return };
         let waited = handled_after_ms.min(self.now.boot.0 - sent.boot.0).max(0);
         let received = Now { wall: UtcMs(self.now.wall.0 - waited), boot: BootMs(self.now.boot.0 - waited) };
-        self.event(Event::Looked { purpose, sent, received, verdict });
+        let knows = Knowledge { site: site(self.aim), called_by: None };
+        self.event(Event::Looked { purpose, sent, received, verdict, knows });
     }
 
     pub fn slot(&mut self) {
         if self.queued > 0 {
             self.queued -= 1;
-            self.event(Event::Slot { aim: Aim::Instance });
+            self.event(Event::Slot { site: site(self.aim), carrier: None });
         }
     }
 
@@ -180,7 +184,11 @@ impl World {
                     assert!(self.asked.is_none(), "one look at a time");
                     self.asked = Some((purpose, self.now));
                 }
-                Effect::QueueEnd => self.queued += 1,
+                Effect::QueueEnd { .. } => self.queued += 1,
+                Effect::LookInTurn => {
+                    assert!(self.asked.is_none(), "one look at a time");
+                    self.asked = Some((Purpose::Last, self.now));
+                }
                 Effect::Call { attempt, .. } => {
                     self.in_flight.push(attempt);
                     self.called.push((self.now, attempt));
@@ -245,7 +253,7 @@ impl World {
         match (&self.job.only, &self.job.pin) {
             (Some(only), _) => *only == instance.id,
             (None, Some(pin)) if pin.instance == instance.id => true,
-            _ => instance.started_at.is_some_and(|at| at.0 + 2_000 <= self.job.due.0),
+            _ => self.laws.belongs_beyond_doubt(&self.job, instance),
         }
     }
 

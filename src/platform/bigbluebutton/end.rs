@@ -26,7 +26,9 @@ pub(super) fn map_answer(label: &str, answer: Result<Answer, Problem>) -> EndAns
         Err(Problem::Lost { why, .. } | Problem::Unreadable(why)) => {
             EndAnswer::Unreachable { why, sent: true }
         }
-        Err(Problem::Throttled { why, retry_after }) => EndAnswer::Throttled { why, retry_after },
+        Err(Problem::Throttled { why, retry_after }) => {
+            EndAnswer::Throttled { why, retry_after, unavailable: true }
+        }
         Err(Problem::Misconfigured(why)) => EndAnswer::Misconfigured { why },
     }
 }
@@ -94,6 +96,6 @@ mod tests {
         assert_eq!(map(Problem::Misconfigured(why())), EndAnswer::Misconfigured { why: why() });
         let retry_after = Some(Duration::from_secs(3));
         let throttled = Problem::Throttled { why: why(), retry_after };
-        assert_eq!(map(throttled), EndAnswer::Throttled { why: why(), retry_after });
+        assert_eq!(map(throttled), EndAnswer::Throttled { why: why(), retry_after, unavailable: true });
     }
 }

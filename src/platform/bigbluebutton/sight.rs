@@ -222,6 +222,7 @@ fn live(entry: &Entry, heard: &Heard<'_>) -> Option<Instance> {
         listed,
         node: None,
         shown_at: None,
+        asked_at: None,
     })
 }
 

@@ -159,6 +159,7 @@ impl Seen {
             listed: false,
             node: None,
             shown_at: None,
+            asked_at: None,
         };
         self.make_room();
         self.rooms.insert(meeting.clone(), Row { last: at, ..row });

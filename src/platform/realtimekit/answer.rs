@@ -186,7 +186,7 @@ pub(super) fn map_end(answer: Result<Value, Problem>) -> EndAnswer {
         Err(Problem::Lost(why)) => EndAnswer::Unreachable { why, sent: true },
         Err(Problem::Misconfigured(why)) => EndAnswer::Misconfigured { why },
         Err(Problem::Throttled { why, retry_after }) => {
-            EndAnswer::Throttled { why, retry_after: Some(retry_after) }
+            EndAnswer::Throttled { why, retry_after: Some(retry_after), unavailable: false }
         }
     }
 }
@@ -236,6 +236,7 @@ impl Session {
             listed,
             node: None,
             shown_at: None,
+            asked_at: None,
         }
     }
 }

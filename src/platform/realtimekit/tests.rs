@@ -88,6 +88,7 @@ async fn one_meeting_is_asked_for_by_itself() {
         listed: false,
         node: None,
         shown_at: Some(app.state().now),
+        asked_at: None,
     };
     assert_eq!(seen, expected);
     assert_eq!(app.calls(), ["active-session"]);

@@ -94,7 +94,9 @@ impl Reader {
         match self.problem("the end call", &reply, now) {
             None => EndAnswer::Accepted,
             Some(Problem::Unreachable { why, sent }) => EndAnswer::Unreachable { why, sent },
-            Some(Problem::Throttled { why, retry_after }) => EndAnswer::Throttled { why, retry_after },
+            Some(Problem::Throttled { why, retry_after }) => {
+                EndAnswer::Throttled { why, retry_after, unavailable: false }
+            }
             Some(Problem::Misconfigured(why)) => EndAnswer::Misconfigured { why },
             Some(Problem::Refused { why, .. } | Problem::Unclear(why)) => EndAnswer::MaybeGone { why },
         }
@@ -194,7 +196,16 @@ impl Session {
         let id = self.id.clone().filter(is_usable)?;
         let started_at = self.started_at.map(correct);
         let (start, participants) = (started_at.map(StartRange::around), self.participants);
-        Some(Instance { id, started_at, start, participants, listed, node: None, shown_at: None })
+        Some(Instance {
+            id,
+            started_at,
+            start,
+            participants,
+            listed,
+            node: None,
+            shown_at: None,
+            asked_at: None,
+        })
     }
 }
 

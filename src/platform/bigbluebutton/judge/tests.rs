@@ -16,6 +16,7 @@ fn instance(id: &str) -> Instance {
         listed: true,
         node: None,
         shown_at: None,
+        asked_at: None,
     }
 }
 

@@ -96,6 +96,7 @@ fn live(id: &str, listed: bool, node: Option<&str>) -> Sighting {
         listed,
         node: node.map(str::to_owned),
         shown_at: None,
+        asked_at: None,
     })
 }
 

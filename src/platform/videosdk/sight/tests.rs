@@ -115,6 +115,7 @@ fn instance(id: &str, listed: bool) -> Instance {
         listed,
         node: None,
         shown_at: None,
+        asked_at: None,
     }
 }
 
