@@ -346,6 +346,7 @@ impl Core {
             Effect::Look(purpose) => server.lane.queue_look(id, purpose),
             Effect::QueueEnd { next } => server.lane.queue_end(id, first, next),
             Effect::LookInTurn => self.look_in_turn(id),
+            Effect::EndAgain => self.end_again(id),
             Effect::Call { attempt, aim, resend, lock } => self.call(id, attempt, aim, resend, lock),
             Effect::QueueWarning => server.lane.queue_warning(id),
             Effect::Warn(mark) => self.warn(id, mark),

@@ -159,6 +159,10 @@ pub enum Fact {
     MayHaveHit {
         instances: Vec<InstanceId>,
     },
+    /// The pinned instance is shown alive again, though the job is done: a new deadline is made for it.
+    CameBack {
+        instance: InstanceId,
+    },
     /// A live instance that is not ours was left alone.
     LeftAlone {
         instance: InstanceId,
@@ -290,6 +294,7 @@ impl Job {
             outcome: None,
             reason: String::new(),
             proven: None,
+            concluded: None,
             after_look: false,
             reopened_at: None,
             warnings: Warnings::default(),
@@ -360,6 +365,7 @@ impl Job {
             Fact::Locked => self.locked = true,
             // Worth an event; they change nothing.
             Fact::ExpectedLive
+            | Fact::CameBack { .. }
             | Fact::Blocked { .. }
             | Fact::LockFailed { .. }
             | Fact::RuleHit { .. }
@@ -572,13 +578,16 @@ impl Job {
             Fact::Concluded { outcome, reason } => {
                 self.state = State::Done;
                 self.outcome = Some(*outcome);
+                self.concluded = Some(at);
                 self.reason.clone_from(reason);
                 self.alarm = None;
                 self.claimed = None;
                 if outcome.claims_gone() {
                     self.proven.get_or_insert(at);
                 }
-                self.after_look = outcome.claims_gone() && self.guard.is_none() && self.reopened_at.is_none();
+                let open = self.guard.is_none() && self.reopened_at.is_none();
+                let unsure = outcome.may_come_back() && self.pin.is_some();
+                self.after_look = (outcome.claims_gone() || unsure) && open;
             }
             _ => {}
         }
@@ -597,6 +606,7 @@ impl Job {
             self.began.as_mut(),
             self.claimed.as_mut(),
             self.proven.as_mut(),
+            self.concluded.as_mut(),
             self.pin.as_mut().map(|pin| &mut pin.last_live),
             self.guard.as_mut().map(|guard| &mut guard.began),
             calls.last_sent.as_mut(),
@@ -618,6 +628,7 @@ impl Fact {
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
                 | Fact::PinDecided
+                | Fact::CameBack { .. }
                 | Fact::Unproven { .. }
                 | Fact::Blocked { .. }
                 | Fact::MayHaveHit { .. }
@@ -669,6 +680,7 @@ impl Fact {
             Fact::Unproven { .. } => "unproven",
             Fact::Carried { .. } => "carried",
             Fact::Blocked { .. } => "blocked",
+            Fact::CameBack { .. } => "came-back",
             Fact::MayHaveHit { .. } => "may-have-hit",
             Fact::LeftAlone { .. } => "left-alone",
             Fact::WarningClaimed(_) => "warning-claimed",

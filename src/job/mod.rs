@@ -30,7 +30,7 @@ pub use sighting::{
 };
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
-pub use view::{HistoryLine, JobView};
+pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{

@@ -152,6 +152,11 @@ impl Outcome {
         }
     }
 
+    /// Nobody knows whether the meeting is over: it may be shown alive again.
+    pub fn may_come_back(self) -> bool {
+        matches!(self, Outcome::Vanished | Outcome::Unconfirmed)
+    }
+
     /// These three say that the meeting is not there any more, and nothing else may.
     pub fn claims_gone(self) -> bool {
         matches!(self, Outcome::Ended | Outcome::AlreadyOver | Outcome::Absent)
@@ -170,7 +175,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Who asked for the job: `cli`, `api`, `schedule:NAME` or `rule:NAME`.
+/// Who asked for the job: `cli`, `api`, `schedule:NAME`, `rule:NAME` or `again:ID`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -190,6 +195,10 @@ pub enum Origin {
         name: String,
         planned: UtcMs,
     },
+    /// This job was done without proof, and its instance was shown alive again.
+    Again {
+        job: JobId,
+    },
 }
 
 impl Origin {
@@ -198,7 +207,7 @@ impl Origin {
         match self {
             Origin::Rule { name, .. } => Some(name),
             Origin::Schedule { name, of, .. } => Some(of.as_ref().unwrap_or(name)),
-            Origin::Cli | Origin::Api => None,
+            Origin::Cli | Origin::Api | Origin::Again { .. } => None,
         }
     }
 }
@@ -210,16 +219,22 @@ impl fmt::Display for Origin {
             Origin::Api => f.write_str("api"),
             Origin::Schedule { name, of, .. } => write!(f, "schedule:{}", of.as_ref().unwrap_or(name)),
             Origin::Rule { name, .. } => write!(f, "rule:{name}"),
+            Origin::Again { job } => write!(f, "again:{job}"),
         }
     }
 }
 
-/// Who made a change: the peer of the control socket, or the schedule file.
+/// Who made a change: the peer of the control socket, the schedule file, or adjourn itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    Peer { uid: u32, pid: Option<i32> },
+    Peer {
+        uid: u32,
+        pid: Option<i32>,
+    },
     Schedule,
+    /// adjourn itself, because a meeting came back.
+    Daemon,
 }
 
 /// An idempotency key with the fingerprint of the request that first used it.
@@ -576,6 +591,9 @@ pub struct Job {
     pub reason: String,
     #[serde(default)]
     pub proven: Option<Now>,
+    /// When it came to its outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concluded: Option<Now>,
     /// The one look after proof that tells whether the meeting was reopened is still to come.
     #[serde(default)]
     pub after_look: bool,

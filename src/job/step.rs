@@ -112,6 +112,8 @@ pub enum Effect {
     /// Send the end call now; answer with [`Event::Answered`], whatever happens. `lock`: close the room first, waiting at
     /// most [`LOCK_WAIT`]; answer that with [`Event::Locked`].
     Call { attempt: u32, aim: Aim, resend: bool, lock: bool },
+    /// Make a new deadline, due now, for the pinned instance alone: it is alive though this job is done.
+    EndAgain,
     /// Queue for a warning; answer with [`Event::WarningSlot`] when there is room.
     QueueWarning,
     /// Tell the people inside; answer with [`Event::Warned`], whatever happens.
@@ -508,8 +510,13 @@ impl Job {
         own && fresh.instance == pin.instance && leaves_at <= fresh.received + good_for
     }
 
+    /// From when the time until the last look counts: from the proof, or, without one, from the outcome.
+    pub(super) fn after_look_from(&self) -> Option<Now> {
+        self.proven.or(self.concluded).filter(|_| self.after_look)
+    }
+
     pub(super) fn after_look_at(&self) -> Option<BootMs> {
-        let proven = self.proven.filter(|_| self.after_look && self.run.looking.is_none())?;
-        Some(proven.boot + AFTER_LOOK)
+        let from = self.after_look_from().filter(|_| self.run.looking.is_none())?;
+        Some(from.boot + AFTER_LOOK)
     }
 }

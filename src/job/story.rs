@@ -73,8 +73,7 @@ impl fmt::Display for Fact {
             Fact::Held { until: Some(until), by } => write!(f, "held by {by} until {until}"),
             Fact::Held { until: None, by } => write!(f, "held by {by}"),
             Fact::HeldPastDue => f.write_str("due passed while held: it stays held until released"),
-            Fact::Released { by: Some(by) } => write!(f, "released by {by}"),
-            Fact::Released { by: None } => f.write_str("released: the time given with the hold is over"),
+            Fact::Released { by } => released(f, by.as_ref()),
             Fact::Looked { purpose, took_ms, verdict } => write!(f, "{purpose}: {verdict} ({took_ms} ms)"),
             Fact::Pinned { pin } => {
                 write!(f, "pinned instance {}", pin.instance)?;
@@ -84,6 +83,7 @@ impl fmt::Display for Fact {
             | Fact::Unproven { .. }
             | Fact::Carried { .. }
             | Fact::Blocked { .. }
+            | Fact::CameBack { .. }
             | Fact::MayHaveHit { .. }
             | Fact::LeftAlone { .. } => whose(f, self),
             Fact::WarningClaimed(mark) => write!(f, "{mark} may leave from now on"),
@@ -205,6 +205,9 @@ fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
             write!(f, "the end call of job {} at instance {instance} stands for this one too", by.short())
         }
         Fact::Blocked { why } => write!(f, "blocked, no end call may leave: {why}"),
+        Fact::CameBack { instance } => {
+            write!(f, "instance {instance} is shown alive again: a new deadline is made for it")
+        }
         Fact::MayHaveHit { instances } => {
             let names: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
             write!(
@@ -218,6 +221,13 @@ fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
             started(f, *started_at)
         }
         _ => Ok(()),
+    }
+}
+
+fn released(f: &mut fmt::Formatter<'_>, by: Option<&By>) -> fmt::Result {
+    match by {
+        Some(by) => write!(f, "released by {by}"),
+        None => f.write_str("released: the time given with the hold is over"),
     }
 }
 
@@ -250,6 +260,7 @@ impl fmt::Display for By {
             By::Peer { uid, pid: Some(pid) } => write!(f, "uid {uid} (pid {pid})"),
             By::Peer { uid, pid: None } => write!(f, "uid {uid}"),
             By::Schedule => f.write_str("the schedule file"),
+            By::Daemon => f.write_str("adjourn itself"),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, InstanceId, Job, JobId, MeetingId, Now, Outcome, ServerName, State, UtcMs};
+use super::{
+    Entry, InstanceId, Job, JobId, LastSeen, LeftAlone, MeetingId, Now, Outcome, ServerName, State, UtcMs,
+};
 
 /// The JSON form of a job. Times are RFC 3339 with milliseconds.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,11 +66,53 @@ pub struct JobView {
     pub next_warning_at: Option<UtcMs>,
     #[serde(with = "rfc3339_option")]
     pub reopened_at: Option<UtcMs>,
+    /// How old the last look was when a call left that could name only the meeting.
+    #[serde(default)]
+    pub look_age_ms: Option<u64>,
+    /// Instances that were seen within a minute before such a call and were gone after it.
+    #[serde(default)]
+    pub may_have_hit: Vec<InstanceId>,
+    /// A live instance that was not this deadline's and was left alone at the end.
+    #[serde(default)]
+    pub left_alone: Option<LeftAloneView>,
+    /// When the meeting was last seen alive, and with how many people.
+    #[serde(default)]
+    pub last_seen: Option<LastSeenView>,
     pub overdue: bool,
     /// The configuration fault that keeps the job from going on.
     pub alarm: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<HistoryLine>>,
+}
+
+/// A live instance that was left alone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LeftAloneView {
+    pub instance: InstanceId,
+    /// `null` where the platform does not tell it.
+    #[serde(with = "rfc3339_option")]
+    pub started_at: Option<UtcMs>,
+}
+
+/// The last sighting of a meeting alive.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LastSeenView {
+    #[serde(with = "rfc3339")]
+    pub at: UtcMs,
+    /// `null` where the platform does not tell how many.
+    pub participants: Option<u32>,
+}
+
+impl From<&LeftAlone> for LeftAloneView {
+    fn from(left: &LeftAlone) -> LeftAloneView {
+        LeftAloneView { instance: left.instance.clone(), started_at: left.started_at }
+    }
+}
+
+impl From<LastSeen> for LastSeenView {
+    fn from(seen: LastSeen) -> LastSeenView {
+        LastSeenView { at: seen.at, participants: seen.participants }
+    }
 }
 
 /// One line of the history, for people and programs.
@@ -113,6 +157,10 @@ impl JobView {
             next_at: job.wake(now).on_the_wall(now),
             next_warning_at: job.next_warning_at(now.wall),
             reopened_at: job.reopened_at,
+            look_age_ms: job.look_age_ms,
+            may_have_hit: job.may_have_hit.clone(),
+            left_alone: job.left_alone.as_ref().map(LeftAloneView::from),
+            last_seen: job.last_seen.filter(|_| job.seen_alive).map(LastSeenView::from),
             overdue: job.overdue,
             alarm: job.alarm.clone(),
             history: None,

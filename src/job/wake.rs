@@ -101,9 +101,7 @@ impl Job {
             }
             State::Held => self.wake_held(),
             State::Ending | State::Confirming | State::Guarding => Some(UtcMs(0)),
-            State::Done => {
-                self.proven.filter(|_| self.after_look).map(|at| at.wall + super::step::AFTER_LOOK)
-            }
+            State::Done => self.after_look_from().map(|at| at.wall + super::step::AFTER_LOOK),
         }
     }
 }

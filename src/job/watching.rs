@@ -373,9 +373,14 @@ impl Draft {
 
     /// The look a minute after the outcome. What was left alone then has not been opened since.
     fn after_look(&mut self, verdict: &Verdict) {
-        if let Verdict::Live(seen) | Verdict::Replaced { by: seen, .. } = verdict
-            && self.job.left_alone.as_ref().is_none_or(|left| left.instance != seen.id)
-        {
+        let (Verdict::Live(seen) | Verdict::Replaced { by: seen, .. }) = verdict else { return };
+        if self.job.outcome.is_some_and(Outcome::may_come_back) {
+            // Once: what comes back again is a matter for a person.
+            if self.job.is_pinned(&seen.id) && !matches!(self.job.origin, Origin::Again { .. }) {
+                self.note(Fact::CameBack { instance: seen.id.clone() });
+                self.effects.push(Effect::EndAgain);
+            }
+        } else if self.job.left_alone.as_ref().is_none_or(|left| left.instance != seen.id) {
             self.note(Fact::Reopened { instance: seen.id.clone() });
         }
     }

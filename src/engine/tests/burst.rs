@@ -103,6 +103,7 @@ impl Rig {
                     self.calls.push(EndCall { job: id, meeting, pin, attempt, resend });
                 }
                 Effect::QueueWarning | Effect::Warn(_) => panic!("nobody is warned here"),
+                Effect::EndAgain => panic!("nothing comes back here"),
             }
         }
         let wake = job.wake(now);

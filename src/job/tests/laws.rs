@@ -169,7 +169,8 @@ impl Laws {
     pub fn check_effect(&mut self, before: &Job, job: &Job, effect: &Effect, now: Now) {
         assert!(job.state != State::Held, "a held job asks for nothing: {effect:?}");
         if job.is_done() {
-            assert!(job.state != before.state || *effect == Effect::Look(Purpose::After), "done: {effect:?}");
+            let last = matches!(effect, Effect::Look(Purpose::After) | Effect::EndAgain);
+            assert!(job.state != before.state || last, "done: {effect:?}");
         }
         if let Effect::Warn(mark) = effect {
             self.check_warning(before, job, *mark, now);

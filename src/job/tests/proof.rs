@@ -462,3 +462,33 @@ fn proof_waits_until_the_platform_has_settled() {
     assert!(sim.now.since(accepted) >= secs(17), "{:?}", sim.now.since(accepted));
     sim.expect_outcome(Outcome::Ended);
 }
+
+#[test]
+fn what_vanished_and_is_shown_again_a_minute_later_gets_a_new_deadline_once() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(maybe_gone());
+    always(&mut sim, &vanished(false));
+    sim.expect_outcome(Outcome::Vanished);
+    let done = sim.now;
+    sim.wait_for_look();
+    sim.expect_look(Purpose::After);
+    assert_eq!(sim.now.since(done), mins(1));
+    sim.look_says(live("a"));
+    assert_eq!((sim.facts("came-back"), sim.again), (1, 1));
+    sim.advance(hours(1));
+    assert_eq!(sim.again, 1);
+}
+
+#[test]
+fn another_class_a_minute_after_is_no_comeback() {
+    let mut sim = Sim::calling();
+    sim.end_says(no_answer(true));
+    always(&mut sim, &vanished(false));
+    sim.expect_outcome(Outcome::Unconfirmed);
+    let at = sim.now.wall;
+    sim.next_look_says(replaced(started("b", at)));
+    assert_eq!((sim.facts("came-back"), sim.again, sim.job.reopened_at), (0, 0, None));
+}

@@ -58,6 +58,8 @@ pub struct Sim {
     pub warning: Option<Mark>,
     /// Every warning that ever left: how long before its due, and how long before due it was meant to.
     pub warnings: Vec<(Duration, Duration)>,
+    /// New deadlines that were asked for because the meeting came back.
+    pub again: u32,
     events: u32,
 }
 
@@ -114,6 +116,7 @@ impl Sim {
             warning_queued: false,
             warning: None,
             warnings: Vec::new(),
+            again: 0,
             events: 0,
         };
         sim.tick();
@@ -330,6 +333,7 @@ impl Sim {
                 assert!(self.asked.is_none(), "one look at a time");
                 self.asked = Some((purpose, self.now));
             }
+            Effect::EndAgain => self.again += 1,
             Effect::QueueEnd { .. } => self.queued += 1,
             Effect::LookInTurn => {
                 assert!(self.asked.is_none(), "one look at a time");

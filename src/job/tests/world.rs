@@ -184,6 +184,7 @@ impl World {
                     assert!(self.asked.is_none(), "one look at a time");
                     self.asked = Some((purpose, self.now));
                 }
+                Effect::EndAgain => {}
                 Effect::QueueEnd { .. } => self.queued += 1,
                 Effect::LookInTurn => {
                     assert!(self.asked.is_none(), "one look at a time");

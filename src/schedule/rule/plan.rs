@@ -25,7 +25,7 @@ pub fn is_from_sweep(job: &Job) -> bool {
     match &job.origin {
         Origin::Rule { .. } => true,
         Origin::Schedule { .. } => keyed(),
-        Origin::Cli | Origin::Api => false,
+        Origin::Cli | Origin::Api | Origin::Again { .. } => false,
     }
 }
 
@@ -78,7 +78,7 @@ fn is_in_order(hit: &Hit, job: &Job) -> bool {
 fn planned(job: &Job) -> UtcMs {
     match &job.origin {
         Origin::Schedule { planned, .. } | Origin::Rule { planned, .. } => *planned,
-        Origin::Cli | Origin::Api => job.due,
+        Origin::Cli | Origin::Api | Origin::Again { .. } => job.due,
     }
 }
 
@@ -86,7 +86,7 @@ fn why_over(key: &str, job: &Job, dry: &HashSet<&str>) -> String {
     let rule = match &job.origin {
         Origin::Schedule { of: Some(name), .. } | Origin::Rule { name, .. } => name.as_str(),
         Origin::Schedule { name, .. } => name.as_str(),
-        Origin::Cli | Origin::Api => "",
+        Origin::Cli | Origin::Api | Origin::Again { .. } => "",
     };
     if dry.contains(rule) {
         return format!("rule {rule} only reports now");
