@@ -12,12 +12,13 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 50] = [
+pub(super) const SHOWN: [&str; 51] = [
     "account-id",
     "ahead",
     "alone-for",
     "app-id",
     "at",
+    "believe",
     "checksum",
     "close-at",
     "closed",

@@ -16,7 +16,7 @@ use super::overlap;
 use super::recurring::Expressions;
 use super::rules::{self, Known};
 use super::secret::Environment;
-use super::servers::Builder;
+use super::servers::{Builder, check_twins};
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after};
 use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
@@ -54,6 +54,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         let mut builder = Builder { defaults: &defaults, env, found: &mut *found };
         merged.servers.iter().filter_map(|server| builder.server(server)).collect()
     };
+    check_twins(&merged.servers, &servers, found);
     if merged.servers.is_empty() && found.errors() == 0 {
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }

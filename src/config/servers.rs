@@ -1,5 +1,7 @@
 //! Stage three for `[servers.*]`: what all platforms need. The keys of each are in [`platforms`](super::platforms).
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 use url::Url;
 
@@ -22,6 +24,30 @@ pub(super) struct Builder<'a> {
     pub defaults: &'a Limits,
     pub env: &'a Environment,
     pub found: &'a mut Diagnostics,
+}
+
+/// The same account at the same address twice: each would take what the other ends for a sign that the server has lost
+/// its state.
+pub(super) fn check_twins(
+    given: &[file::Server],
+    servers: &BTreeMap<ServerName, ServerSettings>,
+    found: &mut Diagnostics,
+) {
+    let mut seen: Vec<(&Located<String>, &ServerSettings)> = Vec::new();
+    for name in given.iter().map(|server| &server.name) {
+        let Some(settings) = servers.get(&ServerName::from(name.value.as_str())) else { continue };
+        let twin = seen.iter().find(|(_, other)| other.platform.is_same_account(&settings.platform));
+        if let Some((first, _)) = twin {
+            let message = format!(
+                "[servers.{}] is the same account at the same address as [servers.{}] at {}",
+                name.value,
+                first.value,
+                found.at(first.place)
+            );
+            found.error(name.place, message, "keep one of the two, and name it in all entries");
+        }
+        seen.push((name, settings));
+    }
 }
 
 impl Builder<'_> {

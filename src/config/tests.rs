@@ -302,6 +302,43 @@ fn platforms() {
 }
 
 #[test]
+fn one_account_at_one_address_is_one_server() {
+    let other = |url: &str, secret: &str| {
+        format!(
+            "{CAMPUS}[servers.twin]\nplatform = \"bigbluebutton\"\nurl = \"{url}\"\nsecret = {{ env = \"{secret}\" }}\n"
+        )
+    };
+    let place = CAMPUS.lines().count() + 1;
+    let twin = format!(
+        "{place}:10 error: [servers.twin] is the same account at the same address as [servers.campus]"
+    );
+    for url in ["https://h/bigbluebutton", "https://H:443/bigbluebutton/api/", "https://h/bigbluebutton/api"]
+    {
+        let loaded = load_one(&other(url, "SECRET"));
+        assert!(
+            loaded.diagnostics.render(false, 400).contains("is the same account at the same address"),
+            "{url} {twin}"
+        );
+    }
+    assert_eq!(load_one(&other("https://h/bigbluebutton", "LOUD")).diagnostics.errors(), 0, "two tenants");
+    assert_eq!(load_one(&other("https://h:8443/bigbluebutton", "SECRET")).diagnostics.errors(), 0);
+}
+
+#[test]
+fn a_balancer_without_its_nodes_is_worth_a_note() {
+    for (keys, notes) in [
+        ("front = \"scalelite\"", 1),
+        ("front = \"balancer\"", 1),
+        ("front = \"direct\"", 0),
+        ("front = \"direct\"\nbelieve = \"front\"", 1),
+        ("front = \"plugnmeet\"\nbelieve = \"proof\"", 0),
+    ] {
+        let loaded = load_one(&format!("{CAMPUS}{keys}\n"));
+        assert_eq!((loaded.diagnostics.errors(), loaded.diagnostics.notes()), (0, notes), "{keys}");
+    }
+}
+
+#[test]
 fn servers() {
     check_campus(
         "checksum = \"md5\"",

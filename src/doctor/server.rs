@@ -103,6 +103,14 @@ async fn credentials(name: &ServerName, settings: &PlatformSettings) -> Finding 
     match probe {
         Ok(probe) => {
             let summary: String = probe.summary.chars().take(SUMMARY).collect();
+            let balanced = ["a Scalelite in front", "believed as a load balancer"];
+            let without_nodes =
+                !summary.contains("; node ") && balanced.iter().any(|front| summary.contains(front));
+            if without_nodes {
+                let hint = "a load balancer's word proves no end: name the servers behind it as nodes, or set front = \
+                            \"direct\" if nothing stands before it";
+                return Finding::note(label, "credentials", format!("accepted; {summary}"), hint);
+            }
             Finding::good(label, "credentials", format!("accepted; {summary}"))
         }
         Err(Fault::Misconfigured(why)) => {

@@ -90,7 +90,10 @@ impl Core {
                 let why = "the look ended without an answer".to_owned();
                 let sightings = left.iter().map(|_| Sighting::Unreachable(why.clone())).collect();
                 let (listings, trouble) = (BTreeMap::new(), BTreeMap::new());
-                hand_on(Part { about: left, round: Round { sent, received, sightings, listings, trouble } });
+                hand_on(Part {
+                    about: left,
+                    round: Round { sent, received, sightings, listings, trouble, ..Round::default() },
+                });
             }
             let took = received.since(sent);
             let _ = inbox.send(match over {

@@ -242,7 +242,14 @@ impl Platform for Scripted {
             false => Sighting::Live(live(target)),
         };
         let sightings = targets.iter().map(seen).collect();
-        Round { sent: now, received: now, sightings, listings: BTreeMap::new(), trouble: BTreeMap::new() }
+        Round {
+            sent: now,
+            received: now,
+            sightings,
+            listings: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            trouble: BTreeMap::new(),
+        }
     }
 
     fn aim(&self, _: &Pin) -> Aim {
@@ -345,6 +352,7 @@ fn server_settings(max_concurrent: usize) -> ServerSettings {
         secret: "unused".to_owned().into(),
         checksum: bigbluebutton::Algorithm::Sha256,
         front: bigbluebutton::Front::Direct,
+        believe: bigbluebutton::Believe::Proof,
         instance_ids: None,
         nodes: Vec::new(),
     });

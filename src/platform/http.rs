@@ -74,7 +74,7 @@ pub struct HttpAnswer {
 }
 
 impl HttpAnswer {
-    /// `Retry-After` in either form, at most [`MAX_RETRY_AFTER`]. A date is read against the server's own clock where it
+    /// `Retry-After` in any form (seconds, HTTP date, ISO 8601), at most [`MAX_RETRY_AFTER`]. A date is read against the server's own clock where it
     /// tells it, against `wall` otherwise.
     pub fn retry_after(&self, wall: UtcMs) -> Option<Duration> {
         retry_after(self.retry_after.as_deref()?, self.date, wall)
@@ -141,6 +141,18 @@ impl Client {
         deadline: Duration,
         limit: usize,
     ) -> Result<HttpAnswer, HttpError> {
+        self.send_noting(request, deadline, limit, &mut || ()).await
+    }
+
+    /// The same; `at_head` is called once the head of the answer is there. Its `Date` is as old as that moment, and not as
+    /// a body that takes its time.
+    pub async fn send_noting(
+        &self,
+        request: Request,
+        deadline: Duration,
+        limit: usize,
+        at_head: &mut (dyn FnMut() + Send),
+    ) -> Result<HttpAnswer, HttpError> {
         let Request { method, url, authorization, json } = request;
         let mut builder = self.inner.request(method, url).timeout(deadline);
         if let Some(authorization) = authorization {
@@ -150,6 +162,7 @@ impl Client {
             builder = builder.json(json);
         }
         let mut response = builder.send().await.map_err(classify)?;
+        at_head();
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
         if announced.is_some_and(|length| length > limit) {
             return Err(HttpError::TooLarge { limit });
@@ -176,7 +189,11 @@ fn retry_after(value: &str, date: Option<SystemTime>, wall: UtcMs) -> Option<Dur
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
-    let until = unix_ms(httpdate::parse_http_date(value).ok()?)?;
+    let until = match httpdate::parse_http_date(value) {
+        Ok(date) => unix_ms(date)?,
+        // Against the standard, and seen all the same.
+        Err(_) => UtcMs::from(value.parse::<jiff::Timestamp>().ok()?),
+    };
     let from = date.and_then(unix_ms).unwrap_or(wall);
     let wait = u64::try_from(until.ms_since(from)).unwrap_or(0);
     Some(Duration::from_millis(wait).min(MAX_RETRY_AFTER))
@@ -199,18 +216,33 @@ impl Skew {
         self.0
     }
 
-    /// An instant that the server told, on our clock.
-    pub fn correct(self, at: UtcMs) -> UtcMs {
-        UtcMs(at.0 - self.worth_correcting())
-    }
-
     /// An instant of ours, on the server's clock.
     pub fn theirs(self, at: UtcMs) -> UtcMs {
         UtcMs(at.0 + self.worth_correcting())
     }
 
+    /// What corrects the instants that the server tells: a skew below what the header can show is none. `None`: no answer
+    /// has told yet.
+    pub fn ahead(self) -> Option<i64> {
+        self.0.map(|_| self.worth_correcting())
+    }
+
     fn worth_correcting(self) -> i64 {
         self.0.filter(|skew| skew.abs() > MIN_SKEW_MS).unwrap_or(0)
+    }
+}
+
+/// How long answers took lately: the longest of them, forgotten little by little.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pace(Duration);
+
+impl Pace {
+    pub fn note(&mut self, took: Duration) {
+        self.0 = took.max(self.0 * 3 / 4);
+    }
+
+    pub fn lately(self) -> Duration {
+        self.0
     }
 }
 
@@ -377,16 +409,48 @@ mod tests {
             retry_after: None,
         };
         let mut skew = Skew::default();
-        assert_eq!((skew.ms(), skew.correct(UtcMs(7))), (None, UtcMs(7)));
+        assert_eq!((skew.ms(), skew.ahead(), skew.theirs(UtcMs(7))), (None, None, UtcMs(7)));
         skew.note(&answer(100), UtcMs(100_900));
-        assert_eq!((skew.ms(), skew.correct(UtcMs(7))), (Some(-400), UtcMs(7)));
+        assert_eq!((skew.ms(), skew.ahead(), skew.theirs(UtcMs(7))), (Some(-400), Some(0), UtcMs(7)));
         skew.note(&answer(160), UtcMs(100_500));
-        assert_eq!(skew.correct(UtcMs(160_000)), UtcMs(100_000));
+        assert_eq!(skew.ahead(), Some(60_000));
         assert_eq!(skew.theirs(UtcMs(100_000)), UtcMs(160_000));
     }
 
+    #[tokio::test]
+    async fn the_head_is_told_before_a_body_that_takes_its_time() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let (seen, head_seen) = tokio::sync::oneshot::channel::<()>();
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+            // The body waits for the head to have been told.
+            head_seen.await.unwrap();
+            stream.write_all(b"ok").await.unwrap();
+        });
+        let mut seen = Some(seen);
+        let mut at_head = || seen.take().map_or((), |seen| seen.send(()).unwrap_or(()));
+        let request = Request::new(Method::GET, url);
+        let total = Timeouts::default().total;
+        let answer = client().send_noting(request, total, 10, &mut at_head).await;
+        assert_eq!(answer.ok().map(|answer| answer.body), Some(b"ok".to_vec()));
+        peer.await.unwrap();
+    }
+
     #[test]
-    fn retry_after_is_read_in_both_forms_and_bounded() {
+    fn a_slow_answer_is_forgotten_little_by_little() {
+        let mut pace = Pace::default();
+        for (took, lately) in [(400, 400), (0, 300), (0, 225), (1000, 1000)] {
+            pace.note(Duration::from_millis(took));
+            assert_eq!(pace.lately(), Duration::from_millis(lately));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_forms_and_bounded() {
         let wall = UtcMs(784_111_777_000);
         let date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:30 GMT").ok();
         let s = |secs| Some(Duration::from_secs(secs));
@@ -395,6 +459,12 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", date, UtcMs(0)), s(10));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", None, UtcMs(wall.0 * 2)), s(0));
         assert_eq!(retry_after("99999999", None, wall), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("1994-11-06T08:49:40Z", None, wall), s(3));
+        assert_eq!(
+            retry_after("1994-11-06T09:49:40.5+01:00", date, UtcMs(0)),
+            Some(Duration::from_millis(10_500))
+        );
+        assert_eq!(retry_after(" 3 ", None, wall), s(3));
         assert_eq!(retry_after("soon", None, wall), None);
     }
 }

@@ -71,6 +71,32 @@ impl PlatformSettings {
         }
     }
 
+    /// Address and account, never a secret; so normalised that a written-out port or a slash changes nothing. A new secret
+    /// changes nothing either: what was pinned before is still there.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            PlatformSettings::BigBlueButton(settings) => bigbluebutton::fingerprint(&settings.url),
+            PlatformSettings::Janus(settings) => format!("janus {}", address(&settings.url)),
+            PlatformSettings::VideoSdk(settings) => settings.fingerprint(),
+            PlatformSettings::RealtimeKit(settings) => settings.fingerprint(),
+        }
+    }
+
+    /// Are both of them one account at one address? One address with two secrets is two accounts (Scalelite's tenants).
+    pub fn is_same_account(&self, other: &PlatformSettings) -> bool {
+        let same_credentials = match (self, other) {
+            (PlatformSettings::BigBlueButton(a), PlatformSettings::BigBlueButton(b)) => {
+                same_secret(&a.secret, &b.secret)
+            }
+            // Which account a ready-made token is for, it need not say.
+            (PlatformSettings::VideoSdk(a), PlatformSettings::VideoSdk(b)) => {
+                a.credentials.key_hash().is_some() || a.credentials == b.credentials
+            }
+            _ => true,
+        };
+        same_credentials && self.fingerprint() == other.fingerprint()
+    }
+
     /// How rooms can be closed there.
     pub fn lock(&self) -> Lock {
         match self {
@@ -83,6 +109,11 @@ impl PlatformSettings {
             PlatformSettings::RealtimeKit(_) => Lock::Reversible,
         }
     }
+}
+
+/// An address as a fingerprint has it: [`Url`] has made scheme and host small and has dropped a default port.
+fn address(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
 }
 
 /// For settings that are compared whole.
@@ -155,7 +186,7 @@ pub struct Part {
 pub type HandOn<'a> = &'a (dyn Fn(Part) + Send + Sync);
 
 /// One round of looks at a server: a few requests that answer many targets.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Round {
     /// When its first request was sent and its last answer received.
     pub sent: Now,
@@ -165,6 +196,8 @@ pub struct Round {
     /// The instances that the complete listings of this round showed and that may be witnesses, by the node that was asked
     /// (`""` is the front).
     pub listings: BTreeMap<String, Vec<InstanceId>>,
+    /// All instances that those listings showed but for breakout rooms, and whether people are in them.
+    pub shown: BTreeMap<String, Vec<(InstanceId, bool)>>,
     /// Nodes (`""` is the front) with an outage in this round, or without any usable answer, and why.
     pub trouble: BTreeMap<String, String>,
 }
@@ -174,34 +207,61 @@ pub struct Round {
 pub struct Memory {
     /// By node; `""` is the front.
     pub nodes: BTreeMap<String, NodeMemory>,
+    /// Of which place it is, see [`Platform::fingerprint`]; `None`: of the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
 }
 
 impl Memory {
     /// As read by a process that has restarted.
     pub fn rebased(mut self, now: Now) -> Memory {
         for node in self.nodes.values_mut() {
-            let trouble = node.trouble.as_mut().map(|trouble| (&mut trouble.began, trouble.ended.as_mut()));
-            let (began, ended) = trouble.map_or((None, None), |(began, ended)| (Some(began), ended));
-            let stamps = [node.last_good.as_mut(), node.lost_state.as_mut(), began, ended];
-            for stamp in stamps.into_iter().flatten() {
+            let outages = [node.trouble.as_mut(), node.lost.as_mut()].into_iter().flatten();
+            let of_outages = outages.flat_map(|outage| [Some(&mut outage.began), outage.ended.as_mut()]);
+            let marks = [
+                &mut node.last_good,
+                &mut node.lost_state,
+                &mut node.covers_from,
+                &mut node.unwatched,
+                &mut node.marred,
+                &mut node.last_listing,
+                &mut node.vanished,
+            ];
+            for stamp in marks.map(Option::as_mut).into_iter().chain(of_outages).flatten() {
                 *stamp = stamp.rebased(now);
             }
         }
         self
     }
 
-    /// Instances that we called at are no witnesses.
-    pub fn forget_witnesses<'a>(&mut self, called: impl IntoIterator<Item = &'a InstanceId> + Clone) {
-        for node in self.nodes.values_mut() {
-            node.witnesses.retain(|witness| !called.clone().into_iter().any(|called| called == witness));
+    /// What of it is good for the place with this fingerprint: nothing, if it comes from another one.
+    pub fn of_site(self, fingerprint: &str) -> Memory {
+        let site = Some(fingerprint.to_owned());
+        match &self.site {
+            Some(other) if other != fingerprint => Memory { site, ..Memory::default() },
+            _ => Memory { site, ..self },
         }
     }
 
-    /// Something other than the time of the last answer has changed.
+    /// Instances that we called at are no witnesses.
+    pub fn forget_witnesses<'a>(&mut self, called: impl IntoIterator<Item = &'a InstanceId> + Clone) {
+        for node in self.nodes.values_mut() {
+            let outages = [node.trouble.as_mut(), node.lost.as_mut()].into_iter().flatten();
+            let lists = outages.map(|outage| &mut outage.witnesses);
+            for list in lists.chain([&mut node.witnesses, &mut node.peopled]) {
+                list.retain(|witness| !called.clone().into_iter().any(|called| called == witness));
+            }
+        }
+    }
+
+    /// Something other than the time of the last answer, and who is where, has changed.
     pub fn differs_materially(&self, other: &Memory) -> bool {
         let essence = |memory: &Memory| -> Memory {
             let mut memory = memory.clone();
-            memory.nodes.values_mut().for_each(|node| node.last_good = None);
+            for node in memory.nodes.values_mut() {
+                (node.last_good, node.last_listing) = (None, None);
+                node.peopled.clear();
+            }
             memory
         };
         essence(self) != essence(other)
@@ -219,6 +279,30 @@ pub struct NodeMemory {
     /// All witnesses vanished at once, or an outage hid whether they would have: what was alive before can no longer be
     /// proven over by its absence.
     pub lost_state: Option<Now>,
+    /// The outage of that mark, after more than one listing: a witness that is shown again clears the mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Trouble>,
+    /// Since when all this is remembered; `None`: by an older version, for as long as it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers_from: Option<Now>,
+    /// The end of the latest time in which nobody looked for long, and for which no witness can speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<Now>,
+    /// The end of the latest outage that no witness was seen to survive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marred: Option<Now>,
+    /// When the latest complete listing was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_listing: Option<Now>,
+    /// Instances with people in them, as the latest complete listing showed them; some of very many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peopled: Vec<InstanceId>,
+    /// When several of these were gone at once: a balancer may have lost a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vanished: Option<Now>,
+    /// Its clock is so far off that its starts are not believed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_off: bool,
 }
 
 /// An outage as seen from here: from the last usable answer before it to the first one after.
@@ -349,6 +433,12 @@ pub trait Platform: Send + Sync {
 
     /// Weighs a round against the memory. Pure: same input, same answer.
     fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement;
+
+    /// Takes what a listing showed outside of any round, such as a rule's sweep, into the memory: who is known to be there
+    /// testifies later that the server kept its meetings. Pure; no verdicts. `sent` and `received`: of the listing.
+    fn remember(&self, memory: &Memory, _listed: &Listed, _sent: Now, _received: Now) -> Judgement {
+        Judgement { memory: memory.clone(), verdicts: Vec::new(), alarms: Vec::new() }
+    }
 
     /// A harmless signed read: are we configured right, and what is out there?
     async fn probe(&self) -> Result<Probe, Fault>;

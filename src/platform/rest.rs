@@ -11,8 +11,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::Fault;
-use super::http::{ANSWER_LIMIT, Client, HttpAnswer, HttpError, Request, Skew, Timeouts};
-use crate::job::{Now, Sighting, UtcMs};
+use super::http::{ANSWER_LIMIT, Client, HttpAnswer, HttpError, Pace, Request, Skew, Timeouts};
+use crate::job::{Now, ServerClock, Sighting, StartRange, UtcMs};
 
 /// Answers above this many bytes are parsed off the async threads, which have deadlines to keep.
 const PARSE_INLINE: usize = 256 * 1024;
@@ -20,6 +20,8 @@ const PARSE_INLINE: usize = 256 * 1024;
 const TEXT: usize = 200;
 
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+/// What a told start is worth, see [`StartRange::told`].
+pub type Told = Option<(UtcMs, StartRange)>;
 
 /// One API with its address.
 pub struct Rest {
@@ -29,6 +31,7 @@ pub struct Rest {
     client: Client,
     clock: Clock,
     skew: Mutex<Skew>,
+    pace: Mutex<Pace>,
 }
 
 /// One request. Has no `Debug`: it carries the token.
@@ -120,7 +123,7 @@ impl Rest {
     /// `base` ends in a slash. Fails only where HTTPS cannot be set up on this machine.
     pub fn new(label: String, base: Url, timeouts: Timeouts, clock: Clock) -> Result<Rest, Fault> {
         let client = Client::new(timeouts).map_err(Fault::Misconfigured)?;
-        Ok(Rest { label, base, client, clock, skew: Mutex::default() })
+        Ok(Rest { label, base, client, clock, skew: Mutex::default(), pace: Mutex::default() })
     }
 
     pub fn now(&self) -> Now {
@@ -132,9 +135,15 @@ impl Rest {
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An instant that the server told, on our clock.
-    pub fn correct(&self, at: UtcMs) -> UtcMs {
-        self.skew().correct(at)
+    /// What a start that the server told is worth: many machines answer for a cloud, and the `Date` of one corrects none of
+    /// the others.
+    pub fn told(&self, at: UtcMs) -> Told {
+        StartRange::told(at, ServerClock::Unknown, self.now().wall)
+    }
+
+    /// How long an answer took lately.
+    pub fn answer_time(&self) -> Duration {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).lately()
     }
 
     /// An instant of ours, on the server's clock.
@@ -153,10 +162,14 @@ impl Rest {
         }
         let request = Request { method, url: self.url(path, query), authorization, json };
         let deadline = self.client.timeouts().total;
-        let sent = self.client.send(request, deadline, ANSWER_LIMIT).await;
+        let (begun, mut head) = (self.now(), None);
+        let mut at_head = || head = Some(self.now());
+        let sent = self.client.send_noting(request, deadline, ANSWER_LIMIT, &mut at_head).await;
         let answer = sent.map_err(|error| self.no_reply(what, &error))?;
-        let wall = self.now().wall;
+        let now = self.now();
+        let wall = head.unwrap_or(now).wall;
         self.skew.lock().unwrap_or_else(PoisonError::into_inner).note(&answer, wall);
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).note(now.since(begun));
         let retry_after = answer.retry_after(wall);
         let HttpAnswer { status, body, .. } = answer;
         Ok(Reply { status, json: parse(body).await, retry_after })

@@ -55,6 +55,7 @@ impl Server {
                 secret: server.secret().to_owned().into(),
                 checksum: bbb::Algorithm::Sha256,
                 front: bbb::Front::Auto,
+                believe: bbb::Believe::Proof,
                 instance_ids: None,
                 nodes: Vec::new(),
             }),

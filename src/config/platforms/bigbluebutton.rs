@@ -9,7 +9,7 @@ use crate::config::document::Section;
 use crate::config::file::{Secret, required_secret};
 use crate::config::servers::Builder;
 use crate::config::url::{api_base, authority};
-use crate::platform::bigbluebutton::{Algorithm, Front, NodeSettings, Settings};
+use crate::platform::bigbluebutton::{Algorithm, Believe, Front, NodeSettings, Settings};
 
 const EXAMPLE: &str = "https://bbb.example.org/bigbluebutton/api, as `bbb-conf --secret` shows it";
 const ALGORITHMS: [(&str, Algorithm); 4] = [
@@ -18,18 +18,21 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("sha384", Algorithm::Sha384),
     ("sha512", Algorithm::Sha512),
 ];
-const FRONTS: [(&str, Front); 4] = [
+const FRONTS: [(&str, Front); 5] = [
     ("auto", Front::Auto),
     ("direct", Front::Direct),
     ("scalelite", Front::Scalelite),
     ("balancer", Front::Balancer),
+    ("plugnmeet", Front::PlugNmeet),
 ];
+const BELIEFS: [(&str, Believe); 2] = [("proof", Believe::Proof), ("front", Believe::Front)];
 
 pub(in crate::config) struct File {
     url: Option<Located<String>>,
     secret: Option<Located<Secret>>,
     checksum: Option<Located<String>>,
     front: Option<Located<String>>,
+    believe: Option<Located<String>>,
     instance_ids: Option<Located<bool>>,
     nodes: Vec<Node>,
 }
@@ -47,6 +50,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> File {
         secret: required_secret(section, "secret"),
         checksum: section.get("checksum"),
         front: section.get("front"),
+        believe: section.get("believe"),
         instance_ids: section.get("instance-ids"),
         nodes: read_nodes(section),
     }
@@ -74,17 +78,34 @@ impl File {
         let secret = builder.secret(self.secret.as_ref());
         let checksum = builder.choice("checksum", self.checksum.as_ref(), &ALGORITHMS).unwrap_or_default();
         let front = builder.choice("front", self.front.as_ref(), &FRONTS).unwrap_or_default();
+        let believe = builder.choice("believe", self.believe.as_ref(), &BELIEFS).unwrap_or_default();
         let nodes = node_settings(&self.nodes, checksum, builder);
         if let (Front::Direct, Some(node)) = (front, self.nodes.first().and_then(|node| node.url.as_ref())) {
             let message = "front = \"direct\" says that nothing stands in front of nodes";
             let hint = "nodes are the servers behind a balancer: set front to scalelite, balancer or auto";
             builder.found.note(node.place, message, hint);
         }
+        if let Some(given) = &self.front
+            && matches!(front, Front::Scalelite | Front::Balancer)
+            && self.nodes.is_empty()
+        {
+            let message = "a load balancer's word cannot tell whether a meeting is over or was forgotten: what ends by itself \
+                           is reported as vanished";
+            let hint = "name the servers behind it as [[servers.NAME.nodes]]; front = \"direct\" if nothing stands before it";
+            builder.found.note(given.place, message, hint);
+        }
+        if let Some(given) =
+            self.believe.as_ref().filter(|_| believe == Believe::Front && front == Front::Direct)
+        {
+            let message = "believe = \"front\" changes nothing where front = \"direct\": a direct server's word is proof";
+            builder.found.note(given.place, message, "leave it out");
+        }
         Some(Settings {
             url: url?,
             secret: secret?,
             checksum,
             front,
+            believe,
             instance_ids: self.instance_ids.as_ref().map(|given| given.value),
             nodes,
         })

@@ -117,7 +117,7 @@ impl SimPlatform {
     fn troubled(sent: Now, received: Now, targets: &[Target], why: &str) -> Round {
         let sightings = targets.iter().map(|_| Sighting::Unreachable(why.to_owned())).collect();
         let trouble = BTreeMap::from([(String::new(), why.to_owned())]);
-        Round { sent, received, sightings, listings: BTreeMap::new(), trouble }
+        Round { sent, received, sightings, listings: BTreeMap::new(), shown: BTreeMap::new(), trouble }
     }
 
     /// The call takes effect on what is there when it arrives.
@@ -286,7 +286,14 @@ impl SimPlatform {
                     (left, at, self.sim.clock.truth()),
                 );
                 let received = self.sim.machine_now();
-                Round { sent, received, sightings, listings, trouble: BTreeMap::new() }
+                Round {
+                    sent,
+                    received,
+                    sightings,
+                    listings,
+                    shown: BTreeMap::new(),
+                    trouble: BTreeMap::new(),
+                }
             }
         }
     }
@@ -414,7 +421,8 @@ fn judge(round: &Round, targets: &[Target]) -> Judgement {
         other => other.at_its_word(target.instance.as_ref()),
     };
     let verdicts = targets.iter().zip(&round.sightings).map(weigh).collect();
-    let memory = Memory { nodes: BTreeMap::from([(String::new(), NodeMemory::default())]) };
+    let memory =
+        Memory { nodes: BTreeMap::from([(String::new(), NodeMemory::default())]), ..Memory::default() };
     Judgement { memory, verdicts, alarms: Vec::new() }
 }
 

@@ -245,6 +245,7 @@ pub fn settings(sim: &Sim, file: &File) -> Settings {
             secret: "unused".to_owned().into(),
             checksum: bigbluebutton::Algorithm::Sha256,
             front: bigbluebutton::Front::Direct,
+            believe: bigbluebutton::Believe::Proof,
             instance_ids: None,
             nodes: Vec::new(),
         }),

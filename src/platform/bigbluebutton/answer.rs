@@ -15,7 +15,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use secrecy::SecretString;
 
-use crate::job::{InstanceId, UtcMs};
+use crate::job::{InstanceId, StartRange, UtcMs};
 
 /// Elements nested deeper than this are no answer of the API (it needs 6).
 const MAX_DEPTH: usize = 32;
@@ -69,6 +69,8 @@ pub(super) struct Entry {
     pub(super) name: Option<String>,
     /// `createTime`.
     pub(super) started_at: Option<UtcMs>,
+    /// What that is worth; made from it where the clock of the server is known.
+    pub(super) start: Option<StartRange>,
     pub(super) participants: Option<u32>,
     pub(super) password: Option<SecretString>,
     pub(super) breakout: bool,

@@ -2,55 +2,113 @@
 //!
 //! | front | an absence counts when |
 //! |---|---|
-//! | direct | a complete listing or getMeetingInfo shows it |
-//! | scalelite | a complete listing shows it that had shown the instance before: Scalelite forgets a meeting before it forwards the `end`, so getMeetingInfo says not found even while it lives |
-//! | balancer | the same, and every end call was answered with acceptance: after a failed or lost answer bbblb has forgotten a meeting that may live |
+//! | direct | getMeetingInfo says so, or a complete listing that had shown the instance before |
+//! | scalelite, another balancer | a complete listing says so that had shown the instance before, after an **accepted** end call of ours, none failed or lost, and no trouble on the line since the look that last saw it alive: balancers forget a meeting before they forward the `end`, and whole nodes after one failed poll |
+//! | plugnmeet | the same, and getMeetingInfo says so too |
 //! | not known yet | as a balancer, but nothing is given up |
 //! | a node that held the instance | its complete listing shows it; the front is then asked for nothing more |
 //!
-//! Behind a balancer or a Scalelite a meeting that was never pinned counts as not there only if listing and
-//! getMeetingInfo say so in the same round.
-//! Where a listing can never count any more (it never showed the instance, an end call went wrong, the server lost its
-//! state) the verdict is `Hopeless`; without a usable listing this time only `Doubtful`.
+//! Where the listing is the only evidence it must also show a witness: an empty or shrunken one may be a glitch.
+//! What a front does not show, and what is no proof by this table, has **vanished** if a good listing says so: it is over by
+//! itself or it was forgotten, the front's word cannot tell. The operator may take that word (`believe = "front"`), but
+//! never after a failed or lost call, nor where the memory speaks against it.
+//! A server that lost its state makes the verdict `Hopeless`; without a usable listing this time it is only `Doubtful`.
 //! Another live instance counts as the pinned one being gone under the same conditions.
 //! Every count needs two sightings. Over all this stand outages and witnesses: see [`memory`](super::memory).
 
 use std::collections::BTreeSet;
 
-use super::Front;
 use super::memory::{self, Heard, Standing};
-use crate::job::{Evidence, Instance, InstanceId, Now, Sighting, Verdict};
-use crate::platform::{Judgement, Memory, Round, Target};
+use super::{Believe, Front};
+use crate::job::{Evidence, Instance, InstanceId, Now, Purpose, Sighting, Verdict};
+use crate::platform::{Judgement, Listed, Memory, Round, Target};
 
 /// Sightings that make a proof.
 const NEEDED: u8 = 2;
 /// The name of the front among the nodes.
 const FRONT: &str = "";
 
-pub(crate) fn judge(
+/// Where a round was heard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The server's name, for people.
+    pub(crate) label: &'a str,
+    pub(crate) front: Front,
+    pub(crate) believe: Believe,
+}
+
+/// [`judge`] at a place of which nothing is taken at its word.
+#[cfg(test)]
+pub(crate) fn weigh(
     label: &str,
     front: Front,
     memory: &Memory,
     round: &Round,
     targets: &[Target],
 ) -> Judgement {
+    judge(Place { label, front, believe: Believe::Proof }, memory, round, targets)
+}
+
+pub(crate) fn judge(place: Place<'_>, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement {
+    let witnesses = memory.nodes.get(FRONT).map_or(&[][..], |known| &known.witnesses);
+    let own: BTreeSet<&InstanceId> = targets.iter().filter_map(|target| target.instance.as_ref()).collect();
+    let still_shown = |listing: &Vec<InstanceId>| {
+        witnesses.iter().any(|witness| !own.contains(witness) && listing.contains(witness))
+    };
+    let testified = round.listings.get(FRONT).is_some_and(still_shown);
     let mut memory = memory.clone();
     let mut alarms = Vec::new();
     for node in nodes_heard(round, targets) {
         let known = memory.nodes.entry(node.to_owned()).or_default();
-        let lost = memory::update(known, &heard(node, round, targets));
-        if lost && depended_on(node, round, targets) {
-            let place = if node == FRONT { label.to_owned() } else { format!("{label} (node {node})") };
+        let learnt = memory::update(known, &heard(place.front, node, round, targets));
+        let name =
+            if node == FRONT { place.label.to_owned() } else { format!("{} (node {node})", place.label) };
+        if learnt.lost && depended_on(node, round, targets) {
             alarms.push(format!(
-                "all meetings known on {place} vanished at once: it may have lost its state in a restart, while people \
-                 are still connected"
+                "all meetings known on {name} vanished at once: it may have lost its state in a restart, while people are \
+                 still connected"
             ));
         }
+        alarms.extend(learnt.vanished.filter(|_| node == FRONT).and_then(|gone| place.lost_node(gone)));
     }
-    let judge = Judge { front, memory: &memory, round };
+    let judge = Judge { place, memory: &memory, round, testified };
     let verdicts =
         targets.iter().zip(&round.sightings).map(|(target, seen)| judge.weigh(target, seen)).collect();
     Judgement { memory, verdicts, alarms }
+}
+
+/// Takes a listing in that was read outside of any round; `ours`: what jobs are about, which testifies for nobody.
+pub(super) fn remember(
+    place: Place<'_>,
+    memory: &Memory,
+    listed: &Listed,
+    ours: impl Fn(&InstanceId) -> bool,
+    sent: Now,
+    received: Now,
+) -> Judgement {
+    let mut round = Round { sent, received, ..Round::default() };
+    if listed.complete {
+        let whole = || listed.live.iter().filter(|live| live.breakout_of.is_none());
+        let others = whole().map(|live| live.instance.clone()).filter(|id| !ours(id));
+        round.listings.insert(FRONT.to_owned(), others.collect());
+        let shown = whole().map(|live| (live.instance.clone(), live.participants.is_some_and(|n| n > 0)));
+        round.shown.insert(FRONT.to_owned(), shown.collect());
+    }
+    judge(place, memory, &round, &[])
+}
+
+impl Place<'_> {
+    /// What an operator should hear when so many instances with people in them are gone at once; only a balancer has nodes.
+    fn lost_node(&self, gone: usize) -> Option<String> {
+        let balances = !matches!(self.front, Front::Direct | Front::PlugNmeet);
+        balances.then(|| {
+            format!(
+                "{gone} meetings with people in them vanished from the listing of {} between two looks: the load balancer \
+                 may have lost a node, and people may still be talking there (name the servers behind it as nodes)",
+                self.label
+            )
+        })
+    }
 }
 
 fn nodes_heard<'a>(round: &'a Round, targets: &[Target]) -> BTreeSet<&'a str> {
@@ -59,7 +117,7 @@ fn nodes_heard<'a>(round: &'a Round, targets: &[Target]) -> BTreeSet<&'a str> {
     named.chain(front).collect()
 }
 
-fn heard<'a>(node: &str, round: &'a Round, targets: &'a [Target]) -> Heard<'a> {
+fn heard<'a>(front: Front, node: &str, round: &'a Round, targets: &'a [Target]) -> Heard<'a> {
     let listing = round.listings.get(node).map(Vec::as_slice);
     let from_front = |seen: &Sighting| match seen {
         Sighting::Live(instance) => instance.listed || instance.node.is_none(),
@@ -76,9 +134,15 @@ fn heard<'a>(node: &str, round: &'a Round, targets: &'a [Target]) -> Heard<'a> {
     let pinned = shown
         .iter()
         .filter(|(target, instance)| target.pin.as_ref().is_some_and(|pin| pin.instance == instance.id));
+    let called =
+        targets.iter().filter(|target| target.end_sent).filter_map(|target| target.instance.as_ref());
     Heard {
         sent: round.sent,
         received: round.received,
+        // A node answers for itself.
+        direct: node != FRONT || front == Front::Direct,
+        shown: round.shown.get(node).map(Vec::as_slice),
+        called: called.collect(),
         troubled: round.trouble.contains_key(node),
         usable,
         listing,
@@ -124,12 +188,15 @@ enum Worth {
     Counts,
     Doubtful(String),
     Hopeless(String),
+    Vanished { why: String, believed: bool },
 }
 
 struct Judge<'a> {
-    front: Front,
+    place: Place<'a>,
     memory: &'a Memory,
     round: &'a Round,
+    /// The front's listing of this round shows somebody who was known there before.
+    testified: bool,
 }
 
 impl Judge<'_> {
@@ -142,6 +209,7 @@ impl Judge<'_> {
                 Worth::Counts => Verdict::Gone { needed: NEEDED },
                 Worth::Doubtful(why) => Verdict::Doubtful { why },
                 Worth::Hopeless(why) => Verdict::Hopeless { why },
+                Worth::Vanished { why, believed } => Verdict::Vanished { why, believed },
             },
             other => other.at_its_word(target.instance.as_ref()),
         }
@@ -157,52 +225,106 @@ impl Judge<'_> {
                 Evidence { listing: true, info: false, node: true }
             }
             // Direct: one server, one map; whatever showed another instance also shows that ours is gone.
-            _ => Evidence { listing: by.listed, info: self.front == Front::Direct, node: false },
+            _ => Evidence { listing: by.listed, info: self.place.front == Front::Direct, node: false },
         };
         matches!(self.absence(target, evidence), Worth::Counts)
     }
 
     fn absence(&self, target: &Target, evidence: Evidence) -> Worth {
+        let elsewhere = |site: &String| self.memory.site.as_ref().is_some_and(|here| here != site);
+        if target.pin.as_ref().and_then(|pin| pin.site.as_ref()).is_some_and(elsewhere) {
+            let why = "it was seen alive at another address, and nothing here can prove it over";
+            return Worth::Hopeless(why.to_owned());
+        }
         let node = match (&target.pin, evidence.node) {
             (Some(pin), true) => pin.node.as_deref().unwrap_or(FRONT),
             _ => FRONT,
         };
-        let by_front = if evidence.node { Worth::Counts } else { self.by_front(target, evidence) };
-        let Worth::Counts = by_front else { return by_front };
-        match memory::standing(self.memory.nodes.get(node), since(target)) {
-            Standing::Believed => Worth::Counts,
-            Standing::NotYet(why) => Worth::Doubtful(why),
-            Standing::Never(why) => Worth::Hopeless(why),
+        let doubtful = |why: &str| Worth::Doubtful(format!("not there, but {why}"));
+        if let Some(why) = self.says_nothing(evidence) {
+            return doubtful(why);
+        }
+        let known = self.memory.nodes.get(node);
+        match memory::standing(known, since(target)) {
+            Standing::Believed => {}
+            Standing::NotYet(why) => return Worth::Doubtful(why),
+            Standing::Never(why) => return Worth::Hopeless(why),
+        }
+        if let Some(why) = self.stands_alone(target, evidence) {
+            return doubtful(why);
+        }
+        let last_live = target.pin.as_ref().and(since(target));
+        let uncovered = last_live.and_then(|since| memory::uncovered(known, since));
+        if evidence.node || self.place.front == Front::Direct {
+            // A call of ours that was accepted explains it without a restart.
+            return uncovered.filter(|_| !target.accepted).map_or(Worth::Counts, Worth::Hopeless);
+        }
+        self.word_of_front(target, last_live, uncovered)
+    }
+
+    /// Why the evidence is none.
+    fn says_nothing(&self, evidence: Evidence) -> Option<&'static str> {
+        match self.place.front {
+            _ if evidence.listing => None,
+            Front::Direct if evidence.info => None,
+            Front::Direct => Some("nothing usable says so"),
+            _ => Some("a load balancer's word on one meeting proves nothing without its listing"),
         }
     }
 
-    fn by_front(&self, target: &Target, evidence: Evidence) -> Worth {
-        let both = evidence.listing && evidence.info;
-        let hopeless = |why: &str| match self.front {
-            Front::Auto => {
-                Worth::Doubtful(format!("not there, but it is not known yet what stands in front ({why})"))
-            }
-            _ => Worth::Hopeless(why.to_owned()),
-        };
-        let doubtful = |why: &str| Worth::Doubtful(format!("not there, but {why}"));
-        match (self.front, &target.pin) {
-            (Front::Direct, _) if evidence.listing || evidence.info => Worth::Counts,
-            (Front::Direct, _) => doubtful("nothing usable says so"),
-            _ if !evidence.listing => {
-                doubtful("a load balancer's word on one meeting proves nothing without its listing")
-            }
-            (Front::Balancer | Front::Auto, _) if !target.ends_clean => hopeless(
-                "an end call through the load balancer failed or its answer was lost: it may have forgotten a meeting that \
-                 still lives, so nothing that it says can prove it over (name the servers behind it as nodes)",
-            ),
-            (_, None) if both => Worth::Counts,
-            (_, None) => doubtful("only one of listing and getMeetingInfo says so"),
-            (_, Some(pin)) if pin.listed => Worth::Counts,
-            (_, Some(_)) if target.end_sent => hopeless(
-                "the load balancer's listing had never shown it before the end call, so its absence there proves nothing",
-            ),
-            (_, Some(_)) => doubtful("the load balancer's listing has never shown it"),
+    /// Why the listing, where it is the only evidence, is too little.
+    fn stands_alone(&self, target: &Target, evidence: Evidence) -> Option<&'static str> {
+        let direct = self.place.front == Front::Direct;
+        // Under guard only something alive matters.
+        if evidence.node || evidence.info || matches!(target.purpose, Purpose::Guard | Purpose::After) {
+            return None;
         }
+        if self.place.front == Front::PlugNmeet {
+            return Some("only the listing says so, and getMeetingInfo has to say so too");
+        }
+        if direct && !target.pin.as_ref().is_some_and(|pin| pin.listed) {
+            return Some("only a listing says so that never showed it: getMeetingInfo has to say so too");
+        }
+        (!self.testified).then_some(
+            "only the listing says so, and it shows no other meeting that was known before: getMeetingInfo has to say so too",
+        )
+    }
+
+    /// A good listing of a front does not show it.
+    fn word_of_front(&self, target: &Target, last_live: Option<Now>, uncovered: Option<String>) -> Worth {
+        let known = self.memory.nodes.get(FRONT);
+        let marred = last_live.is_some_and(|since| memory::is_marred(known, since));
+        let why = match &target.pin {
+            _ if !target.ends_clean => {
+                "an end call through the load balancer failed or its answer was lost: it may have forgotten a meeting that \
+                 still lives"
+            }
+            None => "the load balancer never showed it, which is no proof that it is not there",
+            Some(pin) if !pin.listed => {
+                "the load balancer's listing had never shown it, so its absence there proves nothing"
+            }
+            Some(_) if marred => {
+                "there was trouble on the line since it was last seen alive: the load balancer may have forgotten it"
+            }
+            Some(_) if !target.accepted => {
+                "it is over by itself or the load balancer has forgotten it: its word cannot tell"
+            }
+            Some(_) => return Worth::Counts,
+        };
+        if self.place.front == Front::Auto {
+            return Worth::Doubtful(format!(
+                "not there, but it is not known yet what stands in front ({why})"
+            ));
+        }
+        let gap = since(target).is_some_and(|since| memory::have_vanished(known, since));
+        let believed = self.place.believe == Believe::Front
+            && target.ends_clean
+            && !marred
+            && uncovered.is_none()
+            && !gap;
+        let way_out = "nodes, the servers behind it, would give proof; so would front = \"direct\" if nothing stands before \
+                       the server";
+        Worth::Vanished { why: format!("{why} ({way_out})"), believed }
     }
 }
 

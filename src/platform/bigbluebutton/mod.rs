@@ -10,12 +10,13 @@
 //! | `answer` | XML to answers: whole documents only, elements by path |
 //! | `end` | what an answer to `end` means |
 //! | `sight` | what was heard of one meeting, made into a raw sighting |
-//! | `look` | a round: usually one getMeetings for all targets |
+//! | `look` | what a round asks: usually one getMeetings for all targets |
+//! | `round` | the round itself: each target is handed on as soon as its own evidence is complete |
 //! | `probe` | what stands there, and is our secret right |
 //! | `judge`, `memory` | what a sighting is worth: fronts, outages, witnesses, lost state |
 //! | `warn` | a line in the chat for the people inside |
 //!
-//! Only `requests`, `look`, `probe` and `warn` wait for the network; the others are pure.
+//! Only `requests`, `round`, `probe` and `warn` wait for the network; the others are pure.
 //! Everything is a GET, because how a POST body enters the checksum changed twice. Redirects are not followed.
 //! Not done here: callbacks.
 
@@ -26,25 +27,28 @@ mod look;
 mod memory;
 mod probe;
 mod requests;
+mod round;
 mod sight;
 mod warn;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
 #[cfg(test)]
-pub(crate) use self::judge::judge as weigh;
+pub(crate) use self::judge::weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
 use super::{
-    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning, same_secret,
+    EndCall, Fault, HandOn, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning,
+    address, same_secret,
 };
-use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, ServerName, Warned};
+use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, SIGHTING_GAP, ServerName, Site, Warned};
 
 /// How the server hashes checksums. The default of servers since 2.5 is sha256.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,6 +68,18 @@ pub enum Front {
     Direct,
     Scalelite,
     Balancer,
+    /// plugNmeet's BigBlueButton face: it says SUCCESS and no meetings for a database error too, and says of a room that it
+    /// is not active while people may still talk.
+    PlugNmeet,
+}
+
+/// What is made of a front's word where it is no proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Believe {
+    #[default]
+    Proof,
+    /// It is taken, and the reason says so.
+    Front,
 }
 
 /// A server behind a load balancer, asked directly for proof and re-sends.
@@ -91,6 +107,7 @@ pub struct Settings {
     pub secret: SecretString,
     pub checksum: Algorithm,
     pub front: Front,
+    pub believe: Believe,
     /// `instance-ids`: may end calls name the instance? `None`: where the probe says that they surely may.
     pub instance_ids: Option<bool>,
     pub nodes: Vec<NodeSettings>,
@@ -98,22 +115,33 @@ pub struct Settings {
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Settings) -> bool {
-        let Settings { url, secret, checksum, front, instance_ids, nodes } = other;
-        (&self.url, &self.checksum, &self.front, &self.instance_ids, &self.nodes)
-            == (url, checksum, front, instance_ids, nodes)
+        let Settings { url, secret, checksum, front, believe, instance_ids, nodes } = other;
+        (&self.url, &self.checksum, &self.front, &self.believe, &self.instance_ids, &self.nodes)
+            == (url, checksum, front, believe, instance_ids, nodes)
             && same_secret(&self.secret, secret)
     }
 }
 
+/// The address alone: the same one with two secrets is one server (Scalelite's tenants), and a new secret changes nothing.
+/// `/api` is a part of it that people write or leave out.
+pub(super) fn fingerprint(url: &Url) -> String {
+    let address = address(url);
+    format!("bigbluebutton {}", address.strip_suffix("/api").unwrap_or(&address))
+}
+
 type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
+/// plugNmeet: `end` waits up to 10 s for the people to go, and says meanwhile that the room is not active.
+const PLUGNMEET_SETTLE: Duration = Duration::from_secs(12);
 /// Passwords, names on nodes and instances that jobs are about: so many of each are remembered.
 const NOTES: usize = 4096;
 
 /// One configured server, with what was learnt of it since the start.
 pub struct BigBlueButton {
     label: String,
+    fingerprint: String,
     settings_front: Front,
+    believe: Believe,
     instance_ids: Option<bool>,
     front: Endpoint,
     nodes: BTreeMap<String, Endpoint>,
@@ -128,6 +156,12 @@ struct Notes {
     on_nodes: Recent<(String, InstanceId), MeetingId>,
     /// Instances that jobs are about: their end says nothing about the server.
     ours: Recent<InstanceId, ()>,
+    /// Instances that getMeetingInfo denied though the listing showed them, and when it did.
+    denied: Recent<InstanceId, Now>,
+    /// A listing that was asked for later still showed one of them.
+    caught_stale: bool,
+    /// Whom the latest listing showed.
+    shown_before: HashSet<InstanceId>,
 }
 
 /// Where an end call goes, and what it names.
@@ -150,17 +184,22 @@ impl BigBlueButton {
         timeouts: Timeouts,
     ) -> Result<BigBlueButton, Fault> {
         let client = Client::new(timeouts).map_err(Fault::Misconfigured)?;
-        let endpoint = |label: String, url: &Url, secret: &SecretString, algorithm: Algorithm| {
-            Endpoint::new(label, url.clone(), secret.clone(), algorithm, client.clone(), Arc::clone(&clock))
-        };
-        let front = endpoint(name.to_string(), &settings.url, &settings.secret, settings.checksum);
+        let endpoint =
+            |label: String, url: &Url, secret: &SecretString, algorithm: Algorithm, front: Front| {
+                let (url, secret) = (url.clone(), secret.clone());
+                Endpoint::new(label, url, secret, algorithm, client.clone(), Arc::clone(&clock), front)
+            };
+        let Settings { url, secret, checksum, front, .. } = settings;
+        let front = endpoint(name.to_string(), url, secret, *checksum, *front);
         let nodes = settings.nodes.iter().map(|node| {
             let label = format!("{name} (node {})", node.name);
-            (node.name.clone(), endpoint(label, &node.url, &node.secret, node.checksum))
+            (node.name.clone(), endpoint(label, &node.url, &node.secret, node.checksum, Front::Direct))
         });
         Ok(BigBlueButton {
             label: name.to_string(),
+            fingerprint: fingerprint(&settings.url),
             settings_front: settings.front,
+            believe: settings.believe,
             instance_ids: settings.instance_ids,
             front,
             nodes: nodes.collect(),
@@ -169,6 +208,9 @@ impl BigBlueButton {
                 passwords: Recent::new(NOTES),
                 on_nodes: Recent::new(NOTES),
                 ours: Recent::new(NOTES),
+                denied: Recent::new(NOTES),
+                caught_stale: false,
+                shown_before: HashSet::new(),
             }),
         })
     }
@@ -187,10 +229,7 @@ impl BigBlueButton {
 
     /// What stands in front, as configured or as a probe saw it; [`Front::Auto`]: not known yet.
     fn front(&self) -> Front {
-        match self.settings_front {
-            Front::Auto => self.front.known().seen.as_ref().map_or(Front::Auto, |seen| seen.front),
-            configured => configured,
-        }
+        self.front.front()
     }
 
     /// May an end call name the instance, sent to this node or (`None`) to the front?
@@ -206,6 +245,29 @@ impl BigBlueButton {
         let known = endpoint.known();
         let surely = known.seen.as_ref().is_some_and(|seen| seen.takes_instances);
         !known.instances_refused && self.instance_ids.unwrap_or(surely)
+    }
+
+    fn place(&self) -> judge::Place<'_> {
+        judge::Place { label: &self.label, front: self.front(), believe: self.believe }
+    }
+
+    /// May a listing serve as the last look? Not one that may be a cached one.
+    fn shares_last_look(&self) -> bool {
+        match self.front() {
+            Front::Scalelite => true,
+            Front::Direct => !self.notes().caught_stale,
+            Front::Balancer | Front::PlugNmeet | Front::Auto => false,
+        }
+    }
+
+    fn clock_alarm(&self, ahead: i64) -> String {
+        let off = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1000));
+        let how = if ahead > 0 { "ahead" } else { "behind" };
+        format!(
+            "the clock of {} is {off} {how}: when its meetings started is not believed, and max-duration counts from when \
+             they are first seen (set its clock, or ours)",
+            self.label
+        )
     }
 
     fn needs_probe(&self) -> bool {
@@ -246,11 +308,19 @@ impl Platform for BigBlueButton {
     }
 
     async fn look(&self, targets: &[Target]) -> Round {
-        look::look(self, targets).await
+        round::look(self, targets).await
+    }
+
+    async fn look_in_parts(&self, targets: &[Target], hand_on: HandOn<'_>) {
+        round::look_in_parts(self, targets, hand_on).await;
     }
 
     fn aim(&self, pin: &Pin) -> Aim {
         if self.names_instances(pin.node.as_deref()) { Aim::Instance } else { Aim::Meeting }
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     async fn end(&self, call: &EndCall) -> EndAnswer {
@@ -265,7 +335,30 @@ impl Platform for BigBlueButton {
     }
 
     fn judge(&self, memory: &Memory, round: &Round, targets: &[Target]) -> Judgement {
-        judge::judge(&self.label, self.front(), memory, round, targets)
+        let mut judgement = judge::judge(self.place(), memory, round, targets);
+        let is_off = self.front.clock_is_off();
+        let known = judgement.memory.nodes.entry(String::new()).or_default();
+        let was_off = std::mem::replace(&mut known.clock_off, is_off.is_some());
+        judgement.alarms.extend(is_off.filter(|_| !was_off).map(|ms| self.clock_alarm(ms)));
+        judgement
+    }
+
+    fn remember(&self, memory: &Memory, listed: &Listed, sent: Now, received: Now) -> Judgement {
+        let notes = self.notes();
+        judge::remember(self.place(), memory, listed, |id| notes.ours.has(id), sent, received)
+    }
+
+    fn site(&self, pin: Option<&Pin>) -> Site {
+        let (info, listing) = self.front.paces();
+        let shares = self.shares_last_look();
+        Site {
+            fingerprint: self.fingerprint(),
+            aim: pin.map_or(Aim::Meeting, |pin| self.aim(pin)),
+            shares_last_look: shares,
+            settle: if self.front() == Front::PlugNmeet { PLUGNMEET_SETTLE } else { Duration::ZERO },
+            apart: SIGHTING_GAP,
+            answer_time: if shares { listing.max(info) } else { info },
+        }
     }
 
     async fn probe(&self) -> Result<Probe, Fault> {
@@ -328,6 +421,12 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
 
     fn has(&self, key: &K) -> bool {
         self.values.contains_key(key)
+    }
+
+    fn forget(&mut self, key: &K) {
+        if self.values.remove(key).is_some() {
+            self.order.retain(|known| known != key);
+        }
     }
 }
 

@@ -60,8 +60,12 @@ pub(super) async fn probe(bbb: &BigBlueButton) -> Result<Probe, Fault> {
     summary.push_str(match bbb.front() {
         Front::Direct => "; asked directly",
         Front::Scalelite => "; a Scalelite in front",
+        Front::PlugNmeet => "; plugNmeet's BigBlueButton face",
         Front::Balancer | Front::Auto => "; believed as a load balancer",
     });
+    if let Some(ms) = bbb.front.clock_is_off() {
+        summary.push_str(&format!("; its clock is {} s off, so its starts are not believed", ms / 1000));
+    }
     if bbb.names_instances(None) {
         summary.push_str("; end calls name the instance");
     }

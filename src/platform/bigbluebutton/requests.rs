@@ -4,16 +4,17 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use sha1::Digest;
 use url::Url;
 
 use super::answer::{self, Answer, Entry, Info, Listing};
 use super::probe::Seen;
-use super::{Algorithm, Clock};
-use crate::job::{MeetingId, Now, Sighting};
+use super::{Algorithm, Clock, Front};
+use crate::job::{MeetingId, Now, ServerClock, Sighting, StartRange};
 use crate::platform::Fault;
-use crate::platform::http::{self, ANSWER_LIMIT, HttpAnswer, HttpError, LISTING_LIMIT, Skew};
+use crate::platform::http::{self, ANSWER_LIMIT, HttpAnswer, HttpError, LISTING_LIMIT, Pace, Request, Skew};
 
 /// Everything but RFC 3986's unreserved characters, so that no URL library finds anything left to normalise after signing.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -124,6 +125,8 @@ pub(super) struct Known {
     /// An instance-aimed end was answered with HTTP 500, as before 2.6.
     pub(super) instances_refused: bool,
     skew: Skew,
+    info_pace: Pace,
+    listing_pace: Pace,
 }
 
 /// One API base with its secret: the front, or a node behind it.
@@ -135,6 +138,8 @@ pub(super) struct Endpoint {
     algorithm: Algorithm,
     client: http::Client,
     clock: Clock,
+    /// As configured; [`Front::Auto`]: as a probe sees it.
+    front: Front,
     known: Mutex<Known>,
 }
 
@@ -146,8 +151,37 @@ impl Endpoint {
         algorithm: Algorithm,
         client: http::Client,
         clock: Clock,
+        front: Front,
     ) -> Endpoint {
-        Endpoint { label, base, secret, algorithm, client, clock, known: Mutex::default() }
+        Endpoint { label, base, secret, algorithm, client, clock, front, known: Mutex::default() }
+    }
+
+    /// What stands there, as configured or as a probe saw it; [`Front::Auto`]: not known yet.
+    pub(super) fn front(&self) -> Front {
+        match self.front {
+            Front::Auto => self.known().seen.as_ref().map_or(Front::Auto, |seen| seen.front),
+            configured => configured,
+        }
+    }
+
+    /// The clock by which starts are told: only a server that answers for itself tells the time of its own machine.
+    fn server_clock(&self) -> ServerClock {
+        match (self.front(), self.known().skew.ahead()) {
+            (Front::Direct, Some(ms)) => ServerClock::Ahead(ms),
+            _ => ServerClock::Unknown,
+        }
+    }
+
+    /// So many milliseconds, where its starts are not believed because its clock is that far off.
+    pub(super) fn clock_is_off(&self) -> Option<i64> {
+        let ServerClock::Ahead(ms) = self.server_clock() else { return None };
+        (Duration::from_millis(ms.unsigned_abs()) > StartRange::SKEW_MAX).then_some(ms)
+    }
+
+    /// How long answers about one meeting, and listings, took lately.
+    pub(super) fn paces(&self) -> (Duration, Duration) {
+        let known = self.known();
+        (known.info_pace.lately(), known.listing_pace.lately())
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
@@ -171,7 +205,10 @@ impl Endpoint {
     }
 
     pub(super) async fn info(&self, meeting: &MeetingId) -> Result<Info, Problem> {
+        let begun = self.now();
         let answer = self.call(Call::GetMeetingInfo, &[("meetingID", meeting.as_str())]).await?;
+        let took = self.now().since(begun);
+        self.known().info_pace.note(took);
         Ok(match answer::info(answer) {
             Info::Live(entry) => Info::Live(Box::new(self.corrected(*entry))),
             other => other,
@@ -186,7 +223,10 @@ impl Endpoint {
 
     /// Everything on the server, within `deadline`.
     pub(super) async fn listing(&self, deadline: Duration) -> Result<Listing, Problem> {
+        let begun = self.now();
         let answer = self.call_within(Call::GetMeetings, &[], deadline, LISTING_LIMIT).await?;
+        let took = self.now().since(begun);
+        self.known().listing_pace.note(took);
         let entries =
             answer::listing(answer).map_err(|why| self.unreadable(Call::GetMeetings.name(), &why))?;
         Ok(Listing::new(entries.into_iter().map(|entry| self.corrected(entry)).collect()))
@@ -229,8 +269,12 @@ impl Endpoint {
     }
 
     async fn fetch(&self, what: &str, url: Url, deadline: Duration, limit: usize) -> Result<Answer, Problem> {
-        let got = self.client.get(url, deadline, limit).await.map_err(|error| self.failed(what, &error))?;
-        self.note_date(&got);
+        let mut head = None;
+        let mut at_head = || head = Some(self.now());
+        let request = Request::new(Method::GET, url);
+        let got = self.client.send_noting(request, deadline, limit, &mut at_head).await;
+        let got = got.map_err(|error| self.failed(what, &error))?;
+        self.known().skew.note(&got, head.unwrap_or_else(|| self.now()).wall);
         if got.status != 200 {
             return Err(self.status(what, &got));
         }
@@ -275,14 +319,11 @@ impl Endpoint {
         )
     }
 
-    fn note_date(&self, got: &HttpAnswer) {
-        self.known().skew.note(got, self.now().wall);
-    }
-
-    /// Start times on our clock.
+    /// What its start is worth.
     fn corrected(&self, mut entry: Entry) -> Entry {
-        let skew = self.known().skew;
-        entry.started_at = entry.started_at.map(|at| skew.correct(at));
+        let answered = self.now().wall;
+        let told = entry.started_at.and_then(|at| StartRange::told(at, self.server_clock(), answered));
+        (entry.started_at, entry.start) = told.unzip();
         entry
     }
 }

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 
 use super::answer::{Entry, Info, Listing};
 use super::requests::Problem;
-use crate::job::{Evidence, Instance, Purpose, Sighting, StartRange};
+use crate::job::{Evidence, Instance, InstanceId, Purpose, Sighting};
 use crate::platform::Target;
 
 /// Everything that a round heard of one target.
 pub(super) struct Heard<'a> {
-    pub(super) listing: &'a Result<Listing, Problem>,
+    /// `None`: not asked, or not answered yet.
+    pub(super) listing: Option<&'a Result<Listing, Problem>>,
     pub(super) info: Option<&'a Result<Info, Problem>>,
     /// isMeetingRunning said `true`. That it said `false` proves nothing.
     pub(super) running: bool,
@@ -24,11 +25,21 @@ pub(super) struct Heard<'a> {
     pub(super) nodes: &'a BTreeMap<String, Result<Listing, Problem>>,
     /// May an end call for an instance on this node (`None`: behind the front) name the instance?
     pub(super) names_instances: &'a dyn Fn(Option<&str>) -> bool,
+    /// What it lists is so, also where getMeetingInfo denies it (a Scalelite, which forgets before it ends).
+    pub(super) lists_truly: bool,
+    /// Was this instance denied by getMeetingInfo before the listing was asked for?
+    pub(super) is_stale: &'a dyn Fn(&InstanceId) -> bool,
+}
+
+impl<'a> Heard<'a> {
+    fn listed(&self) -> Option<&'a Listing> {
+        self.listing?.as_ref().ok()
+    }
 }
 
 /// Does this look precede an end call?
 pub(super) fn precedes_end(target: &Target) -> bool {
-    matches!(target.purpose, Purpose::Arm | Purpose::BeforeEnd)
+    matches!(target.purpose, Purpose::Pin | Purpose::Arm | Purpose::BeforeEnd | Purpose::Last)
 }
 
 /// Could the server take this name for the beginning of an internal id, which is 40 lower-case hex digits, `-`, digits?
@@ -43,7 +54,7 @@ pub(super) fn may_be_prefix(meeting: &str) -> bool {
 /// Is neither the listing nor getMeetingInfo of any use?
 pub(super) fn heard_nothing(heard: &Heard<'_>) -> bool {
     let info = matches!(heard.info, Some(Ok(Info::Live(_) | Info::NotFound)));
-    heard.listing.is_err() && !info
+    heard.listed().is_none() && !info
 }
 
 pub(super) fn sight(target: &Target, heard: &Heard<'_>) -> Sighting {
@@ -64,7 +75,7 @@ pub(super) fn sight(target: &Target, heard: &Heard<'_>) -> Sighting {
 /// BBB: ending a meeting ends its breakout rooms, but later, and not always. While one is open, people are still in it.
 fn open_breakout<'a>(target: &Target, heard: &Heard<'a>) -> Option<&'a Entry> {
     let pinned = target.instance.as_ref()?.as_str();
-    let listings = heard.nodes.values().chain([heard.listing]).filter_map(|listing| listing.as_ref().ok());
+    let listings = heard.nodes.values().chain(heard.listing).filter_map(|listing| listing.as_ref().ok());
     listings.flat_map(|listing| &listing.entries).find(|entry| entry.parent.as_deref() == Some(pinned))
 }
 
@@ -107,11 +118,13 @@ fn holder<'a>(heard: &Heard<'a>, instance: &Instance) -> Option<(&'a str, &'a En
 }
 
 fn from_front(target: &Target, heard: &Heard<'_>) -> Sighting {
-    let listing = heard.listing.as_ref().ok();
+    let listing = heard.listed();
     let by_listing = listing.and_then(|listing| {
         let pinned = target.instance.as_ref().and_then(|id| listing.instance(id));
         pinned.or_else(|| listing.meeting(target.meeting.as_str()))
     });
+    let is_old = by_listing.and_then(|entry| entry.internal.as_ref()).is_some_and(|id| (heard.is_stale)(id));
+    let (listing, by_listing) = if is_old { (None, None) } else { (listing, by_listing) };
     let by_info = info_entry(heard).filter(|entry| is_about(entry, target));
     let candidates = [by_listing, by_info];
     let mut found = candidates.into_iter().flatten();
@@ -129,6 +142,10 @@ fn from_front(target: &Target, heard: &Heard<'_>) -> Sighting {
     if listing.is_some() || info {
         return Sighting::NotThere(Evidence { listing: listing.is_some(), info, node: false });
     }
+    if is_old {
+        let why = "the listing still shows what getMeetingInfo had denied before it was asked for: it is an old one";
+        return Sighting::Doubtful(why.to_owned());
+    }
     unusable(heard)
 }
 
@@ -145,7 +162,7 @@ fn unusable(heard: &Heard<'_>) -> Sighting {
             Some(Sighting::Doubtful(why.to_owned()))
         }
     };
-    let listing = heard.listing.as_ref().err().map(Problem::sighting);
+    let listing = heard.listing.and_then(|listing| listing.as_ref().err()).map(Problem::sighting);
     let rank = |sighting: &Sighting| match sighting {
         Sighting::Misconfigured(_) => 2,
         Sighting::Doubtful(_) => 1,
@@ -160,7 +177,7 @@ fn unusable(heard: &Heard<'_>) -> Sighting {
 fn hazard(target: &Target, heard: &Heard<'_>, instance: &Instance) -> Option<String> {
     let meeting = target.meeting.as_str();
     let prefix = may_be_prefix(meeting);
-    if let Ok(listing) = heard.listing
+    if let Some(listing) = heard.listed()
         && prefix
         && let Some(other) = listing.entries.iter().find(|entry| is_prefix_of_other(meeting, entry, instance))
     {
@@ -182,11 +199,29 @@ fn hazard(target: &Target, heard: &Heard<'_>, instance: &Instance) -> Option<Str
                 instance.id
             ))
         }
+        Some(Ok(Info::NotFound)) if !heard.lists_truly && instance.node.is_none() => Some(format!(
+            "the listing shows {}, but getMeetingInfo does not find {meeting:?}: the listing may be an old one, and an end \
+             call would hit whatever is opened meanwhile",
+            instance.id
+        )),
         Some(Ok(Info::Unclear(_)) | Err(_)) if prefix => Some(format!(
             "it could not be checked that the server takes the id {meeting:?} for this meeting and no other"
         )),
-        _ => None,
+        Some(Ok(Info::Unclear(_)) | Err(_)) | None => beside(target, heard, instance).map(|other| {
+            format!(
+                "two are live under the name {meeting:?}, {} and {other}, and getMeetingInfo did not say which of them an end \
+                 call would hit",
+                instance.id
+            )
+        }),
+        Some(Ok(Info::NotFound)) => None,
     }
+}
+
+/// Another live instance under the same name.
+fn beside<'a>(target: &Target, heard: &Heard<'a>, instance: &Instance) -> Option<&'a InstanceId> {
+    let named = heard.listed()?.entries.iter().filter(|entry| entry.is_called(target.meeting.as_str()));
+    named.filter_map(|entry| entry.internal.as_ref()).find(|id| **id != instance.id)
 }
 
 fn is_prefix_of_other(meeting: &str, entry: &Entry, instance: &Instance) -> bool {
@@ -213,11 +248,11 @@ fn is_pinned(entry: &Entry, target: &Target) -> bool {
 /// `None`: the entry does not name its instance.
 fn live(entry: &Entry, heard: &Heard<'_>) -> Option<Instance> {
     let id = entry.internal.clone()?;
-    let listed = heard.listing.as_ref().is_ok_and(|listing| listing.instance(&id).is_some());
+    let listed = heard.listed().is_some_and(|listing| listing.instance(&id).is_some());
     Some(Instance {
         id,
         started_at: entry.started_at,
-        start: entry.started_at.map(StartRange::around),
+        start: entry.start,
         participants: people(entry, heard),
         listed,
         node: None,
@@ -235,7 +270,7 @@ fn people(entry: &Entry, heard: &Heard<'_>) -> Option<u32> {
         })
     };
     // The front and a node may list the same rooms: those that show most people are believed.
-    let listings = heard.nodes.values().chain([heard.listing]).filter_map(|listing| listing.as_ref().ok());
+    let listings = heard.nodes.values().chain(heard.listing).filter_map(|listing| listing.as_ref().ok());
     let sums = listings.map(|listing| {
         let rooms = listing.entries.iter().filter(is_ours);
         rooms.filter_map(|room| room.participants).fold(0, u32::saturating_add)

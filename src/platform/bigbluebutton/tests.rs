@@ -7,17 +7,18 @@ use wiremock::matchers::{method, path, query_param, query_param_is_missing};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
-use crate::job::{BootMs, Evidence, JobId, Purpose, Sighting, UtcMs};
+use crate::job::{BootMs, Evidence, JobId, Purpose, Sighting, StartRange, UtcMs};
 
 mod aim;
+mod parts;
 mod warn;
 
 const SECRET: &str = "s3cr3t-of-the-server";
 const PASSWORD: &str = "moderator's own";
 const API: &str = "/bigbluebutton/api";
 /// The clock in every test, ours and the server's.
-const WALL: i64 = 784_111_777_000;
-const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const WALL: i64 = 1_762_418_977_000;
+const DATE: &str = "Thu, 06 Nov 2025 08:49:37 GMT";
 
 struct Bed {
     server: MockServer,
@@ -33,6 +34,7 @@ impl Bed {
             secret: SecretString::from(SECRET),
             checksum: Algorithm::Sha256,
             front,
+            believe: Believe::Proof,
             instance_ids: None,
             nodes: Vec::new(),
         };
@@ -99,7 +101,7 @@ fn failed(key: &str) -> ResponseTemplate {
 }
 
 fn xml(body: &str) -> ResponseTemplate {
-    // Without it the mock tells the real date, and start times are corrected for that.
+    // Without it the mock tells the real date, and start times are not believed.
     ResponseTemplate::new(200).set_body_raw(body, "text/xml").insert_header("Date", DATE)
 }
 
@@ -184,6 +186,7 @@ async fn one_listing_answers_all_targets() {
     bed.lists(&[("math 101/ä", "i-1"), ("room-b", "i-2"), ("w", "i-3")]).await;
     let platform = bed.platform();
     platform.front.known().tried = Some(platform.now());
+    platform.notes().shown_before.insert("i-3".into());
     let all = [
         target("math 101/ä", Purpose::Arm),
         target("room-b", Purpose::Arm),
@@ -376,7 +379,7 @@ async fn an_end_call_is_not_redirected() {
 
 #[tokio::test]
 async fn throttling_says_when_to_come_back() {
-    let date = "Sun, 06 Nov 1994 08:50:37 GMT";
+    let date = "Thu, 06 Nov 2025 08:50:37 GMT";
     for (header, expected) in [("7", Some(7)), (date, Some(60)), ("soon", None)] {
         for status in [429, 503] {
             let bed = Bed::new(Front::Direct).await;
@@ -416,11 +419,55 @@ async fn a_short_hex_id_that_resolves_to_a_stranger_is_not_ended() {
 async fn start_times_are_on_our_clock() {
     let bed = Bed::new(Front::Direct).await;
     let all = success(&format!("<meetings>{}</meetings>", meeting("m", "i")));
-    // The server is a minute ahead.
-    bed.on("getMeetings", all.insert_header("Date", "Sun, 06 Nov 1994 08:50:37 GMT")).await;
+    // The server is half a minute ahead.
+    bed.on("getMeetings", all.insert_header("Date", "Thu, 06 Nov 2025 08:50:07 GMT")).await;
     let (seen, _) = look_one(&bed.platform(), target("m", Purpose::Guard)).await;
     let Sighting::Live(instance) = seen else { panic!("{seen:?}") };
-    assert_eq!(instance.started_at, Some(UtcMs(WALL - 120_500)));
+    let (given, corrected) = (WALL - 60_000, WALL - 90_500);
+    assert_eq!(instance.started_at, Some(UtcMs(corrected)));
+    let beyond_doubt = StartRange { earliest: UtcMs(corrected - 2_000), latest: UtcMs(given + 2_000) };
+    assert_eq!(instance.start, Some(beyond_doubt));
+}
+
+#[tokio::test]
+async fn a_balancers_clock_corrects_no_other_machines_starts() {
+    for front in [Front::Balancer, Front::Scalelite, Front::PlugNmeet, Front::Auto] {
+        let bed = Bed::new(front).await;
+        let all = success(&format!("<meetings>{}</meetings>", meeting("m", "i")));
+        bed.on("getMeetings", all.insert_header("Date", "Thu, 06 Nov 2025 08:50:07 GMT")).await;
+        let (seen, _) = look_one(&bed.platform(), target("m", Purpose::Guard)).await;
+        let Sighting::Live(instance) = seen else { panic!("{seen:?}") };
+        let given = WALL - 60_000;
+        assert_eq!(instance.started_at, Some(UtcMs(given)), "{front:?}");
+        let beyond_doubt = StartRange { earliest: UtcMs(given - 60_000), latest: UtcMs(given + 60_000) };
+        assert_eq!(instance.start, Some(beyond_doubt), "{front:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_starts_of_a_server_whose_clock_is_far_off_say_nothing_and_an_alarm_says_so_once() {
+    let bed = Bed::new(Front::Direct).await;
+    let all = success(&format!("<meetings>{}</meetings>", meeting("m", "i")));
+    bed.on("getMeetings", all.insert_header("Date", "Thu, 06 Nov 2025 10:49:37 GMT")).await;
+    let platform = bed.platform();
+    let wanted = [target("m", Purpose::Guard)];
+    let round = platform.look(&wanted).await;
+    let Sighting::Live(instance) = &round.sightings[0] else { panic!("{round:?}") };
+    assert_eq!((instance.started_at, instance.start), (None, None));
+    assert_eq!(platform.meetings().await.unwrap()[0].started_at, None, "rules count from the first sighting");
+    let judged = platform.judge(&Memory::default(), &round, &wanted);
+    assert!(judged.alarms.iter().any(|alarm| alarm.contains("2h ahead")), "{:?}", judged.alarms);
+    assert!(platform.judge(&judged.memory, &round, &wanted).alarms.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_in_seconds_says_nothing() {
+    let bed = Bed::new(Front::Direct).await;
+    let seconds = fields("m", "i").replace(&(WALL - 60_000).to_string(), &(WALL / 1000 - 60).to_string());
+    bed.on("getMeetings", success(&format!("<meetings><meeting>{seconds}</meeting></meetings>"))).await;
+    let (seen, _) = look_one(&bed.platform(), target("m", Purpose::Guard)).await;
+    let Sighting::Live(instance) = seen else { panic!("{seen:?}") };
+    assert_eq!((instance.started_at, instance.start), (None, None));
 }
 
 #[tokio::test]
@@ -504,6 +551,7 @@ fn settings_show_no_secret() {
         secret,
         checksum: Algorithm::Sha256,
         front: Front::Auto,
+        believe: Believe::Proof,
         instance_ids: None,
         nodes: vec![node],
     };

@@ -33,7 +33,10 @@ use self::seen::Seen;
 use self::single::Turns;
 use super::http::Timeouts;
 use super::rest::{Ask, Clock, NoReply, Rest};
-use super::{EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, Probe, Round, Target, same_secret};
+use super::{
+    EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, PlatformSettings, Probe, Round, Target,
+    same_secret,
+};
 use crate::job::{Aim, EndAnswer, Instance, MeetingId, Now, Pin, Purpose, ServerName, Sighting, Verdict};
 
 const PLUGIN: &str = "janus.plugin.videoroom";
@@ -192,7 +195,18 @@ impl Platform for Janus {
             seen.sight(target, presence.clone(), *at)
         });
         let sightings = sightings.collect();
-        Round { sent, received: self.rest.now(), sightings, listings: BTreeMap::new(), trouble }
+        Round {
+            sent,
+            received: self.rest.now(),
+            sightings,
+            listings: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            trouble,
+        }
+    }
+
+    fn fingerprint(&self) -> String {
+        PlatformSettings::Janus(self.settings.clone()).fingerprint()
     }
 
     fn aim(&self, _pin: &Pin) -> Aim {
@@ -266,7 +280,7 @@ fn sighting(fault: Fault) -> Sighting {
 /// row is not ours to end then.
 fn weigh(target: &Target, seen: &Sighting) -> Verdict {
     match seen.at_its_word(target.instance.as_ref()) {
-        Verdict::Replaced { by, .. } if target.purpose == Purpose::Arm => {
+        Verdict::Replaced { by, .. } if matches!(target.purpose, Purpose::Pin | Purpose::Arm) => {
             Verdict::Replaced { by, counts: true }
         }
         verdict => verdict,

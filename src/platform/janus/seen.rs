@@ -98,7 +98,10 @@ impl Seen {
         if !row.is(&pin.instance) {
             match row.parted_from(pin) {
                 Some(Broken::Gone) if !target.end_sent => return Sighting::Over { next: Some(instance) },
-                None if !target.end_sent && target.purpose == Purpose::Arm && row.also.len() < NAMES => {
+                None if !target.end_sent
+                    && matches!(target.purpose, Purpose::Pin | Purpose::Arm)
+                    && row.also.len() < NAMES =>
+                {
                     row.also.push(pin.instance.clone());
                 }
                 _ => return Sighting::Live(instance),

@@ -105,7 +105,8 @@ impl Janus {
 }
 
 fn most(targets: &[Target]) -> usize {
-    let before_end = targets.iter().any(|target| target.purpose == Purpose::BeforeEnd);
+    let before_end =
+        targets.iter().any(|target| matches!(target.purpose, Purpose::BeforeEnd | Purpose::Last));
     if before_end { SINGLES_BEFORE_END } else { SINGLES }
 }
 

@@ -310,6 +310,7 @@ async fn a_room_that_is_armed_anew_counts_as_the_one_before_and_after_due_it_doe
         received: at(600),
         sightings: vec![sighting],
         listings: BTreeMap::new(),
+        shown: BTreeMap::new(),
         trouble: BTreeMap::new(),
     };
     for (purpose, expected) in [(Purpose::Arm, true), (Purpose::BeforeEnd, false), (Purpose::Confirm, false)]

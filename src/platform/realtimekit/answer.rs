@@ -18,10 +18,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::budget::PENALTY;
-use crate::job::{EndAnswer, Instance, InstanceId, Sighting, StartRange, UtcMs};
+use crate::job::{EndAnswer, Instance, InstanceId, Sighting, UtcMs};
 use crate::platform::Fault;
-use crate::platform::http::Skew;
-use crate::platform::rest::{NoReply, Reply};
+use crate::platform::rest::{NoReply, Reply, Told};
 
 /// Cloudflare: the gateway's codes for a token that is malformed, unknown, or not allowed to do this.
 const TOKEN_REFUSED: [u64; 6] = [6003, 6111, 9106, 9109, 10_000, 10_001];
@@ -147,6 +146,8 @@ pub(super) fn open(names: &Names<'_>, what: &str, reply: Result<Reply, NoReply>)
     Err(match (status, gateway) {
         (429, _) => throttled(why, retry_after),
         (401 | 403, _) => credential_refused(names, &why),
+        // A gateway in trouble says many things: what it says under a 5xx is about itself, not about the token.
+        (500..=599, _) => Problem::Lost(why),
         (_, Some(code)) if TOKEN_REFUSED.contains(&code) => credential_refused(names, &why),
         (_, Some(code)) if NO_SUCH_ROUTE.contains(&code) => {
             Problem::Misconfigured(format!("{why}: check {}", names.place))
@@ -225,13 +226,13 @@ impl Session {
         })
     }
 
-    /// `skew` is the server's.
-    pub(super) fn instance(&self, listed: bool, skew: Skew) -> Instance {
-        let started_at = self.started_at.map(|at| skew.correct(at));
+    /// `told`: what a start is worth.
+    pub(super) fn instance(&self, listed: bool, told: impl Fn(UtcMs) -> Told) -> Instance {
+        let (started_at, start) = self.started_at.and_then(told).unzip();
         Instance {
             id: self.id.clone(),
             started_at,
-            start: started_at.map(StartRange::around),
+            start,
             participants: self.participants,
             listed,
             node: None,

@@ -14,9 +14,9 @@ use super::RealtimeKit;
 use super::answer::Problem;
 use super::budget::Kind;
 use super::requests::Api;
-use super::sight::{self, Heard, Question, only_watches, precedes_end};
+use super::sight::{self, Heard, Question, arms, only_watches, precedes_end};
 use super::walk::Walk;
-use crate::job::{JobId, MeetingId, Purpose, Sighting};
+use crate::job::{JobId, MeetingId, Sighting};
 use crate::platform::{Round, Target};
 
 /// Single questions in one round, at most.
@@ -37,6 +37,7 @@ pub(super) async fn look(rtk: &RealtimeKit, targets: &[Target]) -> Round {
         received: sent,
         sightings: Vec::new(),
         listings: BTreeMap::new(),
+        shown: BTreeMap::new(),
         trouble: BTreeMap::new(),
     };
     if targets.is_empty() {
@@ -89,7 +90,7 @@ fn shows_all(walk: &Walk, targets: &[Target]) -> bool {
 fn are_many_missing(walk: &Walk, targets: &[Target]) -> bool {
     let missing = |target: &&Target| match &target.instance {
         Some(id) => walk.get(id).is_none(),
-        None => target.purpose != Purpose::Arm && walk.live_in(target.meeting.as_str()).is_empty(),
+        None => !arms(target.purpose) && walk.live_in(target.meeting.as_str()).is_empty(),
     };
     targets.iter().filter(missing).count() > FEW_MISSING
 }
@@ -184,7 +185,7 @@ async fn ask_about(
     round: &sight::Round<'_>,
     share: &Share,
 ) -> Answer {
-    let mut heard = Heard { skew: rtk.api.rest.skew(), ..Heard::default() };
+    let mut heard = Heard { answered: rtk.api.rest.now().wall, ..Heard::default() };
     if rtk.knows(&target.meeting) {
         heard.meeting = Some(Ok(()));
     }
@@ -201,7 +202,7 @@ async fn ask_about(
         let asked = refusal.is_none();
         answer.refused |= !asked;
         let problem = ask(rtk, kind, target, question, refusal, &mut heard).await;
-        heard.skew = rtk.api.rest.skew();
+        heard.answered = rtk.api.rest.now().wall;
         match problem {
             Some(problem) if problem.is_outage() => {
                 share.lost.fetch_add(usize::from(asked), Ordering::Relaxed);

@@ -38,7 +38,8 @@ use self::requests::Api;
 use super::http::Timeouts;
 use super::rest::Clock;
 use super::{
-    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, same_secret,
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, address,
+    same_secret,
 };
 use crate::job::{Aim, BootMs, EndAnswer, MeetingId, Pin, ServerName};
 
@@ -80,9 +81,33 @@ pub struct Settings {
     pub account: Account,
 }
 
+impl Settings {
+    /// Address and app.
+    pub(super) fn fingerprint(&self) -> String {
+        let kind = self.account.kind();
+        let address = address(&self.url);
+        match &self.account {
+            Account::Cloudflare { account_id, app_id, .. } => {
+                format!("{kind} {address} {account_id} {app_id}")
+            }
+            Account::Legacy { organization_id, .. } => format!("{kind} {address} {organization_id}"),
+        }
+    }
+}
+
+impl Account {
+    fn kind(&self) -> &'static str {
+        match self {
+            Account::Cloudflare { .. } => "realtimekit",
+            Account::Legacy { .. } => "realtimekit-legacy",
+        }
+    }
+}
+
 /// One configured app.
 pub struct RealtimeKit {
     kind: &'static str,
+    fingerprint: String,
     api: Api,
     /// And when that was answered.
     known: Mutex<HashMap<MeetingId, BootMs>>,
@@ -103,12 +128,9 @@ impl RealtimeKit {
         timeouts: Timeouts,
         purse: Option<Purse>,
     ) -> Result<RealtimeKit, Fault> {
-        let kind = match settings.account {
-            Account::Cloudflare { .. } => "realtimekit",
-            Account::Legacy { .. } => "realtimekit-legacy",
-        };
+        let (kind, fingerprint) = (settings.account.kind(), settings.fingerprint());
         let api = Api::new(name.to_string(), settings, timeouts, clock, purse)?;
-        Ok(RealtimeKit { kind, api, known: Mutex::default(), turn: Mutex::default() })
+        Ok(RealtimeKit { kind, fingerprint, api, known: Mutex::default(), turn: Mutex::default() })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<MeetingId, BootMs>> {
@@ -143,7 +165,7 @@ impl RealtimeKit {
             meeting: MeetingId(session.meeting?),
             instance: session.id,
             name: session.title,
-            started_at: session.started_at.map(|at| self.api.rest.correct(at)),
+            started_at: session.started_at.and_then(|at| Some(self.api.rest.told(at)?.0)),
             participants: session.participants,
             meta: BTreeMap::new(),
             meta_cut: false,
@@ -175,6 +197,10 @@ impl Platform for RealtimeKit {
 
     async fn look(&self, targets: &[Target]) -> Round {
         look::look(self, targets).await
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     /// RealtimeKit: kick-all knows only the meeting.

@@ -14,9 +14,8 @@
 
 use super::answer::{Problem, Session};
 use super::walk::Walk;
-use crate::job::{Evidence, Instance, InstanceId, Now, Purpose, Sighting};
+use crate::job::{Evidence, Instance, InstanceId, Now, Purpose, ServerClock, Sighting, StartRange, UtcMs};
 use crate::platform::Target;
-use crate::platform::http::Skew;
 
 /// What can be asked about one meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +34,8 @@ pub(super) struct Heard {
     pub(super) active: Option<Result<Session, Problem>>,
     pub(super) record: Option<Result<Session, Problem>>,
     pub(super) meeting: Option<Result<(), Problem>>,
-    /// The server's, as the last of them told it.
-    pub(super) skew: Skew,
+    /// When the last of these answers came.
+    pub(super) answered: UtcMs,
     /// When the first of these answers about a session came: what is concluded from several is as old as that one.
     pub(super) shown_at: Option<Now>,
 }
@@ -51,7 +50,12 @@ pub(super) struct Round<'a> {
 
 /// Does this look precede an end call?
 pub(super) fn precedes_end(purpose: Purpose) -> bool {
-    matches!(purpose, Purpose::Arm | Purpose::BeforeEnd)
+    matches!(purpose, Purpose::Pin | Purpose::Arm | Purpose::BeforeEnd | Purpose::Last)
+}
+
+/// Is it only a first look, long before an end call may leave?
+pub(super) fn arms(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Pin | Purpose::Arm)
 }
 
 /// Does only something alive matter?
@@ -80,7 +84,7 @@ fn unknown(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting
         Running::Nothing(evidence) => evidence,
     };
     // Before due it is only a first look; under guard only something alive matters.
-    if target.purpose == Purpose::Arm || only_watches(target.purpose) {
+    if arms(target.purpose) || only_watches(target.purpose) {
         return Ok(Sighting::NotThere(evidence));
     }
     Ok(match heard.meeting.as_ref().ok_or(Question::Meeting)? {
@@ -234,7 +238,7 @@ fn over(target: &Target, round: &Round<'_>, heard: &Heard) -> Result<Sighting, Q
 impl Round<'_> {
     /// Does what the walk does not show need no answer of the meeting's own?
     fn is_trusted(&self, walk: &Walk, target: &Target) -> bool {
-        let proves_nothing = target.purpose == Purpose::Arm || only_watches(target.purpose);
+        let proves_nothing = arms(target.purpose) || only_watches(target.purpose);
         walk.pages == 1 || self.many_missing || proves_nothing
     }
 
@@ -245,7 +249,11 @@ impl Round<'_> {
     fn instance(&self, session: &Session, heard: &Heard) -> Instance {
         let listing = self.walk.filter(|walk| walk.get(&session.id).is_some());
         let shown_at = listing.and_then(|walk| walk.shown_at).or(heard.shown_at);
-        Instance { shown_at, ..session.instance(listing.is_some(), heard.skew) }
+        Instance {
+            shown_at,
+            ..session
+                .instance(listing.is_some(), |at| StartRange::told(at, ServerClock::Unknown, heard.answered))
+        }
     }
 }
 

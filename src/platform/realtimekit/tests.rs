@@ -11,7 +11,9 @@ use wiremock::ResponseTemplate;
 
 use self::app::{App, TOKEN, WALL, failure, gateway, html, ok, success};
 use super::*;
-use crate::job::{Evidence, Instance, InstanceId, JobId, Now, Purpose, Sighting, StartRange, UtcMs, Verdict};
+use crate::job::{
+    Evidence, Instance, InstanceId, JobId, Now, Purpose, ServerClock, Sighting, StartRange, UtcMs, Verdict,
+};
 
 fn target(meeting: &str, purpose: Purpose, pinned: Option<&str>) -> Target {
     Target {
@@ -83,7 +85,7 @@ async fn one_meeting_is_asked_for_by_itself() {
     let expected = Instance {
         id: "s".into(),
         started_at,
-        start: started_at.map(StartRange::around),
+        start: StartRange::told(UtcMs(WALL - 60_000), ServerClock::Unknown, UtcMs(WALL)).map(|told| told.1),
         participants: Some(3),
         listed: false,
         node: None,
@@ -114,14 +116,16 @@ async fn both_hosts_are_asked_the_same() {
 }
 
 #[tokio::test]
-async fn start_times_are_on_our_clock() {
+async fn starts_are_believed_to_a_minute_whatever_a_machine_of_the_cloud_says_the_time_is() {
     let app = App::new().await;
     app.live("m", "s");
-    // Our clock is a minute ahead of the server's.
-    app.state().now.wall = UtcMs(WALL + 60_000);
+    // Our clock is half a minute ahead of the server's.
+    app.state().now.wall = UtcMs(WALL + 30_000);
     let platform = app.platform();
     let Sighting::Live(seen) = see(&platform, target("m", Purpose::Arm, None)).await else { panic!() };
-    assert!(seen.started_at.unwrap().ms_since(UtcMs(WALL)).abs() <= 500, "{:?}", seen.started_at);
+    let given = WALL - 60_000;
+    let beyond_doubt = StartRange { earliest: UtcMs(given - 60_000), latest: UtcMs(given + 60_000) };
+    assert_eq!((seen.started_at, seen.start), (Some(UtcMs(given)), Some(beyond_doubt)));
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use super::Version;
 use super::token::Credentials;
-use crate::job::{EndAnswer, Instance, InstanceId, MeetingId, StartRange, UtcMs};
+use crate::job::{EndAnswer, Instance, InstanceId, MeetingId, UtcMs};
 use crate::platform::Fault;
-use crate::platform::rest::{NoReply, Reply};
+use crate::platform::rest::{NoReply, Reply, Told};
 
 /// Where the API puts its texts.
 const MESSAGES: [&str; 5] = ["/message", "/error", "/msg", "/statusMessage", "/error/message"];
@@ -192,10 +192,10 @@ impl Session {
     }
 
     /// The session as jobs know it; `None` without an id that calls can carry.
-    pub fn instance(&self, listed: bool, correct: impl Fn(UtcMs) -> UtcMs) -> Option<Instance> {
+    pub fn instance(&self, listed: bool, told: impl Fn(UtcMs) -> Told) -> Option<Instance> {
         let id = self.id.clone().filter(is_usable)?;
-        let started_at = self.started_at.map(correct);
-        let (start, participants) = (started_at.map(StartRange::around), self.participants);
+        let (started_at, start) = self.started_at.and_then(told).unzip();
+        let participants = self.participants;
         Some(Instance {
             id,
             started_at,

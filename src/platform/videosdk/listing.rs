@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use super::answer::{Page, Problem, Session};
 use super::requests::{Api, PER_PAGE, Which};
 use crate::job::{Instance, InstanceId, MeetingId, Sighting, UtcMs};
+use crate::platform::rest::Told;
 
 /// Pages of one listing, at most.
 const MOST_PAGES: u64 = 50;
@@ -80,17 +81,17 @@ impl Listing {
         &self,
         meeting: &MeetingId,
         besides: Option<&InstanceId>,
-        correct: impl Fn(UtcMs) -> UtcMs,
+        told: impl Fn(UtcMs) -> Told,
     ) -> Option<Instance> {
         let there = self.live().filter(|session| session.is_in(meeting));
-        let instances = there.filter_map(|session| session.instance(true, &correct));
+        let instances = there.filter_map(|session| session.instance(true, &told));
         let others = instances.filter(|instance| besides != Some(&instance.id));
         others.min_by_key(|instance| instance.started_at.unwrap_or(UtcMs::MAX))
     }
 
     /// Is something live there that has no id?
     pub fn is_occupied(&self, meeting: &MeetingId) -> bool {
-        self.live().any(|session| session.is_in(meeting) && session.instance(true, |at| at).is_none())
+        self.live().any(|session| session.is_in(meeting) && session.instance(true, |_| None).is_none())
     }
 
     /// Is something live of which it is not said where?
@@ -189,6 +190,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::StartRange;
 
     fn session(id: &str) -> Session {
         Session { id: Some(InstanceId::from(id)), room: Some(format!("room of {id}")), ..Session::default() }
@@ -262,11 +264,13 @@ mod tests {
         };
         let id = |besides: Option<&str>| {
             let besides = besides.map(InstanceId::from);
-            listing.live_in(&room, besides.as_ref(), |at| at).map(|instance| instance.id.0)
+            listing
+                .live_in(&room, besides.as_ref(), |at| Some((at, StartRange::around(at))))
+                .map(|instance| instance.id.0)
         };
         assert_eq!(id(None).as_deref(), Some("early"));
         assert_eq!(id(Some("early")).as_deref(), Some("late"));
-        assert_eq!(listing.live_in(&MeetingId::from("other"), None, |at| at), None);
+        assert_eq!(listing.live_in(&MeetingId::from("other"), None, |_| None), None);
         assert!(!listing.is_occupied(&room) && !listing.hides_a_room());
     }
 }

@@ -56,11 +56,18 @@ pub(super) async fn look(sdk: &VideoSdk, targets: &[Target]) -> Round {
     let sent = sdk.api.now();
     let ear = Ear::default();
     let heard = ask(sdk, targets, &ear).await;
-    let correct = |at| sdk.api.correct(at);
-    let sightings: Vec<Sighting> = targets.iter().map(|target| sight(target, &heard, correct)).collect();
+    let told = |at| sdk.api.told(at);
+    let sightings: Vec<Sighting> = targets.iter().map(|target| sight(target, &heard, told)).collect();
     let trouble = ear.trouble().map(|why| (String::new(), why)).into_iter().collect();
     // No witnesses: sessions have records of their own, and nothing is concluded from what is missing.
-    Round { sent, received: sdk.api.now(), sightings, listings: BTreeMap::new(), trouble }
+    Round {
+        sent,
+        received: sdk.api.now(),
+        sightings,
+        listings: BTreeMap::new(),
+        shown: BTreeMap::new(),
+        trouble,
+    }
 }
 
 async fn ask(sdk: &VideoSdk, targets: &[Target], ear: &Ear) -> Heard {

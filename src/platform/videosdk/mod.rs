@@ -37,7 +37,9 @@ use self::requests::Api;
 pub use self::token::Credentials;
 use super::http::Timeouts;
 use super::rest::Clock;
-use super::{EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target};
+use super::{
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, address,
+};
 use crate::job::{Aim, EndAnswer, MeetingId, Pin, ServerName};
 
 /// Where the API is, unless the configuration says otherwise.
@@ -67,8 +69,17 @@ pub struct Settings {
     pub credentials: Credentials,
 }
 
+impl Settings {
+    /// Address and API key. The key is shown nowhere, so a hash stands for it.
+    pub(super) fn fingerprint(&self) -> String {
+        let key = self.credentials.key_hash().unwrap_or_else(|| "token".to_owned());
+        format!("{} {} {key}", self.version.kind(), address(&self.url))
+    }
+}
+
 /// One account.
 pub struct VideoSdk {
+    fingerprint: String,
     api: Api,
     turns: Mutex<Turns>,
 }
@@ -85,7 +96,12 @@ impl VideoSdk {
         clock: Clock,
         timeouts: Timeouts,
     ) -> Result<VideoSdk, Fault> {
-        Ok(VideoSdk { api: Api::new(name.as_str(), settings, timeouts, clock)?, turns: Mutex::default() })
+        let fingerprint = settings.fingerprint();
+        Ok(VideoSdk {
+            fingerprint,
+            api: Api::new(name.as_str(), settings, timeouts, clock)?,
+            turns: Mutex::default(),
+        })
     }
 
     fn version(&self) -> Version {
@@ -105,6 +121,10 @@ impl Platform for VideoSdk {
 
     async fn look(&self, targets: &[Target]) -> Round {
         look::look(self, targets).await
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     /// Every end call names the session.

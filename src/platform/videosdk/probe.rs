@@ -36,7 +36,7 @@ pub(super) async fn listing(sdk: &VideoSdk) -> Result<Listed, Fault> {
 
 /// `None`: without a room or an id there is nothing to name in a deadline.
 fn live_meeting(api: &Api, session: Session) -> Option<LiveMeeting> {
-    let instance = session.instance(true, |at| api.correct(at))?;
+    let instance = session.instance(true, |at| api.told(at))?;
     Some(LiveMeeting {
         meeting: MeetingId(session.room?),
         instance: instance.id,

@@ -22,7 +22,7 @@ use super::token::Tokens;
 use super::{Settings, Version};
 use crate::job::{BootMs, EndAnswer, InstanceId, MeetingId, Now, UtcMs};
 use crate::platform::http::Timeouts;
-use crate::platform::rest::{Ask, Clock, NoReply, Reply, Rest};
+use crate::platform::rest::{Ask, Clock, NoReply, Reply, Rest, Told};
 use crate::platform::{EndCall, Fault};
 
 /// Sessions a page. The vendor documents no largest number.
@@ -65,9 +65,9 @@ impl Api {
         self.rest.now()
     }
 
-    /// An instant that the server told, on our clock.
-    pub fn correct(&self, at: UtcMs) -> UtcMs {
-        self.rest.correct(at)
+    /// What a start that the server told is worth.
+    pub fn told(&self, at: UtcMs) -> Told {
+        self.rest.told(at)
     }
 
     fn version(&self) -> Version {

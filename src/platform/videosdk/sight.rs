@@ -13,6 +13,7 @@ use super::answer::{Problem, Session, is_usable};
 use super::listing::{Gap, Listing};
 use crate::job::{Evidence, InstanceId, MeetingId, Sighting, UtcMs};
 use crate::platform::Target;
+use crate::platform::rest::Told;
 
 /// Everything that a round has heard so far.
 pub(super) struct Heard {
@@ -48,7 +49,7 @@ impl Heard {
         let view = self.view(&target.meeting);
         let besides = target.instance.as_ref();
         if view.is_some_and(|view| {
-            self.shows_absence(target, view) || view.live_in(&target.meeting, besides, |at| at).is_some()
+            self.shows_absence(target, view) || view.live_in(&target.meeting, besides, |_| None).is_some()
         }) {
             return false;
         }
@@ -67,7 +68,7 @@ impl Heard {
         self.needs_custom_room(target)
             && self.rooms.get(&target.meeting).is_some_and(|room| {
                 room.is_complete()
-                    && room.live_in(&target.meeting, None, |at| at).is_none()
+                    && room.live_in(&target.meeting, None, |_| None).is_none()
                     && !room.is_occupied(&target.meeting)
             })
     }
@@ -87,7 +88,7 @@ impl Heard {
     pub fn shows_all(listing: &Listing, targets: &[Target]) -> bool {
         targets.iter().all(|target| match &target.instance {
             Some(id) => listing.live_session(id).is_some(),
-            None => listing.live_in(&target.meeting, None, |at| at).is_some(),
+            None => listing.live_in(&target.meeting, None, |_| None).is_some(),
         })
     }
 
@@ -97,9 +98,9 @@ impl Heard {
     }
 }
 
-/// `correct` puts an instant of the server on our clock.
-pub(super) fn sight(target: &Target, heard: &Heard, correct: impl Fn(UtcMs) -> UtcMs) -> Sighting {
-    let Some(id) = &target.instance else { return besides(None, target, heard, correct) };
+/// `told`: what a start is worth.
+pub(super) fn sight(target: &Target, heard: &Heard, told: impl Fn(UtcMs) -> Told) -> Sighting {
+    let Some(id) = &target.instance else { return besides(None, target, heard, told) };
     if !is_usable(id) {
         return Sighting::Doubtful(format!("no request can ask for the session {:?}", id.as_str()));
     }
@@ -108,7 +109,7 @@ pub(super) fn sight(target: &Target, heard: &Heard, correct: impl Fn(UtcMs) -> U
         // Whatever a listing still shows: sessions do not come back.
         (Some(Ok(record)), _) => (record, false),
         (_, Some(session)) => (session, true),
-        (Some(Err(problem)), None) => return without_record(id, problem, target, heard, correct),
+        (Some(Err(problem)), None) => return without_record(id, problem, target, heard, told),
         (None, None) => return not_asked("the record of the session"),
     };
     if let Some(room) = session.room.as_ref().filter(|room| **room != target.meeting.0) {
@@ -118,10 +119,10 @@ pub(super) fn sight(target: &Target, heard: &Heard, correct: impl Fn(UtcMs) -> U
         ));
     }
     if !session.over {
-        let instance = session.instance(listed, correct);
+        let instance = session.instance(listed, told);
         return instance.map_or_else(|| not_asked("a session with an id"), Sighting::Live);
     }
-    match besides(Some(id), target, heard, correct) {
+    match besides(Some(id), target, heard, told) {
         Sighting::Live(next) => Sighting::Over { next: Some(next) },
         Sighting::NotThere(_) => Sighting::Over { next: None },
         Sighting::Doubtful(why) => {
@@ -136,11 +137,11 @@ fn besides(
     id: Option<&InstanceId>,
     target: &Target,
     heard: &Heard,
-    correct: impl Fn(UtcMs) -> UtcMs,
+    told: impl Fn(UtcMs) -> Told,
 ) -> Sighting {
     let meeting = &target.meeting;
     let Some(view) = heard.view(meeting) else { return not_asked("the listing of its room") };
-    if let Some(live) = view.live_in(meeting, id, correct) {
+    if let Some(live) = view.live_in(meeting, id, told) {
         return Sighting::Live(live);
     }
     if view.is_occupied(meeting) {
@@ -191,14 +192,14 @@ fn without_record(
     problem: &Problem,
     target: &Target,
     heard: &Heard,
-    correct: impl Fn(UtcMs) -> UtcMs,
+    told: impl Fn(UtcMs) -> Told,
 ) -> Sighting {
     if !is_not_found(problem) {
         return problem.sighting();
     }
     if target.pin.is_none() {
         // A session that was only ever named: nothing is known that could have been lost.
-        return besides(Some(id), target, heard, correct);
+        return besides(Some(id), target, heard, told);
     }
     Sighting::Doubtful(format!(
         "the record of session {id} is not found, which proves nothing: {}",

@@ -16,8 +16,8 @@ mod calls;
 mod looks;
 
 /// The clock in every test, ours and the server's.
-const WALL: i64 = 784_111_777_000;
-const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const WALL: i64 = 1_762_418_977_000;
+const DATE: &str = "Thu, 06 Nov 2025 08:49:37 GMT";
 const API_KEY: &str = "0f1e-key";
 const SECRET: &str = "s3cr3t-of-the-account";
 
@@ -120,16 +120,16 @@ fn answer(status: u16, body: impl serde::Serialize) -> ResponseTemplate {
 
 fn v2(id: &str, room: &str, end: Value) -> Value {
     let status = if end.is_null() { "ongoing" } else { "ended" };
-    json!({ "id": id, "roomId": room, "start": "1994-11-06T08:48:37.000Z", "end": end, "status": status,
+    json!({ "id": id, "roomId": room, "start": "2025-11-06T08:48:37.000Z", "end": end, "status": status,
         "participants": [] })
 }
 
 fn v1(id: &str, meeting: &str, end: Value) -> Value {
-    json!({ "id": id, "meetingId": meeting, "start": "1994-11-06T08:48:37.000Z", "end": end, "participants": [] })
+    json!({ "id": id, "meetingId": meeting, "start": "2025-11-06T08:48:37.000Z", "end": end, "participants": [] })
 }
 
 fn ended() -> Value {
-    json!("1994-11-06T08:49:30.000Z")
+    json!("2025-11-06T08:49:30.000Z")
 }
 
 fn target(meeting: &str) -> Target {
@@ -190,10 +190,11 @@ async fn sightings_are_taken_at_their_word_and_nothing_is_remembered() {
         sent: Now::default(),
         received: Now::default(),
         sightings: vec![Sighting::Over { next: None }, Sighting::NotThere(Evidence::default())],
+        shown: Default::default(),
         listings: Default::default(),
         trouble: Default::default(),
     };
-    let memory = Memory { nodes: [("x".to_owned(), Default::default())].into() };
+    let memory = Memory { nodes: [("x".to_owned(), Default::default())].into(), ..Memory::default() };
     let judgement = platform.judge(&memory, &round, &targets);
     assert_eq!(judgement.verdicts, [Verdict::Gone { needed: 1 }, Verdict::Gone { needed: 2 }]);
     assert_eq!((judgement.memory, judgement.alarms.len()), (memory, 0));

@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::Version;
 use crate::job::{BootMs, UtcMs};
@@ -116,10 +116,19 @@ impl Credentials {
     /// When the ready-made token ends, as it says itself; nothing is verified.
     pub(super) fn expires(&self) -> Option<UtcMs> {
         let Credentials::Token(token) = self else { return None };
-        let payload = token.expose_secret().split('.').nth(1)?;
-        let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        let claims: Value = serde_json::from_slice(&claims).ok()?;
-        claims.get("exp")?.as_i64()?.checked_mul(1000).map(UtcMs)
+        said_by(token)?.get("exp")?.as_i64()?.checked_mul(1000).map(UtcMs)
+    }
+
+    /// What stands for the API key where it may not be shown; `None`: a ready-made token does not say it.
+    pub(in crate::platform) fn key_hash(&self) -> Option<String> {
+        let hash = |key: &str| {
+            let hash = Sha256::digest(format!("adjourn fingerprint {key}"));
+            hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        };
+        match self {
+            Credentials::Key { api_key, .. } => Some(hash(api_key.expose_secret())),
+            Credentials::Token(token) => said_by(token)?.get("apikey")?.as_str().map(hash),
+        }
     }
 
     /// A stranger's text without what it may repeat of our credentials.
@@ -142,6 +151,13 @@ impl Credentials {
         }
         clean + rest
     }
+}
+
+/// What a token says of itself; nothing is verified.
+fn said_by(token: &SecretString) -> Option<Value> {
+    let payload = token.expose_secret().split('.').nth(1)?;
+    let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&claims).ok()
 }
 
 fn mint(version: Version, api_key: &SecretString, secret: &SecretString, issued: UtcMs) -> SecretString {

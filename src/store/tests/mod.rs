@@ -114,7 +114,8 @@ fn check_child() {
 #[test]
 fn what_is_committed_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let memory = Memory { nodes: BTreeMap::from([(String::new(), NodeMemory::default())]) };
+    let memory =
+        Memory { nodes: BTreeMap::from([(String::new(), NodeMemory::default())]), ..Memory::default() };
     let (one, two) = (keyed(1, "k"), job(2, 20));
     let queue = open(dir.path());
     let remember = Change::Remember { server: "campus".into(), memory: memory.clone() };

@@ -2,6 +2,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::job::{BootMs, JobId, MeetingId, Pin, Purpose, UtcMs};
+use crate::platform::{LiveMeeting, NodeMemory};
+
+mod fronts;
 
 fn at(seconds: i64) -> Now {
     Now { wall: UtcMs(1_000_000 + seconds * 1000), boot: BootMs(seconds * 1000) }
@@ -50,7 +53,7 @@ fn with_pin(change: impl FnOnce(&mut Pin)) -> Target {
 }
 
 fn never_seen() -> Target {
-    Target { instance: None, pin: None, end_sent: false, since: None, ..pinned() }
+    Target { instance: None, pin: None, end_sent: false, accepted: false, since: None, ..pinned() }
 }
 
 fn round(seconds: i64, sighting: Sighting, listings: &[(&str, &[&str])]) -> Round {
@@ -62,6 +65,7 @@ fn round(seconds: i64, sighting: Sighting, listings: &[(&str, &[&str])]) -> Roun
         received: at(seconds),
         sightings: vec![sighting],
         listings: listings.collect(),
+        shown: BTreeMap::new(),
         trouble: BTreeMap::new(),
     }
 }
@@ -86,10 +90,21 @@ fn name(verdict: &Verdict) -> &'static str {
     }
 }
 
+/// Of a server that showed another meeting a moment ago.
+fn with_witness() -> Memory {
+    let known = NodeMemory {
+        witnesses: vec!["w".into()],
+        last_good: Some(at(0)),
+        last_listing: Some(at(0)),
+        ..NodeMemory::default()
+    };
+    Memory { nodes: [(String::new(), known)].into(), site: None }
+}
+
 #[track_caller]
 fn check(front: Front, target: &Target, sighting: &Sighting, expected: &str) {
-    let round = round(5, sighting.clone(), &[]);
-    let judged = judge("campus", front, &Memory::default(), &round, std::slice::from_ref(target));
+    let round = round(5, sighting.clone(), &[("", &["w"])]);
+    let judged = weigh("campus", front, &with_witness(), &round, std::slice::from_ref(target));
     assert_eq!(name(&judged.verdicts[0]), expected, "{front:?} {sighting:?}");
     assert!(judged.alarms.is_empty());
 }
@@ -114,6 +129,9 @@ fn what_counts_for_a_pinned_instance() {
         (Front::Scalelite, INFO, "doubtful"),
         (Front::Balancer, LISTING, "gone"),
         (Front::Balancer, INFO, "doubtful"),
+        (Front::PlugNmeet, LISTING, "doubtful"),
+        (Front::PlugNmeet, INFO, "doubtful"),
+        (Front::PlugNmeet, BOTH, "gone"),
         (Front::Auto, LISTING, "gone"),
         (Front::Auto, INFO, "doubtful"),
     ];
@@ -121,19 +139,36 @@ fn what_counts_for_a_pinned_instance() {
 }
 
 #[test]
-fn what_counts_where_no_listing_ever_showed_it() {
-    let target = with_pin(|pin| pin.listed = false);
+fn what_vanishes_without_an_accepted_end_call_of_ours_is_proven_only_directly() {
     let rows = [
         (Front::Direct, LISTING, "gone"),
         (Front::Direct, INFO, "gone"),
-        (Front::Scalelite, LISTING, "hopeless"),
+        (Front::Scalelite, BOTH, "vanished"),
         (Front::Scalelite, INFO, "doubtful"),
-        (Front::Balancer, BOTH, "hopeless"),
+        (Front::Balancer, LISTING, "vanished"),
+        (Front::PlugNmeet, BOTH, "vanished"),
+        (Front::PlugNmeet, LISTING, "doubtful"),
+        (Front::Auto, BOTH, "doubtful"),
+    ];
+    table(&Target { end_sent: false, accepted: false, ..pinned() }, &rows);
+    // A call that was answered as if it were gone is no accepted one.
+    table(&Target { accepted: false, ..pinned() }, &rows);
+}
+
+#[test]
+fn what_counts_where_no_listing_ever_showed_it() {
+    let target = with_pin(|pin| pin.listed = false);
+    let rows = [
+        (Front::Direct, LISTING, "doubtful"),
+        (Front::Direct, INFO, "gone"),
+        (Front::Scalelite, LISTING, "vanished"),
+        (Front::Scalelite, INFO, "doubtful"),
+        (Front::Balancer, BOTH, "vanished"),
         (Front::Auto, LISTING, "doubtful"),
     ];
     table(&target, &rows);
     let before_the_end = Target { end_sent: false, accepted: false, ..target };
-    table(&before_the_end, &[(Front::Scalelite, BOTH, "doubtful"), (Front::Balancer, BOTH, "doubtful")]);
+    table(&before_the_end, &[(Front::Scalelite, BOTH, "vanished"), (Front::Balancer, BOTH, "vanished")]);
 }
 
 #[test]
@@ -141,9 +176,9 @@ fn what_counts_after_a_failed_or_lost_end_call() {
     let target = Target { ends_clean: false, ..pinned() };
     let rows = [
         (Front::Direct, LISTING, "gone"),
-        (Front::Scalelite, LISTING, "gone"),
-        (Front::Balancer, LISTING, "hopeless"),
-        (Front::Balancer, BOTH, "hopeless"),
+        (Front::Scalelite, LISTING, "vanished"),
+        (Front::Balancer, LISTING, "vanished"),
+        (Front::Balancer, BOTH, "vanished"),
         (Front::Balancer, INFO, "doubtful"),
         (Front::Auto, LISTING, "doubtful"),
     ];
@@ -153,15 +188,43 @@ fn what_counts_after_a_failed_or_lost_end_call() {
 #[test]
 fn what_counts_for_a_meeting_never_seen() {
     let rows = [
-        (Front::Direct, LISTING, "gone"),
+        (Front::Direct, LISTING, "doubtful"),
         (Front::Direct, INFO, "gone"),
-        (Front::Scalelite, LISTING, "doubtful"),
+        (Front::Scalelite, LISTING, "vanished"),
         (Front::Scalelite, INFO, "doubtful"),
-        (Front::Scalelite, BOTH, "gone"),
-        (Front::Balancer, LISTING, "doubtful"),
-        (Front::Balancer, BOTH, "gone"),
+        (Front::Scalelite, BOTH, "vanished"),
+        (Front::Balancer, LISTING, "vanished"),
+        (Front::Balancer, BOTH, "vanished"),
     ];
     table(&never_seen(), &rows);
+}
+
+#[test]
+fn a_listing_that_shows_nobody_known_is_too_little_alone() {
+    for front in [Front::Direct, Front::Scalelite, Front::Balancer] {
+        for shown in [&[][..], &["new"]] {
+            let seen = |info| {
+                let round = round(5, absent(true, info, false), &[("", shown)]);
+                let judged = weigh("campus", front, &Memory::default(), &round, &[pinned()]);
+                name(&judged.verdicts[0])
+            };
+            assert_eq!((seen(false), seen(true)), ("doubtful", "gone"), "{front:?} {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_pinned_at_another_address_cannot_be_proven_over_here() {
+    let memory = Memory { site: Some("here".to_owned()), ..with_witness() };
+    for (site, expected) in [(Some("there"), "hopeless"), (Some("here"), "gone"), (None, "gone")] {
+        let target = with_pin(|pin| pin.site = site.map(str::to_owned));
+        let judged =
+            weigh("campus", Front::Direct, &memory, &round(5, absent(true, true, false), &[]), &[target]);
+        assert_eq!(name(&judged.verdicts[0]), expected, "{site:?}");
+    }
+    let elsewhere = memory.of_site("there");
+    assert_eq!((elsewhere.nodes.len(), elsewhere.site.as_deref()), (0, Some("there")));
+    assert_eq!(with_witness().of_site("here").nodes, with_witness().nodes);
 }
 
 #[test]
@@ -187,6 +250,10 @@ fn another_instance_counts_under_the_same_conditions() {
     check(Front::Direct, &pinned(), &other(false), "replaced, counts");
     check(Front::Direct, &unclean, &other(true), "replaced, counts");
     check(Front::Scalelite, &pinned(), &other(true), "replaced, counts");
+    let not_called = Target { end_sent: false, accepted: false, ..pinned() };
+    check(Front::Scalelite, &not_called, &other(true), "replaced");
+    check(Front::Direct, &not_called, &other(true), "replaced, counts");
+    check(Front::PlugNmeet, &pinned(), &other(true), "replaced");
     check(Front::Scalelite, &pinned(), &other(false), "replaced");
     check(Front::Scalelite, &unlisted, &other(true), "replaced");
     check(Front::Balancer, &pinned(), &other(true), "replaced, counts");
@@ -207,7 +274,7 @@ fn its_node_proves_what_the_balancer_cannot() {
     check(Front::Balancer, &target, &absent(true, false, true), "gone");
     let other = Sighting::Live(instance("z"));
     let judged = |round: &Round| {
-        let all = judge("campus", Front::Balancer, &Memory::default(), round, std::slice::from_ref(&target));
+        let all = weigh("campus", Front::Balancer, &Memory::default(), round, std::slice::from_ref(&target));
         name(&all.verdicts[0])
     };
     assert_eq!(judged(&round(5, other.clone(), &[("", &[]), ("n1", &[])])), "replaced, counts");
@@ -219,6 +286,7 @@ fn its_node_proves_what_the_balancer_cannot() {
 /// A server watched by one job.
 struct Watch {
     front: Front,
+    believe: Believe,
     target: Target,
     memory: Memory,
     alarms: usize,
@@ -226,11 +294,12 @@ struct Watch {
 
 impl Watch {
     fn new(front: Front) -> Watch {
-        Watch { front, target: pinned(), memory: Memory::default(), alarms: 0 }
+        Watch { front, believe: Believe::Proof, target: pinned(), memory: Memory::default(), alarms: 0 }
     }
 
     fn sees(&mut self, round: &Round) -> &'static str {
-        let judged = judge("campus", self.front, &self.memory, round, std::slice::from_ref(&self.target));
+        let place = Place { label: "campus", front: self.front, believe: self.believe };
+        let judged = judge(place, &self.memory, round, std::slice::from_ref(&self.target));
         self.memory = judged.memory;
         self.alarms += judged.alarms.len();
         name(&judged.verdicts[0])
@@ -244,6 +313,11 @@ impl Watch {
 
     fn absent(&mut self, seconds: i64, listing: &[&str]) -> &'static str {
         self.sees(&round(seconds, absent(true, false, false), &[("", listing)]))
+    }
+
+    /// Listing and getMeetingInfo say so.
+    fn denied(&mut self, seconds: i64, listing: &[&str]) -> &'static str {
+        self.sees(&round(seconds, absent(true, true, false), &[("", listing)]))
     }
 
     fn fails(&mut self, seconds: i64) {
@@ -279,9 +353,103 @@ fn a_restart_during_confirmation_is_no_end() {
 fn a_restart_that_nobody_noticed_is_no_end() {
     let mut watch = Watch::new(Front::Direct);
     watch.alive(0, &["w"]);
-    assert_eq!(watch.absent(3, &[]), "doubtful");
-    assert_eq!(watch.absent(5, &[]), "hopeless");
+    assert_eq!(watch.denied(30, &[]), "doubtful");
+    assert_eq!(watch.denied(32, &[]), "hopeless");
     assert_eq!(watch.alarms, 1);
+}
+
+#[test]
+fn all_may_end_together_where_no_restart_fits_between_two_listings() {
+    let mut watch = Watch::new(Front::Direct);
+    watch.alive(0, &["w"]);
+    assert_eq!(watch.absent(3, &[]), "doubtful", "a glitch of the listing would look the same");
+    assert_eq!(watch.denied(5, &[]), "gone");
+    assert_eq!(watch.alarms, 0);
+    // A balancer's listing is of several servers, and may be a cached one.
+    let mut watch = Watch::new(Front::Scalelite);
+    watch.alive(0, &["w"]);
+    assert_eq!(watch.denied(3, &[]), "doubtful");
+    assert_eq!(watch.denied(5, &[]), "hopeless");
+}
+
+#[test]
+fn a_listing_that_flickers_loses_nothing() {
+    let mut watch = Watch::new(Front::Scalelite);
+    watch.alive(0, &["w"]);
+    assert_eq!(watch.denied(1, &[]), "doubtful");
+    assert_eq!(watch.denied(3, &[]), "hopeless");
+    assert_eq!(watch.denied(5, &["w"]), "gone");
+}
+
+#[test]
+fn nothing_is_proven_over_a_time_in_which_nobody_looked() {
+    let mut watch = Watch::new(Front::Direct);
+    watch.target = Target { end_sent: false, accepted: false, ..pinned() };
+    watch.alive(0, &[]);
+    assert_eq!(watch.denied(60, &[]), "hopeless");
+    // Where a call of ours was accepted there is another reason for it to be gone.
+    watch.target.accepted = true;
+    assert_eq!(watch.denied(62, &[]), "gone");
+    // A witness who was known before can tell.
+    let mut watch = Watch::new(Front::Direct);
+    watch.target = Target { end_sent: false, accepted: false, ..pinned() };
+    watch.alive(0, &["w"]);
+    assert_eq!(watch.absent(60, &["w"]), "gone");
+}
+
+#[test]
+fn a_memory_that_began_later_cannot_speak_for_the_time_before() {
+    let mut watch = Watch::new(Front::Direct);
+    watch.target = Target { end_sent: false, accepted: false, ..pinned() };
+    assert_eq!(watch.denied(3600, &["w"]), "hopeless");
+    watch.target.since = Some(at(3590));
+    assert_eq!(watch.denied(3602, &["w"]), "gone");
+}
+
+#[test]
+fn a_sweep_makes_witnesses_and_a_lost_state_after_it_is_noticed() {
+    let live = |id: &str| LiveMeeting {
+        meeting: id.into(),
+        instance: id.into(),
+        name: String::new(),
+        started_at: None,
+        participants: Some(3),
+        meta: BTreeMap::new(),
+        meta_cut: false,
+        breakout_of: None,
+    };
+    let place = Place { label: "campus", front: Front::Direct, believe: Believe::Proof };
+    let ours = |id: &InstanceId| id.as_str() == "i";
+    let mut watch = Watch::new(Front::Direct);
+    watch.target = Target { end_sent: false, accepted: false, ..pinned() };
+    for sweep in 0..60 {
+        let listed = Listed { live: vec![live("i"), live("w")], complete: true };
+        let at = at(sweep * 60);
+        watch.memory = remember(place, &watch.memory, &listed, ours, at, at).memory;
+    }
+    assert_eq!(watch.memory.nodes[""].witnesses, [InstanceId::from("w")]);
+    let mut restarted =
+        Watch { memory: watch.memory.clone(), target: watch.target.clone(), ..Watch::new(Front::Direct) };
+    assert_eq!(watch.absent(3600, &["w"]), "gone");
+    assert_eq!(restarted.denied(3600, &["new"]), "doubtful");
+    assert_eq!(restarted.denied(3602, &["new"]), "hopeless");
+    // One that is not whole says nothing.
+    let part = Listed { live: Vec::new(), complete: false };
+    assert_eq!(remember(place, &watch.memory, &part, ours, at(3610), at(3610)).memory, watch.memory);
+}
+
+#[test]
+fn what_we_called_at_is_no_witness_of_any_kind() {
+    let mut watch = Watch::new(Front::Direct);
+    watch.alive(0, &["w"]);
+    watch.fails(3);
+    watch.memory.forget_witnesses(&[InstanceId::from("w")]);
+    let known = &watch.memory.nodes[""];
+    assert!(
+        known.witnesses.is_empty()
+            && known.trouble.as_ref().is_some_and(|outage| outage.witnesses.is_empty())
+    );
+    assert_eq!(watch.denied(6, &[]), "gone", "it ended by our doing");
 }
 
 #[test]
@@ -313,7 +481,7 @@ fn a_long_outage_without_witnesses_leaves_nothing_to_prove_with() {
     let mut watch = Watch::new(Front::Direct);
     watch.alive(0, &[]);
     watch.fails(3);
-    assert_eq!(watch.absent(15, &[]), "gone");
+    assert_eq!(watch.denied(15, &[]), "gone");
 }
 
 #[test]
@@ -333,18 +501,18 @@ fn a_job_that_began_after_the_restart_is_not_concerned() {
     assert_eq!(watch.absent(90, &[]), "doubtful");
     assert_eq!(watch.absent(92, &[]), "hopeless");
     watch.target = Target { since: None, ..never_seen() };
-    assert_eq!(watch.absent(94, &[]), "gone");
+    assert_eq!(watch.denied(94, &[]), "gone");
     watch.target.since = Some(at(94));
-    assert_eq!(watch.absent(96, &[]), "gone");
+    assert_eq!(watch.denied(96, &[]), "gone");
 }
 
 #[test]
 fn an_emptying_server_without_a_waiting_job_raises_no_alarm() {
     let mut watch = Watch::new(Front::Direct);
     watch.target = never_seen();
-    assert_eq!(watch.absent(0, &["w"]), "gone");
+    assert_eq!(watch.denied(0, &["w"]), "gone");
     watch.target.since = None;
-    assert_eq!(watch.absent(2, &[]), "gone");
+    assert_eq!(watch.denied(2, &[]), "gone");
     assert_eq!(watch.alarms, 0);
 }
 
@@ -369,8 +537,8 @@ fn an_outage_of_its_node_matters_and_one_of_the_front_does_not() {
 #[test]
 fn judging_again_gives_the_same() {
     let round = round(5, absent(true, false, false), &[("", &["w"])]);
-    let once = judge("campus", Front::Direct, &Memory::default(), &round, &[pinned()]);
-    assert_eq!(once, judge("campus", Front::Direct, &Memory::default(), &round, &[pinned()]));
+    let once = weigh("campus", Front::Direct, &Memory::default(), &round, &[pinned()]);
+    assert_eq!(once, weigh("campus", Front::Direct, &Memory::default(), &round, &[pinned()]));
     assert_eq!(once.memory.nodes[""].witnesses, [InstanceId::from("w")]);
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::job::UtcMs;
+use crate::platform::Memory;
 
 fn at(seconds: i64) -> Now {
     Now { wall: UtcMs(1_000_000 + seconds * 1000), boot: BootMs(seconds * 1000) }
@@ -27,6 +28,9 @@ impl Server {
         let mut heard = Heard {
             sent: at(seconds),
             received: at(seconds),
+            direct: false,
+            shown: None,
+            called: BTreeSet::new(),
             troubled: false,
             usable: true,
             listing: None,
@@ -35,7 +39,7 @@ impl Server {
             alive_since: None,
         };
         change(&mut heard);
-        update(&mut self.known, &heard)
+        update(&mut self.known, &heard).lost
     }
 
     fn lists(&mut self, seconds: i64, names: &[&str]) -> bool {
@@ -270,4 +274,95 @@ fn nothing_heard_is_nothing_learnt() {
     let before = server.known.clone();
     server.hears(500, |heard| heard.usable = false);
     assert_eq!(server.known, before);
+}
+
+#[test]
+fn a_witness_that_reappears_late_clears_the_mark_too() {
+    let mut server = Server::with(&["a", "b"]);
+    assert!(server.lists(3, &[]));
+    server.lists(5, &[]);
+    server.lists(7, &["new"]);
+    server.check(0, "never");
+    server.lists(9, &["a", "new"]);
+    server.check(0, "believed");
+    assert_eq!((&server.known.lost, server.known.marred), (&None, None));
+}
+
+#[test]
+fn an_outage_after_a_lost_state_has_witnesses_of_its_own() {
+    let mut server = Server::with(&["a"]);
+    assert!(server.lists(3, &["new"]));
+    server.fails(5);
+    assert!(!server.lists(9, &["new"]));
+    server.check(0, "never");
+    server.check(4, "believed");
+}
+
+#[test]
+fn two_listings_of_a_direct_server_that_are_close_together_cannot_hide_a_restart() {
+    for (seconds, lost) in [(19, false), (21, true)] {
+        let mut server = Server::with(&["a", "b"]);
+        let none = ids(&[]);
+        let found = server.hears(seconds, |heard| {
+            heard.direct = true;
+            heard.listing = Some(&none);
+        });
+        assert_eq!(found, lost, "{seconds}");
+    }
+}
+
+#[test]
+fn what_was_pinned_in_an_outage_cannot_testify_about_its_beginning() {
+    let mut server = Server::with(&["a"]);
+    server.fails(5);
+    server.fails(50);
+    let pin = InstanceId::from("p");
+    let none = ids(&[]);
+    server.hears(60, |heard| {
+        heard.listing = Some(&none);
+        heard.own = BTreeSet::from([&pin]);
+        heard.alive = BTreeSet::from([&pin]);
+        heard.alive_since = Some(at(30).boot);
+    });
+    server.check(0, "not yet");
+}
+
+#[test]
+fn a_slow_listing_is_taken_in_after_quicker_answers_of_its_round() {
+    let mut server = Server::with(&["a"]);
+    server.hears(12, |_| {});
+    let listing = ids(&["a", "b"]);
+    server.hears(14, |heard| {
+        heard.sent = at(11);
+        heard.listing = Some(&listing);
+    });
+    assert_eq!(server.known.witnesses, ids(&["a", "b"]));
+    assert_eq!(server.known.last_listing, Some(at(11)));
+}
+
+#[test]
+fn what_is_remembered_is_put_on_the_clock_of_the_next_boot() {
+    let mut server = Server::with(&["a"]);
+    assert!(server.lists(3, &["new"]));
+    server.lists(5, &["new"]);
+    server.fails(7);
+    server.known.unwatched = Some(at(1));
+    server.known.vanished = Some(at(2));
+    let memory = Memory { nodes: [(String::new(), server.known)].into(), site: None };
+    let rebooted = Now { wall: at(100).wall, boot: BootMs(7) };
+    let known = memory.rebased(rebooted).nodes.remove("").unwrap();
+    let (trouble, lost) = (known.trouble.unwrap(), known.lost.unwrap());
+    let marks = [known.last_good, known.lost_state, known.covers_from, known.unwatched, known.marred];
+    let more = [known.last_listing, known.vanished, Some(trouble.began), Some(lost.began), lost.ended];
+    let ages: Vec<u64> =
+        marks.into_iter().chain(more).map(|at| rebooted.since(at.unwrap()).as_secs()).collect();
+    assert_eq!(ages, [95, 97, 100, 99, 97, 95, 98, 95, 100, 97]);
+}
+
+#[test]
+fn a_memory_of_an_older_version_is_read() {
+    let old = r#"{"nodes":{"":{"witnesses":["a"],"last_good":null,"trouble":null,"lost_state":null}}}"#;
+    let memory: Memory = serde_json::from_str(old).unwrap();
+    assert_eq!(memory.nodes[""].witnesses, ids(&["a"]));
+    assert_eq!(uncovered(memory.nodes.get(""), at(-1000)), None);
 }

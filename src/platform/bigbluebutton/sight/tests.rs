@@ -62,11 +62,21 @@ struct Case {
     running: bool,
     nodes: BTreeMap<String, Result<Listing, Problem>>,
     names_instances: bool,
+    lists_truly: bool,
+    stale: Vec<InstanceId>,
 }
 
 impl Case {
     fn new(listing: Result<Listing, Problem>, info: Option<Result<Info, Problem>>) -> Case {
-        Case { listing, info, running: false, nodes: BTreeMap::new(), names_instances: false }
+        Case {
+            listing,
+            info,
+            running: false,
+            nodes: BTreeMap::new(),
+            names_instances: false,
+            lists_truly: false,
+            stale: Vec::new(),
+        }
     }
 
     fn node(mut self, name: &str, listing: Result<Listing, Problem>) -> Case {
@@ -77,11 +87,13 @@ impl Case {
     fn sight(&self, target: &Target) -> Sighting {
         let names = |_: Option<&str>| self.names_instances;
         let heard = Heard {
-            listing: &self.listing,
+            listing: Some(&self.listing),
             info: self.info.as_ref(),
             running: self.running,
             nodes: &self.nodes,
             names_instances: &names,
+            lists_truly: self.lists_truly,
+            is_stale: &|id| self.stale.iter().any(|stale| *stale == *id),
         };
         sight(target, &heard)
     }

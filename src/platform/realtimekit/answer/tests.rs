@@ -91,6 +91,9 @@ fn the_gateways_failures() {
     check(403, gateway(10_000), "misconfigured", "misconfigured");
     check(400, gateway(6003), "misconfigured", "misconfigured");
     check(404, gateway(7003), "misconfigured", "misconfigured");
+    // Its own trouble is no bad token.
+    check(500, gateway(10_000), "lost", "unreachable");
+    check(503, gateway(7003), "lost", "unreachable");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_pinned_session_in_a_walk() {
 
 #[test]
 fn of_several_that_follow_the_earliest_is_next_and_only_if_it_is_active() {
-    let at = |id, started| Session { started_at: Some(crate::job::UtcMs(started)), ..session(id, "m", true) };
+    let at = |id, started| Session { started_at: Some(UtcMs(started)), ..session(id, "m", true) };
     let walk = Walk::begin(Page { unread: 0, rows: vec![at("u", 2_000), at("t", 1_000)], total: Some(2) });
     let walk = walk.finish("events", Now::default());
     let says = |active| Says { active: Some(active), record: Some(false), exists: true };

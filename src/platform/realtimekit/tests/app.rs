@@ -16,7 +16,7 @@ use crate::platform::realtimekit::{Account, RealtimeKit, Settings};
 
 pub const TOKEN: &str = "cf-t0ken-of-the-app";
 /// The clock in every test, ours and the server's.
-pub const WALL: i64 = 784_111_777_000;
+pub const WALL: i64 = 1_762_418_977_000;
 /// Cloudflare: so many requests in so long, and everything is refused for so long beyond it.
 const LIMIT: usize = 1_200;
 const WINDOW: Duration = Duration::from_secs(300);
@@ -318,5 +318,5 @@ pub fn html(status: u16) -> ResponseTemplate {
 
 pub fn answer_of(status: u16, body: Value) -> ResponseTemplate {
     // Without it the mock tells the real date, and start times are corrected for that.
-    ResponseTemplate::new(status).set_body_json(body).insert_header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+    ResponseTemplate::new(status).set_body_json(body).insert_header("Date", "Thu, 06 Nov 2025 08:49:37 GMT")
 }

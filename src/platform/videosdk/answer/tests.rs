@@ -2,6 +2,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::*;
+use crate::job::StartRange;
 
 const NOW: UtcMs = UtcMs(1_800_000_000_000);
 
@@ -192,7 +193,7 @@ fn a_session_is_read_as_far_as_it_can_be() {
 
 #[test]
 fn ids_that_no_call_can_carry_are_no_instances() {
-    let instance = |id: &str| Session::read(&json!({ "id": id })).instance(false, |at| at);
+    let instance = |id: &str| Session::read(&json!({ "id": id })).instance(false, |_| None);
     for id in ["", ".", ".."] {
         assert_eq!(instance(id), None, "{id:?}");
     }
@@ -200,8 +201,9 @@ fn ids_that_no_call_can_carry_are_no_instances() {
         assert_eq!(instance(id).map(|instance| instance.id), Some(InstanceId::from(id)));
     }
     let started = Session::read(&json!({ "id": "s", "start": "1970-01-01T00:00:09Z" }));
-    let instance = started.instance(true, |at| UtcMs(at.0 - 2000)).unwrap();
-    assert_eq!((instance.started_at, instance.listed), (Some(UtcMs(7000)), true));
+    let instance = started.instance(true, |at| Some((at, StartRange::around(at)))).unwrap();
+    assert_eq!((instance.started_at, instance.listed), (Some(UtcMs(9000)), true));
+    assert_eq!(instance.start, Some(StartRange::around(UtcMs(9000))));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::job::StartRange;
 use crate::job::{Instance, JobId, Now, Pin, Purpose};
 
 const ROOM: &str = "room";
@@ -110,7 +111,7 @@ fn instance(id: &str, listed: bool) -> Instance {
     Instance {
         id: id.into(),
         started_at: Some(UtcMs(50_000)),
-        start: None,
+        start: Some(StartRange::around(UtcMs(50_000))),
         participants: None,
         listed,
         node: None,
@@ -121,12 +122,15 @@ fn instance(id: &str, listed: bool) -> Instance {
 
 #[track_caller]
 fn check(target: &Target, heard: Heard, expected: Sighting) {
-    assert_eq!(sight(target, &heard, |at| UtcMs(at.0 - 10_000)), expected);
+    assert_eq!(
+        sight(target, &heard, |at| Some((UtcMs(at.0 - 10_000), StartRange::around(UtcMs(50_000))))),
+        expected
+    );
 }
 
 #[track_caller]
 fn check_doubtful(target: &Target, heard: Heard, part: &str) {
-    match sight(target, &heard, |at| at) {
+    match sight(target, &heard, |_| None) {
         Sighting::Doubtful(why) => assert!(why.contains(part), "{why}"),
         other => panic!("{other:?}"),
     }

@@ -68,7 +68,7 @@ async fn hostile_ids_name_themselves_or_nothing() {
 async fn a_refused_token_is_replaced_once_by_one_of_the_servers_own_time() {
     let bed = Bed::new(Version::V2).await;
     let late = answer(401, json!({ "message": "invalid_token" }))
-        .insert_header("Date", "Sun, 06 Nov 1994 09:49:37 GMT");
+        .insert_header("Date", "Thu, 06 Nov 2025 09:49:37 GMT");
     Mock::given(any()).respond_with(late).up_to_n_times(1).mount(&bed.server).await;
     bed.answers(answer(200, json!({}))).await;
     assert_eq!(bed.platform().end(&end_call("r", "s", 1)).await, EndAnswer::Accepted);
@@ -99,20 +99,20 @@ async fn a_token_that_is_refused_twice_is_a_configuration_fault() {
 
 #[tokio::test]
 async fn a_ready_made_token_is_sent_bare_and_not_repeated() {
-    // {"exp":784111776}: a second ago.
-    let expired = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjc4NDExMTc3Nn0.c2ln";
+    // {"exp":1762418976}: a second ago.
+    let expired = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3NjI0MTg5NzZ9.c2ln";
     let bed = Bed::with_token(Version::V2, expired).await;
     let refuses = answer(401, json!("no"));
     Mock::given(header("authorization", expired)).respond_with(refuses).mount(&bed.server).await;
     let ended = bed.platform().end(&end_call("r", "s", 1)).await;
     let EndAnswer::Misconfigured { why } = ended else { panic!("{ended:?}") };
-    assert!(why.contains("which expired at 1994-11-06T08:49:36.000Z") && !why.contains("eyJ"), "{why}");
+    assert!(why.contains("which expired at 2025-11-06T08:49:36.000Z") && !why.contains("eyJ"), "{why}");
     assert_eq!(bed.requests().await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_throttled_end_call_says_until_when() {
-    for after in ["7", "Sun, 06 Nov 1994 08:49:44 GMT"] {
+    for after in ["7", "Thu, 06 Nov 2025 08:49:44 GMT"] {
         let bed = Bed::new(Version::V2).await;
         bed.answers(answer(429, json!({ "error": "slow" })).insert_header("Retry-After", after)).await;
         let platform = bed.platform();
@@ -153,12 +153,12 @@ async fn a_probe_says_which_version_and_how_much() {
     assert_eq!(probe.summary, "VideoSDK v2; 1 sessions live");
     assert_eq!(bed.calls().await, ["/v2/sessions?status=ongoing&page=1&perPage=1"]);
 
-    let bed = Bed::with_token(Version::V1, "x.eyJleHAiOjc4NDExMTc3Nn0.x").await;
+    let bed = Bed::with_token(Version::V1, "x.eyJleHAiOjE3NjI0MTg5NzZ9.x").await;
     bed.holds(vec![v1("a", "m", ended())]).await;
     let probe = bed.platform().probe().await.unwrap();
     assert_eq!(
         probe.summary,
-        "VideoSDK v1; 1 sessions on record; its token expires at 1994-11-06T08:49:36.000Z"
+        "VideoSDK v1; 1 sessions on record; its token expires at 2025-11-06T08:49:36.000Z"
     );
     assert_eq!(bed.calls().await, ["/v1/meeting-sessions?page=1&perPage=1"]);
 
