@@ -33,7 +33,7 @@ use crate::job::{
     step,
 };
 use crate::metrics::Metrics;
-use crate::platform::{self, Fault, Platform, Probe, Round, Target};
+use crate::platform::{self, Fault, Listed, Platform, Probe, Round, Target};
 use crate::schedule::Feeds;
 use crate::store::{Change, Store, StoreError};
 
@@ -72,6 +72,14 @@ pub(super) enum Inner {
         server: ServerName,
         targets: Vec<Target>,
         round: Round,
+    },
+    /// What a sweep has listed, for what is remembered of the server.
+    Listed {
+        server: ServerName,
+        epoch: u32,
+        listed: Arc<Listed>,
+        sent: Now,
+        received: Now,
     },
     RoundOver {
         server: ServerName,
@@ -394,6 +402,9 @@ impl Core {
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
             Inner::SubmittedMany { places, reply, result } => self.submitted_many(places, reply, result),
             Inner::Round { server, targets, round } => self.part_answered(&server, &targets, &round),
+            Inner::Listed { server, epoch, listed, sent, received } => {
+                self.remember_listing(&server, epoch, &listed, sent, received);
+            }
             Inner::RoundOver { server, urgency, took, answered } => {
                 self.round_over(&server, urgency, took, answered);
             }

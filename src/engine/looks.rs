@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::core::{Core, Inner};
 use super::lane::Urgency;
 use super::server::target;
-use crate::job::{Event, Job, JobId, Knowledge, Pin, Purpose, ServerName, Sighting, Verdict};
-use crate::platform::{Part, Round, Target};
+use crate::job::{Event, Job, JobId, Knowledge, Now, Pin, Purpose, ServerName, Sighting, Verdict};
+use crate::platform::{Listed, Memory, Part, Round, Target};
 use crate::store::Change;
 
 /// What is remembered of a server is written at most this often, unless it matters at once.
@@ -125,11 +125,41 @@ impl Core {
 
     /// Weighs a part of a round, and hands each job its verdict.
     pub(super) fn part_answered(&mut self, name: &ServerName, targets: &[Target], round: &Round) {
-        let now = self.now();
         let Some(server) = self.servers.get_mut(name) else { return };
         server.note_reachable(name, round.trouble.get("").map_or(Ok(()), |why| Err(why.as_str())));
         let judgement = server.platform.judge(&server.memory, round, targets);
-        let mut memory = judgement.memory;
+        let kind = server.platform.kind();
+        judgement.verdicts.iter().for_each(|verdict| self.metrics.looked(kind, name, verdict));
+        self.remember(name, judgement.memory, judgement.alarms);
+        let (sent, received) = (self.believed(round.sent), self.believed(round.received));
+        let weighed: Vec<(Verdict, Knowledge)> = targets
+            .iter()
+            .zip(judgement.verdicts)
+            .filter_map(|(target, verdict)| self.knowing(name, target, verdict))
+            .collect();
+        for (target, (verdict, knows)) in targets.iter().zip(weighed) {
+            self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
+        }
+    }
+
+    /// Takes in what a sweep has listed.
+    pub(super) fn remember_listing(
+        &mut self,
+        name: &ServerName,
+        epoch: u32,
+        listed: &Listed,
+        sent: Now,
+        received: Now,
+    ) {
+        let Some(server) = self.servers.get(name).filter(|server| server.epoch() == epoch) else { return };
+        let judgement = server.platform.remember(&server.memory, listed, sent, received);
+        self.remember(name, judgement.memory, judgement.alarms);
+    }
+
+    /// Keeps what is known of a server now, and says what an operator should hear.
+    fn remember(&mut self, name: &ServerName, mut memory: Memory, alarms: Vec<String>) {
+        let now = self.now();
+        let Some(server) = self.servers.get_mut(name) else { return };
         memory.forget_witnesses(self.book.instances());
         let urgent = memory.differs_materially(&server.memory);
         server.memory = memory;
@@ -140,19 +170,8 @@ impl Core {
             // What could not be written is written with the next round.
             self.store.commit(vec![change], Box::new(|_| ()));
         }
-        let kind = server.platform.kind();
-        judgement.verdicts.iter().for_each(|verdict| self.metrics.looked(kind, name, verdict));
-        for alarm in judgement.alarms {
+        for alarm in alarms {
             self.server_alarm(name, alarm);
-        }
-        let (sent, received) = (self.believed(round.sent), self.believed(round.received));
-        let weighed: Vec<(Verdict, Knowledge)> = targets
-            .iter()
-            .zip(judgement.verdicts)
-            .filter_map(|(target, verdict)| self.knowing(name, target, verdict))
-            .collect();
-        for (target, (verdict, knows)) in targets.iter().zip(weighed) {
-            self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
         }
     }
 

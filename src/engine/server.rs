@@ -52,12 +52,13 @@ pub(super) struct Server {
 
 impl Server {
     pub fn new(platform: Arc<dyn Platform>, settings: &ServerSettings, memory: Memory, now: Now) -> Server {
+        let memory = memory.rebased(now).of_site(&platform.fingerprint());
         Server {
             platform,
             limits: settings.limits.clone(),
             lock: settings.platform.lock(),
             lane: Lane::new(settings.max_concurrent),
-            memory: memory.rebased(now),
+            memory,
             memory_saved: None,
             answer_time: Duration::ZERO,
             probe_at: Some(now.boot),
@@ -85,6 +86,7 @@ impl Server {
             self.probe_at = if well { self.probe_at } else { Some(now.boot) };
             return;
         }
+        self.memory = std::mem::take(&mut self.memory).of_site(&platform.fingerprint());
         self.platform = platform;
         self.probe_at = Some(now.boot);
         self.probing = false;
@@ -137,7 +139,8 @@ impl Server {
 
     /// What the heart has to know of this server, about a pin there.
     pub fn site(&self, pin: Option<&Pin>) -> Site {
-        Site { answer_time: self.answer_time, ..self.platform.site(pin) }
+        let site = self.platform.site(pin);
+        Site { answer_time: self.answer_time.max(site.answer_time), ..site }
     }
 
     /// Says once when a server stops answering, and once when it is back.

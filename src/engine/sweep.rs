@@ -246,9 +246,12 @@ impl Core {
             book: self.makers.rules,
         };
         let (platform, clock, inbox) = (server.platform.clone(), self.clock.clone(), self.inbox.clone());
-        let server = name.clone();
+        let (server, epoch) = (name.clone(), server.epoch());
         self.tasks.spawn(async move {
-            let (sent, result) = look(&*platform, &*clock, question).await;
+            let remember = |listed, sent, received| {
+                let _ = inbox.send(Inner::Listed { server: server.clone(), epoch, listed, sent, received });
+            };
+            let (sent, result) = look(&*platform, &*clock, question, &remember).await;
             // The engine is gone only when the daemon is.
             let _ = inbox.send(Inner::Swept { server, sent, result: result.map(Box::new) });
         });
@@ -418,15 +421,18 @@ async fn look(
     platform: &dyn Platform,
     clock: &dyn Clock,
     question: Question,
+    remember: &(dyn Fn(Arc<Listed>, Now, Now) + Send + Sync),
 ) -> (Now, Result<Found, String>) {
     if let Some(at) = question.watch.last() {
         platform.recall(&mut question.watch.pins(at), at);
     }
     let sent = clock.now();
     let listed = match platform.listing().await {
-        Ok(listed) => listed,
+        Ok(listed) => Arc::new(listed),
         Err(fault) => return (sent, Err(fault.to_string())),
     };
+    // Who is there now testifies later that the server kept its meetings.
+    remember(listed.clone(), sent, clock.now());
     let found = match beside(move || question.weigh(&listed, sent)).await {
         Some(found) => found.map_err(|error| error.to_string()),
         None => Err("the sweep was interrupted".to_owned()),
