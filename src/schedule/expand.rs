@@ -25,8 +25,9 @@ pub struct Expansion {
     pub entries: Vec<Entry>,
     /// The standing entries (recurring, calendar), and for which time all their occurrences are among `entries`.
     pub standing: BTreeMap<String, Window>,
-    /// Of the recurring ones what tells whether a time beyond the window may become an occurrence.
-    pub recurrences: BTreeMap<String, Recurrence>,
+    /// The recurring ones as the file has them: they tell whether a time outside the window is an occurrence, and of which
+    /// meeting.
+    pub recurring: BTreeMap<String, Recurring>,
     /// What nobody can say is unwanted though it is not among `entries`, since something in a feed cannot be read:
     /// identities, and their beginnings up to a `/` or `@`.
     pub doubted: BTreeSet<String>,
@@ -63,7 +64,7 @@ pub fn expand(schedule: &Schedule, feeds: &Feeds, now: UtcMs) -> Expansion {
         let window = occurrences(recurring, allows, now, schedule.ahead, &mut expansion.entries);
         expansion.doubted.extend(doubted(recurring, schedule, feeds, window));
         expansion.standing.insert(recurring.name.clone(), window);
-        expansion.recurrences.insert(recurring.name.clone(), recurring.recurrence.clone());
+        expansion.recurring.insert(recurring.name.clone(), recurring.clone());
     }
     add_ends(schedule, feeds, now, &mut expansion);
     expansion
@@ -307,6 +308,6 @@ mod tests {
         let all: Vec<_> = expansion.entries.iter().map(|entry| (entry.of.as_deref(), entry.at)).collect();
         let at = |text| (Some("standup"), utc(text));
         assert_eq!(all, [at("2026-11-30T12:00:00Z"), at("2026-12-01T12:00:00Z"), at("2026-12-02T12:00:00Z")]);
-        assert!(expansion.standing.contains_key("standup") && expansion.recurrences.contains_key("standup"));
+        assert!(expansion.standing.contains_key("standup") && expansion.recurring.contains_key("standup"));
     }
 }

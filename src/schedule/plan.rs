@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::Expansion;
-use super::model::Entry;
+use super::model::{Entry, Recurring};
 use super::rule;
 use crate::job::{Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
 
@@ -296,20 +296,26 @@ impl Planner<'_> {
         let Some(window) = self.expansion.standing.get(standing) else {
             return Some("its entry is gone".to_owned());
         };
+        if !is_undecided(job) {
+            return None;
+        }
+        let recurring = self.expansion.recurring.get(standing);
+        // Outside the window too: of an entry that was edited while the daemon was down, older deadlines are late.
+        if let Some(what) = recurring.and_then(|recurring| moved_away(recurring, job)) {
+            return Some(another(what));
+        }
         let never = || {
-            let recurrence = self.expansion.recurrences.get(standing);
-            *planned > window.until && recurrence.is_some_and(|recurrence| !recurrence.fires_at(*planned))
+            *planned > window.until && recurring.is_some_and(|entry| !entry.recurrence.fires_at(*planned))
         };
         let gone = || window.holds(*planned) && !self.expansion.doubts(name);
-        let unwanted = is_undecided(job) && (gone() || never());
-        unwanted.then(|| "its entry does not want it any more".to_owned())
+        (gone() || never()).then(|| "its entry does not want it any more".to_owned())
     }
 
     /// The occurrence is not what its job was made for, and the job cannot become it.
     fn is_another(&self, entry: &Entry, job: &Job) -> Option<String> {
         entry.of.as_ref()?;
         if let Some(what) = changed(entry, job) {
-            return Some(format!("its entry has another {what} now"));
+            return Some(another(what));
         }
         let passed = planned(job) != entry.at && entry.at <= self.now && job.state == State::Waiting;
         passed.then(|| format!("its new time {} has passed", entry.at))
@@ -357,6 +363,18 @@ fn changed(entry: &Entry, job: &Job) -> Option<&'static str> {
         return Some("meeting");
     }
     (entry.instance != job.only).then_some("instance")
+}
+
+/// The same of an occurrence, as far as its recurring entry tells.
+fn moved_away(recurring: &Recurring, job: &Job) -> Option<&'static str> {
+    if recurring.server != job.server {
+        return Some("server");
+    }
+    (recurring.meeting != job.meeting).then_some("meeting")
+}
+
+fn another(what: &str) -> String {
+    format!("its entry has another {what} now")
 }
 
 /// The time that the file gave. A job that took the name without coming from a file is compared by its due.
