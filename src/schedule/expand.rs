@@ -297,6 +297,31 @@ mod tests {
         assert!(!expanded("").doubts("standup@2026-12-02T12:00[UTC]"), "an empty term is one");
     }
 
+    /// A yearly end, and a calendar in which every day is off: no year far away is worked out to find that out.
+    #[test]
+    fn a_calendar_is_not_asked_about_the_year_9999() {
+        let source = super::super::Source::File("/off.ics".into());
+        let calendar = super::super::Calendar { source: Some(source.clone()), ..Default::default() };
+        let schedule = Schedule {
+            recurring: vec![Recurring {
+                days: Days { only: Vec::new(), except: vec!["off".to_owned()] },
+                ..recurring("0 12 24 12 *", "UTC")
+            }],
+            calendars: [("off".to_owned(), calendar)].into(),
+            ahead: 2 * DAY,
+            ..Schedule::default()
+        };
+        let event = "BEGIN:VEVENT\nUID:1\nDTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY\nEND:VEVENT\n";
+        let text = format!("BEGIN:VCALENDAR\n{event}END:VCALENDAR");
+        let feed = super::super::Feed::parse(text.as_bytes()).unwrap();
+        feed.keep_to(2026);
+        let feeds = Feeds::default().with(source, std::sync::Arc::new(feed));
+        let expansion = expand(&schedule, &feeds, utc("2026-12-01T00:00:00Z"));
+        // The first one of which nothing is known; should it be off, its job goes when that is.
+        let times: Vec<_> = expansion.entries.iter().map(|entry| entry.at).collect();
+        assert_eq!(times, [utc("2029-12-24T12:00:00Z")]);
+    }
+
     #[test]
     fn the_whole_schedule() {
         let schedule = Schedule {
