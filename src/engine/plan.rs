@@ -1,7 +1,7 @@
 //! The schedule compared with the jobs, apart from the loop: reads the store, builds platforms, makes the new jobs.
 //!
 //! Nothing is decided for good here. The loop goes on meanwhile, so whatever this has read may have changed when the loop
-//! applies it: it checks each revision again (`reload`).
+//! applies it: it checks again that each job has come no further, by the number of its facts (`reload`).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -79,8 +79,14 @@ pub(super) enum Work {
     /// It is only told.
     Nothing,
     Submit(Box<Job>),
-    /// The job as it was read.
-    Change(Box<Job>, Change),
+    /// Of the job as it was read, when it had come so far. Whoever applies this takes the job from memory or from the store.
+    Change {
+        job: JobId,
+        version: usize,
+        change: Box<Change>,
+        /// Why the change cannot be made, if it cannot be made in what was read.
+        conflict: Option<String>,
+    },
 }
 
 /// Reads the store, so not for an async thread.
@@ -153,7 +159,7 @@ pub(super) fn unreadable(error: StoreError) -> Refusal {
 }
 
 /// A platform has caches, tokens and budgets: one whose settings are the same goes on.
-fn platforms(input: &Input) -> Result<Platforms, Refusal> {
+pub(super) fn platforms(input: &Input) -> Result<Platforms, Refusal> {
     let platform = |name: &ServerName, settings: &PlatformSettings| match input.running.get(name) {
         Some((running, platform)) if running == settings => Ok(platform.clone()),
         _ => (input.build)(name, settings, input.clock.clone()).map_err(|error| {
@@ -289,7 +295,9 @@ impl Steps<'_> {
             _ => reason,
         };
         let told = PlannedChange { to, reason, ..told(planned, job) };
-        Ok(Some(Step { told, work: Work::Change(Box::new(job.clone()), change) }))
+        let conflict = job.change(&change, By::Schedule, self.input.now).err().map(|conflict| conflict.what);
+        let work = Work::Change { job: id, version: job.version(), change: Box::new(change), conflict };
+        Ok(Some(Step { told, work }))
     }
 
     /// `identity`: of an entry, or the name of a standing one, where it is about all its occurrences.

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expand::Expansion;
 use super::model::{Entry, Recurring};
 use super::rule;
-use crate::job::{Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
+use crate::job::{Fact, Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
 
 /// What to do about one entry, or about a job whose entry is gone. What is in order needs no action.
 #[derive(Clone, PartialEq, Debug)]
@@ -110,23 +110,24 @@ pub fn plan<'a>(
 }
 
 /// Until when the occurrences of a standing entry have been made jobs, by the jobs that it made. `None`: never, or the file
-/// took the last one back, so that the entry was gone meanwhile and begins anew.
+/// took the last one back and left none, so that the entry was gone meanwhile and begins anew.
 pub fn reached<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> Option<UtcMs> {
-    let mut last: Option<&Job> = None;
-    let mut reached = None;
-    for job in jobs {
-        let Origin::Schedule { of: Some(of), planned, .. } = &job.origin else { continue };
-        if of != standing {
-            continue;
-        }
-        if last.is_none_or(|last| (last.submitted.wall, last.id) < (job.submitted.wall, job.id)) {
-            last = Some(job);
-        }
-        if !job.was_withdrawn() {
-            reached = reached.max(Some(*planned));
-        }
+    let is_of = |job: &&Job| matches!(&job.origin, Origin::Schedule { of: Some(of), .. } if of == standing);
+    let jobs: Vec<&Job> = jobs.into_iter().filter(is_of).collect();
+    let last = jobs.iter().max_by_key(|job| (job.submitted.wall, job.id))?;
+    if last.was_withdrawn() {
+        let at = concluded(last)?;
+        // An entry that was only edited kept what it still wanted then.
+        let outlived = |job: &&Job| !job.was_withdrawn() && planned(job) > at && concluded(job) > Some(at);
+        jobs.iter().copied().find(outlived)?;
     }
-    reached.filter(|_| !last.is_some_and(Job::was_withdrawn))
+    jobs.into_iter().filter(|job| !job.was_withdrawn()).map(planned).max()
+}
+
+/// When it came to its end.
+fn concluded(job: &Job) -> Option<UtcMs> {
+    let conclusion = job.history.recent.iter().rev().find(|it| matches!(it.fact, Fact::Concluded { .. }));
+    conclusion.map(|entry| entry.at.wall)
 }
 
 /// Of these jobs, those that were found late and are missed, each with the reason, as a later one of the same entry and
@@ -304,9 +305,8 @@ impl Planner<'_> {
         if let Some(what) = recurring.and_then(|recurring| moved_away(recurring, job)) {
             return Some(another(what));
         }
-        let never = || {
-            *planned > window.until && recurring.is_some_and(|entry| !entry.recurrence.fires_at(*planned))
-        };
+        let never =
+            || *planned > window.until && recurring.is_some_and(|entry| !entry.recurrence.fires_at(*planned));
         let gone = || window.holds(*planned) && !self.expansion.doubts(name);
         (gone() || never()).then(|| "its entry does not want it any more".to_owned())
     }
