@@ -94,11 +94,11 @@ impl Daemon {
             state_dir: settings.state_dir.clone(),
             socket: settings.socket.clone(),
             reread,
-            feeds: kept_feeds(reader.clone(), &settings).await?,
+            kept_feeds: kept_feeds(reader.clone(), &settings),
             read_feeds: read_feeds(reader.clone()),
         };
         let (handle, engine) =
-            engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;
+            engine::start(setup, settings, shutdown.clone()).await.map_err(StartError::Schedule)?;
         let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
@@ -138,10 +138,9 @@ impl Daemon {
 }
 
 /// What the feeds of the schedule last said, before anything has been read anew.
-async fn kept_feeds(reader: Arc<Reader>, settings: &Settings) -> anyhow::Result<Arc<Feeds>> {
-    let (schedule, now) = (settings.schedule.clone(), system_now().wall);
-    let kept = tokio::task::spawn_blocking(move || reader.load_kept(&schedule, now)).await;
-    Ok(Arc::new(kept?))
+fn kept_feeds(reader: Arc<Reader>, settings: &Settings) -> Box<dyn FnOnce() -> Feeds + Send> {
+    let schedule = settings.schedule.clone();
+    Box::new(move || reader.load_kept(&schedule, system_now().wall))
 }
 
 fn read_feeds(reader: Arc<Reader>) -> Arc<ReadFeeds> {

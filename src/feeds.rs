@@ -235,7 +235,12 @@ impl Reader {
             if same { trial.try_out(&bytes, year).ok() } else { None }
         });
         match tried.await {
-            Ok(Some(true)) => self.remember(source, |memory| memory.tried = Some(year)),
+            Ok(Some(true)) => {
+                let asked = present.clone();
+                // What the child has tried is no more than it was there.
+                let _ = tokio::task::spawn_blocking(move || asked.keep_to(year)).await;
+                self.remember(source, |memory| memory.tried = Some(year));
+            }
             Ok(Some(false)) => return None,
             // It was good once, which must do where nothing can be tried.
             Ok(None) | Err(_) => {}

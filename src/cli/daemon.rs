@@ -68,7 +68,14 @@ async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
         checker: Checker::Child,
         inherited: ListenFd::from_env().take_unix_listener(0).context("the socket that was handed over")?,
     };
-    let mut daemon = match Daemon::start(options).await {
+    // A store that takes its time to open must not keep a signal waiting; nothing has been begun yet.
+    let started = tokio::select! {
+        biased;
+        started = Daemon::start(options) => started,
+        _ = terminate.recv() => return Ok(stopped_early()),
+        _ = interrupt.recv() => return Ok(stopped_early()),
+    };
+    let mut daemon = match started {
         Ok(daemon) => daemon,
         Err(error) => {
             anstream::eprintln!("error: {error}");
@@ -92,6 +99,11 @@ async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => Ok(at_once()),
         _ = interrupt.recv() => Ok(at_once()),
     }
+}
+
+fn stopped_early() -> ExitCode {
+    tracing::info!("asked to stop before everything was ready: stopping");
+    ExitCode::Done
 }
 
 /// A second signal: no more waiting. What was under way is looked at first after the next start.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Notice, Receipt, Refusal, Told};
 use crate::job::{By, Change, Event, Fact, Job, JobView, Now, UtcMs, Wake, Warning, recovered};
+use crate::store::Stored;
 
 pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
 
@@ -20,6 +21,8 @@ pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
 #[derive(Debug)]
 pub(super) struct ChangeRequest {
     pub if_match: Option<u64>,
+    /// How far the job had come when this was decided on, if that matters.
+    pub version: Option<usize>,
     pub change: Change,
     pub by: By,
     pub reply: Reply,
@@ -68,8 +71,13 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// A job as the store has it.
-    pub fn new(job: Job) -> Active {
+    /// A job as the store has it. The only other way into memory is that of a new job whose write was just answered.
+    pub fn stored(job: Stored) -> Active {
+        Active::written(job.into_job())
+    }
+
+    /// A new job that has become durable a moment ago.
+    pub fn written(job: Job) -> Active {
         Active {
             stored: job.revision,
             published: job.history.total(),
@@ -87,8 +95,8 @@ impl Active {
     }
 
     /// As the store has it, with what an earlier process left behind noted, but not written.
-    pub fn recovered(job: Job, now: Now) -> Active {
-        let mut active = Active::new(job);
+    pub fn recovered(job: Stored, now: Now) -> Active {
+        let mut active = Active::stored(job);
         active.job = recovered(active.job, now);
         active
     }

@@ -102,7 +102,7 @@ impl Core {
             // The engine is gone only when the daemon is.
             let _ = inbox.send(Inner::SubmittedMany { places, reply, result });
         };
-        self.store.commit(batch, Box::new(done));
+        self.write(batch, Box::new(done));
     }
 
     pub(super) fn submitted_many(

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,8 +19,11 @@ use super::api::{Notice, Refusal};
 use super::bulk::{BulkReply, Place};
 use super::callbook::CallBook;
 use super::lane::Urgency;
+use super::load::{DueSoon, Fetched};
+use super::outbox::Outbox;
 use super::plan::Plan;
-use super::reload::Plans;
+use super::reads::{Reads, Ticket};
+use super::reload::{Current, Plans};
 use super::requests::Request;
 use super::server::Server;
 use super::sweep::{Found, RuleBook, Stock, Sweeper};
@@ -115,8 +118,19 @@ pub(super) enum Inner {
         epoch: u32,
         result: Result<Probe, Fault>,
     },
-    /// What a plan has come to, and what became of its commit.
+    /// What is due soon, as the store has it.
+    DueSoon {
+        ticket: Ticket,
+        read: DueSoon,
+    },
+    /// The last good copies of the calendars, read at the start.
+    KeptFeeds(Feeds),
+    /// What a plan has come to, the jobs that it is about, and what became of its commit.
     Planned(Result<Box<Plan>, Refusal>),
+    PlanFetched {
+        ticket: Ticket,
+        fetched: Result<Fetched, Refusal>,
+    },
     PlanWritten(Result<(), StoreError>),
     /// What is live on a server, held against its rules.
     Swept {
@@ -159,6 +173,12 @@ pub(super) struct Core {
     pub touched: BTreeSet<ServerName>,
     /// When the next page of jobs has to be read.
     pub next_load: Option<UtcMs>,
+    /// It is being read.
+    pub loading: bool,
+    /// What waits for room on the way to the disk.
+    pub outbox: Outbox,
+    /// What the store is being asked beside the loop.
+    pub reads: Reads,
     /// New jobs on their way to disk: durable any moment, but not acknowledged.
     pub submitting: BTreeMap<JobId, ServerName>,
     /// What the schedule file said last.
@@ -166,6 +186,8 @@ pub(super) struct Core {
     /// The last good copy of every calendar that the schedule refers to.
     pub feeds: Arc<Feeds>,
     pub plans: Plans,
+    /// Who asks what counts now, while the last good copies of the calendars are still being read.
+    pub unread_feeds: Option<Vec<oneshot::Sender<Option<Current>>>>,
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
@@ -231,10 +253,14 @@ impl Core {
             wakes: Wakes::default(),
             touched: BTreeSet::new(),
             next_load: Some(UtcMs(0)),
+            loading: false,
+            outbox: Outbox::default(),
+            reads: Reads::default(),
             submitting: BTreeMap::new(),
             settings: None,
             feeds: Arc::default(),
             plans: Plans::default(),
+            unread_feeds: None,
             unwritten: BTreeSet::new(),
             write_again: None,
             offset: now.wall.0 - now.boot.0,
@@ -284,7 +310,7 @@ impl Core {
         self.watch_the_clock();
         let now = self.now();
         self.stop_waiting_for_the_start(now.boot);
-        if self.next_load.is_some_and(|at| now.wall >= at) {
+        if self.next_load().is_some_and(|at| now.wall >= at) {
             self.load(now);
         }
         for job in self.wakes.take_due(now) {
@@ -310,7 +336,7 @@ impl Core {
         let first = self.wakes.first();
         let boot = [first.boot, self.write_again, self.plans.wake(), self.held_back];
         let boot = boot.into_iter().flatten().chain(lanes).min();
-        let wall = [first.wall, self.next_load].into_iter().flatten().min();
+        let wall = [first.wall, self.next_load()].into_iter().flatten().min();
         match self.held_back {
             // The timer knows only the stepped clock; the old time goes on by boottime.
             Some(_) => {
@@ -370,7 +396,10 @@ impl Core {
         let new = if active.is_locked() { Wake::default() } else { active.job.wake(now) };
         let old = std::mem::replace(&mut active.wake, new);
         self.wakes.remove(id, old);
-        if active.is_dirty() && active.writing.is_none() && !self.unwritten.contains(&id) {
+        let unwritten = active.is_dirty() && active.writing.is_none() && !self.unwritten.contains(&id);
+        if unwritten && self.outbox.is_full() {
+            self.outbox.line_up(id);
+        } else if unwritten {
             let snapshot = Box::new(active.job.clone());
             let put = Change::Put { job: snapshot.clone(), expected: Some(active.stored) };
             active.writing = Some(Writing::Behind(snapshot));
@@ -379,20 +408,20 @@ impl Core {
         let active = &self.active[&id];
         if active.is_quiet() && !active.job.index_wake().is_some_and(|at| self.is_near(at)) {
             let wake = active.job.index_wake();
-            self.active.remove(&id);
+            self.let_go(id);
             return self.load_later(wake);
         }
         self.wakes.insert(id, new);
     }
 
-    pub fn commit(&self, job: JobId, change: Change) {
+    pub fn commit(&mut self, job: JobId, change: Change) {
         let (inbox, write) = (self.inbox.clone(), self.metrics.write());
         let done = move |result| {
             write.done();
             // The engine is gone only when the daemon is.
             let _ = inbox.send(Inner::Committed { job, result });
         };
-        self.store.commit(vec![change], Box::new(done));
+        self.write(vec![change], Box::new(done));
     }
 
     fn inner(&mut self, message: Inner) {
@@ -425,11 +454,15 @@ impl Core {
                 self.warned(&server, epoch, job, mark, result);
             }
             Inner::Probed { server, epoch, result } => self.probed(&server, epoch, result),
+            Inner::DueSoon { ticket, read } => self.loaded(ticket, read),
+            Inner::KeptFeeds(feeds) => self.feeds_are_read(&feeds),
             Inner::Planned(plan) => self.planned(plan),
+            Inner::PlanFetched { ticket, fetched } => self.plan_fetched(ticket, fetched),
             Inner::PlanWritten(result) => self.plan_written(result),
             Inner::Swept { server, sent, result } => self.swept(&server, sent, result),
             Inner::Stocked { server, stock } => self.stocked(&server, stock),
         }
+        self.send_what_waits();
     }
 
     fn committed(&mut self, id: JobId, result: Result<(), StoreError>) {
@@ -484,7 +517,7 @@ impl Core {
 
     /// Drops a job from memory, whatever it waits for.
     pub fn forget(&mut self, id: JobId) {
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(active) = self.let_go(id) else { return };
         self.wakes.remove(id, active.wake);
         self.unwritten.remove(&id);
     }
@@ -540,7 +573,8 @@ impl Core {
             (DRAIN_CALLS, |core| core.active.values().any(|active| active.job.run.calling.is_some())),
             (DRAIN_WARNINGS, |core| core.active.values().any(Active::is_warning)),
             (DRAIN_WRITES, |core| {
-                !core.submitting.is_empty() || core.active.values().any(|active| active.writing.is_some())
+                let writes = || core.active.values().any(|active| active.writing.is_some());
+                !core.outbox.is_empty() || !core.submitting.is_empty() || writes()
             }),
         ];
         let clock = self.clock.clone();

@@ -3,8 +3,8 @@
 //! * `core`: the loop that owns every job in memory.
 //! * `belief`: which wall clock is believed.
 //! * `beside`: work that would hold the loop up.
-//! * `load`: jobs from the store into memory.
-//! * `active`: one job in memory and its way to disk.
+//! * `load`: jobs from the store into memory; `reads`: what is read beside the loop, and what of it may be old.
+//! * `active`: one job in memory and its way to disk; `outbox`: that way when it is crowded.
 //! * `wakes`: when the jobs in memory want to be stepped.
 //! * `lane`: one server's turns; pure.
 //! * `server`: one server's memory, probes and calls; `looks`: its rounds and what their answers are worth; `callbook`: who
@@ -12,14 +12,15 @@
 //! * `warnings`: telling the people inside.
 //! * `watches`: what sweeps have seen, across a restart.
 //! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start.
-//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop;
-//!   `configure`: the servers that come and go with it.
+//! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter, made beside the loop;
+//!   `apply`: and made true; `configure`: the servers that come and go with it.
 //! * `api`, `handle`: the engine from outside.
 //!
 //! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
 
 mod active;
 pub mod api;
+mod apply;
 mod belief;
 mod beside;
 mod bulk;
@@ -30,7 +31,9 @@ mod handle;
 mod lane;
 mod load;
 mod looks;
+mod outbox;
 mod plan;
+mod reads;
 mod reload;
 mod requests;
 mod server;
@@ -52,9 +55,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::beside::beside;
 use self::core::{Core, Parts};
 pub use self::handle::{Handle, ReadFeeds, Reread};
 pub use self::plan::SCHEDULE_KEYS;
+use self::plan::refuse_orphans;
 pub use self::reload::Current;
 pub(crate) use self::requests::due;
 pub use self::sweep::RULE_KEYS;
@@ -75,19 +80,23 @@ pub struct Setup {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub reread: Arc<Reread>,
-    /// The last good copies of the calendars that the schedule refers to.
-    pub feeds: Arc<Feeds>,
+    /// Reads the last good copies of the calendars that the schedule refers to. It may take a while: nothing but the
+    /// schedule's plan waits for it.
+    pub kept_feeds: Box<dyn FnOnce() -> Feeds + Send>,
     pub read_feeds: Arc<ReadFeeds>,
 }
 
 /// Starts the engine with these settings. It recovers what is in the store, then submits what the schedule has new.
-/// Must be called within a tokio runtime.
-pub fn start(
+/// Must be called within a tokio runtime. Nothing of this takes long, whatever the schedule says: the plan and the
+/// calendars come after it, beside the due loop.
+pub async fn start(
     setup: Setup,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(Handle, JoinHandle<io::Result<()>>), api::Refusal> {
-    let Setup { clock, store, state_dir, socket, reread, feeds, read_feeds } = setup;
+    let Setup { clock, store, state_dir, socket, reread, kept_feeds, read_feeds } = setup;
+    let (orphans, asked) = (store.clone(), settings.clone());
+    beside(move || refuse_orphans(&*orphans, &asked)).await.unwrap_or(Ok(()))?;
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
     let (events, _) = broadcast::channel(EVENTS);
@@ -101,9 +110,9 @@ pub fn start(
     };
     let mut core = Core::new(parts);
     let metrics = core.metrics.clone();
-    core.feeds = feeds;
+    let kept = (!settings.schedule.sources().is_empty()).then_some(kept_feeds);
     core.load_watches();
-    core.start_with(&settings)?;
+    core.start_with(&settings, kept)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));
     let reloading = Arc::default();
     let lacks_feeds = Arc::default();

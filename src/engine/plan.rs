@@ -1,7 +1,7 @@
 //! The schedule compared with the jobs, apart from the loop: reads the store, builds platforms, makes the new jobs.
 //!
 //! Nothing is decided for good here. The loop goes on meanwhile, so whatever this has read may have changed when the loop
-//! applies it: it checks each revision again (`reload`).
+//! applies it: it checks again that each job has come no further, by the number of its facts (`reload`).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -44,6 +44,16 @@ pub(super) struct Input {
     pub ahead: HashMap<JobId, Job>,
 }
 
+impl Input {
+    /// The job as far as it has come, which may be further than the disk knows: one that concluded a moment ago is done.
+    fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        match self.ahead.get(&id) {
+            Some(job) => Ok(Some(job.clone())),
+            None => self.store.get(id),
+        }
+    }
+}
+
 /// What should be done, and with what.
 pub(super) struct Plan {
     /// All servers of the settings. Where the platform's settings are the same, the platform is too.
@@ -69,8 +79,14 @@ pub(super) enum Work {
     /// It is only told.
     Nothing,
     Submit(Box<Job>),
-    /// The job as it was read.
-    Change(Box<Job>, Change),
+    /// Of the job as it was read, when it had come so far. Whoever applies this takes the job from memory or from the store.
+    Change {
+        job: JobId,
+        version: usize,
+        change: Box<Change>,
+        /// Why the change cannot be made, if it cannot be made in what was read.
+        conflict: Option<String>,
+    },
 }
 
 /// Reads the store, so not for an async thread.
@@ -143,7 +159,7 @@ pub(super) fn unreadable(error: StoreError) -> Refusal {
 }
 
 /// A platform has caches, tokens and budgets: one whose settings are the same goes on.
-fn platforms(input: &Input) -> Result<Platforms, Refusal> {
+pub(super) fn platforms(input: &Input) -> Result<Platforms, Refusal> {
     let platform = |name: &ServerName, settings: &PlatformSettings| match input.running.get(name) {
         Some((running, platform)) if running == settings => Ok(platform.clone()),
         _ => (input.build)(name, settings, input.clock.clone()).map_err(|error| {
@@ -199,11 +215,7 @@ impl Jobs {
     }
 
     fn take(&mut self, input: &Input, id: JobId) -> Result<(), Refusal> {
-        let job = match input.ahead.get(&id) {
-            Some(job) => Some(job.clone()),
-            None => input.store.get(id).map_err(unreadable)?,
-        };
-        let Some(job) = job else { return Ok(()) };
+        let Some(job) = input.job(id).map_err(unreadable)? else { return Ok(()) };
         let Origin::Schedule { name, .. } = &job.origin else { return Ok(()) };
         if job.is_done() {
             if self.done.get(name).is_none_or(|known| known.id < job.id) {
@@ -243,7 +255,7 @@ fn reached(input: &Input, expansion: &Expansion, standing: &str) -> Result<Optio
     for some in keys.chunks(READ_AT_ONCE) {
         let mut jobs = Vec::new();
         for (_, id) in some {
-            jobs.extend(input.store.get(*id)?.filter(|job| job.is_done() && is_of(job, standing)));
+            jobs.extend(input.job(*id)?.filter(|job| job.is_done() && is_of(job, standing)));
         }
         if !jobs.is_empty() {
             return Ok(schedule::reached(&jobs, standing));
@@ -283,7 +295,9 @@ impl Steps<'_> {
             _ => reason,
         };
         let told = PlannedChange { to, reason, ..told(planned, job) };
-        Ok(Some(Step { told, work: Work::Change(Box::new(job.clone()), change) }))
+        let conflict = job.change(&change, By::Schedule, self.input.now).err().map(|conflict| conflict.what);
+        let work = Work::Change { job: id, version: job.version(), change: Box::new(change), conflict };
+        Ok(Some(Step { told, work }))
     }
 
     /// `identity`: of an entry, or the name of a standing one, where it is about all its occurrences.
@@ -321,6 +335,16 @@ impl Steps<'_> {
         if let Some((detail, hint)) = lock_fault(entry.server.as_str(), lock, server.platform.lock()) {
             return Ok(refused(format!("{detail}; {hint}")));
         }
+        let skipped = |id: JobId, what: &str| {
+            let told = told_of(PlannedAction::Skip, entry);
+            let reason = format!("job {} was for this very deadline; {what}", id.short());
+            Step { told: PlannedChange { reason, job: Some(id), ..told }, work: Work::Nothing }
+        };
+        if after.is_some()
+            && let Some(id) = self.decided(entry)?
+        {
+            return Ok(skipped(id, "what became of it counts"));
+        }
         let submission = submission(entry, after);
         let key = key_of(&submission);
         if let Some(key) = &key
@@ -328,10 +352,7 @@ impl Steps<'_> {
             && let Some(id) = input.store.by_key(&entry.server, &key.key).map_err(unreadable)?
         {
             // It is not the latest of its name, or this entry would be in order.
-            let told = told_of(PlannedAction::Skip, entry);
-            let reason = format!("job {} was for this very deadline; give the entry a new name", id.short());
-            let told = PlannedChange { reason, job: Some(id), ..told };
-            return Ok(Step { told, work: Work::Nothing });
+            return Ok(skipped(id, "give the entry a new name"));
         }
         let Submission { server, meeting, only, origin, by, .. } = submission;
         let id = (input.new_id)(input.now);
@@ -343,6 +364,28 @@ impl Steps<'_> {
         let told = PlannedChange { reason, job: Some(id), ..told_of(PlannedAction::Add, entry) };
         Ok(Step { told, work: Work::Submit(Box::new(job)) })
     }
+
+    /// The last job for exactly this deadline, if it came to an end otherwise than by the file: an edit that was made and
+    /// unmade does not bring back what a person has cancelled, or what has been ended.
+    fn decided(&self, entry: &Entry) -> Result<Option<JobId>, Refusal> {
+        let store = &self.input.store;
+        let keys = store.keys(&entry.server, &key_prefix(&entry.identity)).map_err(unreadable)?;
+        let mut ids: Vec<JobId> = keys.into_iter().map(|(_, id)| id).collect();
+        ids.sort_unstable();
+        for id in ids.into_iter().rev() {
+            let Some(job) = self.input.job(id).map_err(unreadable)? else { continue };
+            if is_for(&job, entry) {
+                return Ok((job.is_done() && !job.was_withdrawn()).then_some(id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Is the job for exactly what the entry asks for?
+fn is_for(job: &Job, entry: &Entry) -> bool {
+    let same = job.server == entry.server && job.meeting == entry.meeting && job.only == entry.instance;
+    same && matches!(&job.origin, Origin::Schedule { planned, .. } if *planned == entry.at)
 }
 
 /// The file and the job agree, but somebody has given the job another time.

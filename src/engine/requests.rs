@@ -24,7 +24,7 @@ use crate::job::{
 };
 use crate::platform::Platform;
 use crate::schedule::{Feeds, Source};
-use crate::store::{Change as Write, Store, StoreError};
+use crate::store::{Change as Write, Store, StoreError, Stored};
 
 /// A message to the engine, with the place for its answer.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Core {
             Request::SubmitMany(batch, reply) => self.submit_many(batch, reply),
             Request::Put(submission, reply) => self.put(submission, reply),
             Request::Change { id, if_match, change, by, reply } => {
-                self.change(id, ChangeRequest { if_match, change, by, reply });
+                self.change(id, ChangeRequest { if_match, version: None, change, by, reply });
             }
             Request::Status(reply) => answer(reply, self.status()),
             Request::Standing(reply) => answer(reply, self.standing()),
@@ -109,13 +109,19 @@ impl Core {
                 self.feeds = self.used_feeds(feeds.or(&others));
                 self.ask_plan(Ask::expand(None));
             }
-            Request::Current(reply) => {
-                let (now, feeds) = (self.now(), self.feeds.clone());
-                let settings = self.settings.clone();
-                answer(reply, settings.map(|settings| Current { settings, feeds, now }));
-            }
+            Request::Current(reply) => match &mut self.unread_feeds {
+                // Whoever reads calendars has to know which good copies there are.
+                Some(waiting) => waiting.push(reply),
+                None => self.answer_current(reply),
+            },
             Request::Tick => self.tick(),
         }
+    }
+
+    pub(super) fn answer_current(&self, reply: oneshot::Sender<Option<Current>>) {
+        let (now, feeds) = (self.now(), self.feeds.clone());
+        let settings = self.settings.clone();
+        answer(reply, settings.map(|settings| Current { settings, feeds, now }));
     }
 
     pub(super) fn submit(&mut self, submission: Submission, reply: Reply) {
@@ -158,7 +164,7 @@ impl Core {
             write.done();
             let _ = inbox.send(Inner::Submitted { job, reply, result });
         };
-        self.store.commit(vec![put], Box::new(done));
+        self.write(vec![put], Box::new(done));
     }
 
     fn asked(&self, submission: &Submission) -> Result<Asked, Refusal> {
@@ -278,7 +284,7 @@ impl Core {
         }
         match job.index_wake() {
             Some(wake) if self.is_near(wake) => {
-                let mut active = Active::new(job.clone());
+                let mut active = Active::written(job.clone());
                 // What came in time is not late because the disk is slow.
                 active.job.run.kept_waiting = job.due >= job.submitted.wall;
                 self.active.insert(id, active);
@@ -318,9 +324,8 @@ impl Core {
                 answer(reply, Ok(self.receipt(job, false)));
             }
             Ok(to) => {
-                let change =
-                    ChangeRequest { if_match: None, change: Change::Move { to }, by: submission.by, reply };
-                self.change(job.id, change);
+                let (change, by) = (Change::Move { to }, submission.by);
+                self.change(job.id, ChangeRequest { if_match: None, version: None, change, by, reply });
             }
             Err(refusal) => answer(reply, Err(refusal)),
         }
@@ -329,7 +334,7 @@ impl Core {
     /// Changes a job: at once in a candidate, for real when that is durable.
     pub(super) fn change(&mut self, id: JobId, request: ChangeRequest) {
         if !self.active.contains_key(&id) {
-            match self.store.get(id) {
+            match self.store.read(id) {
                 Ok(Some(job)) => self.adopt_for_change(job),
                 Ok(None) => {
                     let gone = refusal(
@@ -355,8 +360,11 @@ impl Core {
             active.deferred.push_back(Deferred::Change(request));
             return;
         }
-        let ChangeRequest { if_match, change, by, reply } = request;
+        let ChangeRequest { if_match, version, change, by, reply } = request;
         let changed = match if_match {
+            _ if version.is_some_and(|version| version != active.job.version()) => {
+                Err(overtaken(&active.job))
+            }
             Some(expected) if expected != active.job.revision => Err(stale(&active.job, expected)),
             _ => active.job.change(&change, by, now).map_err(in_the_way),
         };
@@ -374,11 +382,11 @@ impl Core {
 
     /// A job far from due is in memory only while it is changed. One that is near was not read yet: it is taken up first,
     /// so that what a crash left behind is known before anything is changed.
-    fn adopt_for_change(&mut self, job: Job) {
+    fn adopt_for_change(&mut self, job: Stored) {
         match job.index_wake() {
             Some(wake) if !job.is_done() && self.is_near(wake) => self.adopt(job),
             _ => {
-                self.active.insert(job.id, Active::new(job));
+                self.active.insert(job.id, Active::stored(job));
             }
         }
     }
@@ -545,6 +553,11 @@ fn stale(job: &Job, expected: u64) -> Refusal {
         format!("job {} has revision {}, not {expected}", job.id.short(), job.revision),
         format!("read it again: adjourn show {}", job.id.short()),
     )
+}
+
+fn overtaken(job: &Job) -> Refusal {
+    let detail = format!("more has happened to job {} since it was read", job.id.short());
+    refusal(RefusalKind::Conflict, detail, "it is read again with the next sweep")
 }
 
 fn cannot_wait(job: &Job) -> Refusal {

@@ -118,8 +118,10 @@ pub(super) struct Found {
     /// Hits or meetings that were too many.
     skipped: usize,
     actions: Vec<RuleAction>,
-    /// Jobs whose meeting is live.
-    starts: Vec<(JobId, LiveMeeting)>,
+    /// How far each job had come that they are about.
+    versions: BTreeMap<JobId, usize>,
+    /// Jobs whose meeting is live, and how far each had come.
+    starts: Vec<(JobId, usize, LiveMeeting)>,
     /// Some job goes on waiting for a start, or did when this was found.
     awaits: bool,
     /// Jobs of rules that are done.
@@ -145,6 +147,10 @@ impl Standing {
         let rules: Vec<Rule> = rules.iter().filter(|rule| rule.server == *server).cloned().collect();
         let (exempt, calendars) = (exempt.clone(), calendars.clone());
         (!rules.is_empty()).then_some(Standing { rules, exempt, calendars })
+    }
+
+    fn uses_calendars(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.days.only.is_empty() || !rule.days.except.is_empty())
     }
 
     fn allows(&self, feeds: &Feeds, days: &Days, at: UtcMs, zone: &TimeZone) -> bool {
@@ -228,6 +234,10 @@ impl Core {
             return self.take_stock(name);
         }
         let Some(every) = sweeper.every() else { return };
+        // A rule that may not end anything in the holidays has to know when they are.
+        if self.unread_feeds.is_some() && sweeper.standing.uses_calendars() {
+            return;
+        }
         if server.platform.ready(Work::Looks { before_end: false }).is_some_and(|at| at > now) {
             return;
         }
@@ -262,15 +272,6 @@ impl Core {
         let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.known == Known::No) else {
             return;
         };
-        match has_stock(&*self.store, name) {
-            Ok(true) => {}
-            Ok(false) => {
-                sweeper.known = Known::Yes;
-                return self.start_sweep(name);
-            }
-            // With the next tick.
-            Err(error) => return self.store_error = Some(error.to_string()),
-        }
         sweeper.known = Known::Reading;
         let (store, inbox, server) = (self.store.clone(), self.inbox.clone(), name.clone());
         self.tasks.spawn(async move {
@@ -361,23 +362,31 @@ impl Core {
         if watches {
             self.save_watches_now_and_then();
         }
-        self.apply(name, found.actions, sent);
-        for (job, live) in found.starts {
-            self.change_for_rule(name, job, Change::Start { live, sent });
+        self.apply(name, found.actions, &found.versions, sent);
+        for (job, version, live) in found.starts {
+            self.change_for_rule(name, job, Some(version), Change::Start { live, sent });
         }
     }
 
-    fn apply(&mut self, name: &ServerName, actions: Vec<RuleAction>, sent: Now) {
+    fn apply(
+        &mut self,
+        name: &ServerName,
+        actions: Vec<RuleAction>,
+        versions: &BTreeMap<JobId, usize>,
+        sent: Now,
+    ) {
         for action in actions {
             // What is due already is due from now on: nobody was late.
             let soonest = self.now().wall + Duration::from_millis(1);
             match action {
                 RuleAction::Submit(hit) => self.submit_hit(name, *hit, sent),
                 RuleAction::Move { job, to } => {
-                    self.change_for_rule(name, job, Change::Move { to: to.max(soonest) });
+                    let (version, to) = (versions.get(&job).copied(), to.max(soonest));
+                    self.change_for_rule(name, job, version, Change::Move { to });
                 }
                 RuleAction::Withdraw { job, reason } => {
-                    self.change_for_rule(name, job, Change::Withdraw { reason });
+                    let version = versions.get(&job).copied();
+                    self.change_for_rule(name, job, version, Change::Withdraw { reason });
                 }
             }
         }
@@ -410,9 +419,10 @@ impl Core {
         self.write_new(job, watched(name));
     }
 
-    fn change_for_rule(&mut self, name: &ServerName, job: JobId, change: Change) {
+    /// Unless more has happened to it than the sweep knows: the next one decides anew.
+    fn change_for_rule(&mut self, name: &ServerName, job: JobId, version: Option<usize>, change: Change) {
         let reply = watched(name);
-        self.change(job, ChangeRequest { if_match: None, change, by: By::Schedule, reply });
+        self.change(job, ChangeRequest { if_match: None, version, change, by: By::Schedule, reply });
     }
 }
 
@@ -477,8 +487,9 @@ impl Question {
         }
         let mut keep = is_new.into_iter();
         actions.retain(|_| keep.next().unwrap_or_default());
+        let versions = open.iter().map(|job| (job.id, job.version())).collect();
         let Sweep { watch, hits, skipped, .. } = sweep;
-        Ok(Found { belief, watch, hits, skipped, actions, starts, awaits, closed })
+        Ok(Found { belief, watch, hits, skipped, actions, versions, starts, awaits, closed })
     }
 }
 
@@ -487,7 +498,7 @@ fn starts(
     store: &dyn Store,
     server: &ServerName,
     live: &[LiveMeeting],
-) -> Result<Vec<(JobId, LiveMeeting)>, StoreError> {
+) -> Result<Vec<(JobId, usize, LiveMeeting)>, StoreError> {
     if !store.any_awaiting(server)? {
         return Ok(Vec::new());
     }
@@ -498,16 +509,11 @@ fn starts(
         for job in store.awaiting(server, &live.meeting)? {
             let ours = job.only.as_ref().is_none_or(|only| *only == live.instance);
             if ours && matches!(job.state, State::Waiting | State::Held) && seen.insert(job.id) {
-                starts.push((job.id, live.clone()));
+                starts.push((job.id, job.version(), live.clone()));
             }
         }
     }
     Ok(starts)
-}
-
-/// Is there anything that sweeps might have to know? Two short scans.
-fn has_stock(store: &dyn Store, server: &ServerName) -> Result<bool, StoreError> {
-    Ok(store.any_awaiting(server)? || !store.keys(server, RULE_KEYS)?.is_empty())
 }
 
 fn stock(store: &dyn Store, server: &ServerName) -> Result<Stock, StoreError> {

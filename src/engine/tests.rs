@@ -25,6 +25,7 @@ mod bulk;
 mod burst;
 mod catch_up;
 mod clock;
+mod crowd;
 mod put;
 mod reload;
 pub(super) mod sweep;

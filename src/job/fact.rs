@@ -313,6 +313,11 @@ impl Job {
         })
     }
 
+    /// How far it has come, counted in facts. Everything that happens to it counts; the revision tells only what people see.
+    pub fn version(&self) -> usize {
+        self.history.total()
+    }
+
     /// Appends a fact and applies it.
     pub fn record(&mut self, at: Now, fact: Fact) {
         self.apply(at, &fact);

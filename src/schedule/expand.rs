@@ -25,8 +25,9 @@ pub struct Expansion {
     pub entries: Vec<Entry>,
     /// The standing entries (recurring, calendar), and for which time all their occurrences are among `entries`.
     pub standing: BTreeMap<String, Window>,
-    /// Of the recurring ones what tells whether a time beyond the window may become an occurrence.
-    pub recurrences: BTreeMap<String, Recurrence>,
+    /// The recurring ones as the file has them: they tell whether a time outside the window is an occurrence, and of which
+    /// meeting.
+    pub recurring: BTreeMap<String, Recurring>,
     /// What nobody can say is unwanted though it is not among `entries`, since something in a feed cannot be read:
     /// identities, and their beginnings up to a `/` or `@`.
     pub doubted: BTreeSet<String>,
@@ -63,7 +64,7 @@ pub fn expand(schedule: &Schedule, feeds: &Feeds, now: UtcMs) -> Expansion {
         let window = occurrences(recurring, allows, now, schedule.ahead, &mut expansion.entries);
         expansion.doubted.extend(doubted(recurring, schedule, feeds, window));
         expansion.standing.insert(recurring.name.clone(), window);
-        expansion.recurrences.insert(recurring.name.clone(), recurring.recurrence.clone());
+        expansion.recurring.insert(recurring.name.clone(), recurring.clone());
     }
     add_ends(schedule, feeds, now, &mut expansion);
     expansion
@@ -296,6 +297,31 @@ mod tests {
         assert!(!expanded("").doubts("standup@2026-12-02T12:00[UTC]"), "an empty term is one");
     }
 
+    /// A yearly end, and a calendar in which every day is off: no year far away is worked out to find that out.
+    #[test]
+    fn a_calendar_is_not_asked_about_the_year_9999() {
+        let source = super::super::Source::File("/off.ics".into());
+        let calendar = super::super::Calendar { source: Some(source.clone()), ..Default::default() };
+        let schedule = Schedule {
+            recurring: vec![Recurring {
+                days: Days { only: Vec::new(), except: vec!["off".to_owned()] },
+                ..recurring("0 12 24 12 *", "UTC")
+            }],
+            calendars: [("off".to_owned(), calendar)].into(),
+            ahead: 2 * DAY,
+            ..Schedule::default()
+        };
+        let event = "BEGIN:VEVENT\nUID:1\nDTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY\nEND:VEVENT\n";
+        let text = format!("BEGIN:VCALENDAR\n{event}END:VCALENDAR");
+        let feed = super::super::Feed::parse(text.as_bytes()).unwrap();
+        feed.keep_to(2026);
+        let feeds = Feeds::default().with(source, std::sync::Arc::new(feed));
+        let expansion = expand(&schedule, &feeds, utc("2026-12-01T00:00:00Z"));
+        // The first one of which nothing is known; should it be off, its job goes when that is.
+        let times: Vec<_> = expansion.entries.iter().map(|entry| entry.at).collect();
+        assert_eq!(times, [utc("2029-12-24T12:00:00Z")]);
+    }
+
     #[test]
     fn the_whole_schedule() {
         let schedule = Schedule {
@@ -307,6 +333,6 @@ mod tests {
         let all: Vec<_> = expansion.entries.iter().map(|entry| (entry.of.as_deref(), entry.at)).collect();
         let at = |text| (Some("standup"), utc(text));
         assert_eq!(all, [at("2026-11-30T12:00:00Z"), at("2026-12-01T12:00:00Z"), at("2026-12-02T12:00:00Z")]);
-        assert!(expansion.standing.contains_key("standup") && expansion.recurrences.contains_key("standup"));
+        assert!(expansion.standing.contains_key("standup") && expansion.recurring.contains_key("standup"));
     }
 }

@@ -1,9 +1,12 @@
 //! iCalendar feeds: where they come from, what the last good copies say, and when something takes place.
 //!
 //! What repeats is worked out by the year, when a year is first asked for, and kept: many entries ask about the same days.
+//! A daemon keeps to the years around the present one, which it has tried out: a yearly end that looks for a day off far
+//! in the future must not have every year until then worked out.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +27,10 @@ const MAX_OCCURRENCES: usize = 500_000;
 const MAX_TIMES: usize = 5_000_000;
 /// Years that are kept.
 const MAX_YEARS: usize = 32;
+/// Years before and after the present one about which a running daemon asks. Its windows reach 30 days back and 60 ahead;
+/// the second year is for the last days of one in which nothing was tried anew.
+const YEARS_BACK: i16 = 1;
+const YEARS_AHEAD: i16 = 2;
 
 /// Where a feed comes from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -125,6 +132,8 @@ pub struct Feed {
     series: Vec<Series>,
     problems: Problems,
     years: Mutex<BTreeMap<i16, Arc<Year>>>,
+    /// Of other years nothing is known. `None`: each is worked out when somebody asks.
+    scope: Mutex<Option<RangeInclusive<i16>>>,
 }
 
 /// Without what strangers wrote.
@@ -142,7 +151,18 @@ impl Feed {
         }
         let contents = ical::read(bytes)?;
         let digest = Sha256::digest(bytes).into();
-        Ok(Feed { digest, series: contents.series, problems: contents.problems, years: Mutex::default() })
+        let (series, problems) = (contents.series, contents.problems);
+        Ok(Feed { digest, series, problems, years: Mutex::default(), scope: Mutex::default() })
+    }
+
+    /// Works out the years around this one, and no other from now on, whoever asks: what an event every second comes to in
+    /// a year is bounded, but there are eight thousand years. What has been tried in a child process is this.
+    pub fn keep_to(&self, year: i16) {
+        let years = year.saturating_sub(YEARS_BACK)..=year.saturating_add(YEARS_AHEAD);
+        *self.scope.lock().unwrap_or_else(PoisonError::into_inner) = Some(years.clone());
+        for year in years {
+            self.year(year);
+        }
     }
 
     /// Of the bytes that it was read from (SHA-256).
@@ -183,6 +203,10 @@ impl Feed {
         if let Some(year) = known {
             return year;
         }
+        let scope = self.scope.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if scope.is_some_and(|scope| !scope.contains(&number)) {
+            return Arc::new(Year::unknown());
+        }
         let year = Arc::new(Year::new(&self.series, number));
         let mut years = self.years.lock().unwrap_or_else(PoisonError::into_inner);
         if years.len() >= MAX_YEARS {
@@ -204,6 +228,11 @@ pub struct Year {
 }
 
 impl Year {
+    /// One of which nothing is known: a calendar stops nothing in it.
+    fn unknown() -> Year {
+        Year { problems: Problems { of_any: true, ..Problems::default() }, ..Year::default() }
+    }
+
     fn new(series: &[Series], number: i16) -> Year {
         let mut year = Year::default();
         let Some((from, until)) = bounds(number) else { return year };

@@ -74,7 +74,7 @@ pub struct Entry {
 }
 
 /// One `[[end]]` with `cron`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Recurring {
     /// Its `name`, or server, meeting and expression.
     pub name: String,

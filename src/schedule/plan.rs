@@ -20,9 +20,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::Expansion;
-use super::model::Entry;
+use super::model::{Entry, Recurring};
 use super::rule;
-use crate::job::{Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
+use crate::job::{Fact, Job, JobId, MeetingId, Origin, ServerName, State, UtcMs};
 
 /// What to do about one entry, or about a job whose entry is gone. What is in order needs no action.
 #[derive(Clone, PartialEq, Debug)]
@@ -110,23 +110,24 @@ pub fn plan<'a>(
 }
 
 /// Until when the occurrences of a standing entry have been made jobs, by the jobs that it made. `None`: never, or the file
-/// took the last one back, so that the entry was gone meanwhile and begins anew.
+/// took the last one back and left none, so that the entry was gone meanwhile and begins anew.
 pub fn reached<'a>(jobs: impl IntoIterator<Item = &'a Job>, standing: &str) -> Option<UtcMs> {
-    let mut last: Option<&Job> = None;
-    let mut reached = None;
-    for job in jobs {
-        let Origin::Schedule { of: Some(of), planned, .. } = &job.origin else { continue };
-        if of != standing {
-            continue;
-        }
-        if last.is_none_or(|last| (last.submitted.wall, last.id) < (job.submitted.wall, job.id)) {
-            last = Some(job);
-        }
-        if !job.was_withdrawn() {
-            reached = reached.max(Some(*planned));
-        }
+    let is_of = |job: &&Job| matches!(&job.origin, Origin::Schedule { of: Some(of), .. } if of == standing);
+    let jobs: Vec<&Job> = jobs.into_iter().filter(is_of).collect();
+    let last = jobs.iter().max_by_key(|job| (job.submitted.wall, job.id))?;
+    if last.was_withdrawn() {
+        let at = concluded(last)?;
+        // An entry that was only edited kept what it still wanted then.
+        let outlived = |job: &&Job| !job.was_withdrawn() && planned(job) > at && concluded(job) > Some(at);
+        jobs.iter().copied().find(outlived)?;
     }
-    reached.filter(|_| !last.is_some_and(Job::was_withdrawn))
+    jobs.into_iter().filter(|job| !job.was_withdrawn()).map(planned).max()
+}
+
+/// When it came to its end.
+fn concluded(job: &Job) -> Option<UtcMs> {
+    let conclusion = job.history.recent.iter().rev().find(|it| matches!(it.fact, Fact::Concluded { .. }));
+    conclusion.map(|entry| entry.at.wall)
 }
 
 /// Of these jobs, those that were found late and are missed, each with the reason, as a later one of the same entry and
@@ -296,20 +297,25 @@ impl Planner<'_> {
         let Some(window) = self.expansion.standing.get(standing) else {
             return Some("its entry is gone".to_owned());
         };
-        let never = || {
-            let recurrence = self.expansion.recurrences.get(standing);
-            *planned > window.until && recurrence.is_some_and(|recurrence| !recurrence.fires_at(*planned))
-        };
+        if !is_undecided(job) {
+            return None;
+        }
+        let recurring = self.expansion.recurring.get(standing);
+        // Outside the window too: of an entry that was edited while the daemon was down, older deadlines are late.
+        if let Some(what) = recurring.and_then(|recurring| moved_away(recurring, job)) {
+            return Some(another(what));
+        }
+        let never =
+            || *planned > window.until && recurring.is_some_and(|entry| !entry.recurrence.fires_at(*planned));
         let gone = || window.holds(*planned) && !self.expansion.doubts(name);
-        let unwanted = is_undecided(job) && (gone() || never());
-        unwanted.then(|| "its entry does not want it any more".to_owned())
+        (gone() || never()).then(|| "its entry does not want it any more".to_owned())
     }
 
     /// The occurrence is not what its job was made for, and the job cannot become it.
     fn is_another(&self, entry: &Entry, job: &Job) -> Option<String> {
         entry.of.as_ref()?;
         if let Some(what) = changed(entry, job) {
-            return Some(format!("its entry has another {what} now"));
+            return Some(another(what));
         }
         let passed = planned(job) != entry.at && entry.at <= self.now && job.state == State::Waiting;
         passed.then(|| format!("its new time {} has passed", entry.at))
@@ -357,6 +363,18 @@ fn changed(entry: &Entry, job: &Job) -> Option<&'static str> {
         return Some("meeting");
     }
     (entry.instance != job.only).then_some("instance")
+}
+
+/// The same of an occurrence, as far as its recurring entry tells.
+fn moved_away(recurring: &Recurring, job: &Job) -> Option<&'static str> {
+    if recurring.server != job.server {
+        return Some("server");
+    }
+    (recurring.meeting != job.meeting).then_some("meeting")
+}
+
+fn another(what: &str) -> String {
+    format!("its entry has another {what} now")
 }
 
 /// The time that the file gave. A job that took the name without coming from a file is compared by its due.

@@ -85,6 +85,24 @@ pub enum Change {
     Remember { server: ServerName, memory: Memory },
 }
 
+/// A job as the store has it. Only a read of the store makes one, so nobody can pass off an older copy for it.
+#[derive(Debug)]
+pub struct Stored(Job);
+
+impl Stored {
+    pub fn into_job(self) -> Job {
+        self.0
+    }
+}
+
+impl std::ops::Deref for Stored {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.0
+    }
+}
+
 /// Why a batch or a read failed. Nothing of a failed batch has been written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -169,6 +187,19 @@ pub trait Store: Send + Sync + 'static {
         after: Option<(UtcMs, JobId)>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
+    /// The same, to be made active.
+    fn read_due(
+        &self,
+        before: UtcMs,
+        after: Option<(UtcMs, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        Ok(self.due_before(before, after, limit)?.into_iter().map(Stored).collect())
+    }
+    /// The same of one job.
+    fn read(&self, id: JobId) -> Result<Option<Stored>, StoreError> {
+        Ok(self.get(id)?.map(Stored))
+    }
     /// The earliest wake at or after `from`.
     fn next_wake(&self, from: UtcMs) -> Result<Option<UtcMs>, StoreError>;
     fn by_key(&self, server: &ServerName, key: &str) -> Result<Option<JobId>, StoreError>;

@@ -1,5 +1,7 @@
 //! What the simulation has found in the engine, cut down.
 
+mod schedule;
+
 use super::clock::Ms;
 use super::plan::{Ask, DiskFault, Item, NetFault, Only, Plan, SimOrder, SimWhen, Site};
 use super::tests::expect_lawful;

@@ -186,7 +186,7 @@ fn start(
     let file = outside.lock().unwrap().file.clone();
     sim.restarted(&file.standing);
     let settings = settings(sim, &file);
-    if let Err(refusal) = core.start_with(&settings) {
+    if let Err(refusal) = core.start_with(&settings, None) {
         sim.say(|| format!("engine: does not start: {refusal}"));
         return None;
     }

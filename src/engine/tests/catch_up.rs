@@ -1,8 +1,8 @@
 //! What is found late: the schedule is asked first, and of many occurrences one is caught up with.
 
-use super::reload::{Planned, entry, settings, start_as};
+use super::reload::{Planned, entry, settings, start_as, start_reading};
 use super::*;
-use crate::schedule::{Days, Dst, Entry, Recurrence, Recurring, occurrence_entry};
+use crate::schedule::{Days, Dst, Entry, Feeds, Recurrence, Recurring, occurrence_entry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -140,6 +140,29 @@ async fn an_edit_that_cannot_be_written_leaves_the_old_deadline() {
     store.fail(true);
     let rig = start_as(store, &settings(&[entry("a", now + HOUR)]));
     rig.until("it fires", |rig| rig.platform.calls.lock().unwrap().len() == 1).await;
+}
+
+/// The first plan waits for the calendars, and nothing else does: but what the file has dropped must not fire, however long
+/// that takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_calendar_holds_up_a_deadline() {
+    let now = system_now().wall;
+    let (stays, dropped) = (entry("stays", now + 2 * SECOND), entry("dropped", now + SECOND));
+    let store = store_of(vec![job_of(&stays, 1), job_of(&dropped, 2)]);
+    let (read, reading) = std::sync::mpsc::channel::<()>();
+    let kept = move || {
+        let _ = reading.recv();
+        Feeds::default()
+    };
+    let rig = start_reading(store, &settings(&[stays]), Some(Box::new(kept)));
+    until("it is ended", async || rig.jobs()["stays"].outcome == Some(Outcome::Ended)).await;
+    SystemClock.sleep(5 * SECOND).await;
+    let jobs = rig.jobs();
+    assert_eq!((jobs["dropped"].state, jobs["dropped"].looks), (State::Waiting, 0));
+    drop(read);
+    until("it is cancelled", async || rig.jobs()["dropped"].outcome == Some(Outcome::Cancelled)).await;
+    let calls = rig.platform.calls.lock().unwrap().len();
+    assert_eq!(calls, 1);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::core::Makers;
+use super::super::reload::Kept;
 use super::*;
 use crate::schedule::{Entry, Feeds, Rule, Schedule};
 
@@ -57,6 +58,11 @@ fn start_on(store: Arc<MemStore>, entries: &[Entry]) -> Planned {
 }
 
 pub(super) fn start_as(store: Arc<MemStore>, settings: &Settings) -> Planned {
+    start_reading(store, settings, None)
+}
+
+/// `kept`: reads the last good copies of the calendars.
+pub(super) fn start_reading(store: Arc<MemStore>, settings: &Settings, kept: Option<Kept>) -> Planned {
     let platform = Arc::new(Scripted::default());
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (inbox, inner) = mpsc::unbounded_channel();
@@ -77,7 +83,7 @@ pub(super) fn start_as(store: Arc<MemStore>, settings: &Settings) -> Planned {
         Ok(scripted.clone() as Arc<dyn Platform>)
     };
     core.makers = Makers { build: Arc::new(build), ..Makers::default() };
-    core.start_with(settings).unwrap();
+    core.start_with(settings, kept).unwrap();
     let (shutdown, metrics) = (CancellationToken::new(), core.metrics.clone());
     tokio::spawn(core.run(receiver, inner, shutdown.clone()));
     let reread: Arc<Reread> = Arc::new(|| Err("line 3: this is no schedule".to_owned()));

@@ -395,6 +395,28 @@ fn what_a_feed_covers() {
 }
 
 #[test]
+fn of_years_that_were_not_tried_nothing_is_known() {
+    let daily = event("DTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY");
+    let feed = Feed::parse(feed(&daily).as_bytes()).unwrap();
+    let at = |day: &str| day.parse::<jiff::Timestamp>().unwrap().into();
+    assert!(feed.covers(at("2031-06-01T12:00:00Z"), &TimeZone::UTC));
+    feed.keep_to(2026);
+    for (year, known) in
+        [(2024, false), (2025, true), (2026, true), (2028, true), (2029, false), (9998, false)]
+    {
+        let at = at(&format!("{year}-06-01T12:00:00Z"));
+        assert_eq!(
+            (feed.covers(at, &TimeZone::UTC), feed.is_cut(at, &TimeZone::UTC)),
+            (known, !known),
+            "{year}"
+        );
+    }
+    // The daemon goes on, and so does the year.
+    feed.keep_to(2027);
+    assert!(feed.covers(at("2029-06-01T12:00:00Z"), &TimeZone::UTC));
+}
+
+#[test]
 fn urls_are_shown_by_their_host_alone() {
     let url = Url::parse("https://cal.example.org/private-hunter2/basic.ics?key=hunter2").unwrap();
     let source = Source::Url(FeedUrl::new(url));

@@ -4,6 +4,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use super::super::calendar::Days;
 use super::super::expand::Window;
 use super::super::recurrence::{Dst, Recurrence};
 use super::*;
@@ -335,17 +336,37 @@ fn occurrences_that_are_not_wanted_any_more() {
     check_daily(slice::from_ref(&kept), &[job(&kept), ending], &[]);
 }
 
+/// The occurrences of a daily entry in a window of two days, and the entry itself.
+fn daily(entries: &[Entry]) -> Expansion {
+    let Entry { server, meeting, limits, .. } = entry("daily", NOW);
+    let recurrence = Recurrence::new("0 1 * * *", TimeZone::UTC, Dst::Wall).unwrap();
+    let name = "daily".to_owned();
+    let daily = Recurring { name, server, meeting, recurrence, days: Days::default(), limits };
+    let window = Window { from: NOW, until: NOW + 48 * HOUR };
+    Expansion {
+        entries: entries.to_vec(),
+        standing: [("daily".to_owned(), window)].into(),
+        recurring: [("daily".to_owned(), daily)].into(),
+        ..Expansion::default()
+    }
+}
+
+/// Of what was found late only the latest is among the entries; the older ones are known by the recurring entry.
+#[test]
+fn an_older_occurrence_does_not_keep_what_an_edit_has_changed() {
+    let next = occurrence(NOW + HOUR);
+    for (server, meeting, what) in [("campus", "physics", "meeting"), ("events", "math", "server")] {
+        let mut old = job(&occurrence(NOW - 3 * HOUR));
+        (old.server, old.meeting) = (server.into(), meeting.into());
+        let actions = planned_for(&daily(slice::from_ref(&next)), &[job(&next), old], NOW);
+        assert_eq!(told(&actions), [format!("cancel daily@-3: its entry has another {what} now")]);
+    }
+}
+
 #[test]
 fn beyond_the_window_only_what_never_will_be_wanted_goes() {
     let next = occurrence(NOW + HOUR);
-    let daily = Recurrence::new("0 1 * * *", TimeZone::UTC, Dst::Wall).unwrap();
-    let window = Window { from: NOW, until: NOW + 48 * HOUR };
-    let expansion = Expansion {
-        entries: vec![next.clone()],
-        standing: [("daily".to_owned(), window)].into(),
-        recurrences: [("daily".to_owned(), daily)].into(),
-        ..Expansion::default()
-    };
+    let expansion = daily(slice::from_ref(&next));
     let jobs = [job(&next), job(&occurrence(NOW + 73 * HOUR)), job(&occurrence(NOW + 74 * HOUR))];
     let actions = planned_for(&expansion, &jobs, NOW);
     assert_eq!(told(&actions), ["cancel daily@74: its entry does not want it any more"]);

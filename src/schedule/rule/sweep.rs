@@ -197,6 +197,13 @@ impl Cause {
             past: false,
         }
     }
+
+    /// A time that everybody can know beforehand is kept to the minute: notice is only for what is over it when it is first
+    /// seen. A room that opens five minutes before closing time closes with the others.
+    fn known_beforehand(self, now: UtcMs) -> Cause {
+        let notice = if self.at > now { Duration::ZERO } else { self.notice };
+        Cause { notice, ..self }
+    }
 }
 
 impl<'a> Book<'a> {
@@ -322,15 +329,16 @@ impl<'a> Book<'a> {
     fn causes(&self, prepared: &Prepared<'_>, seen: &Seen) -> Vec<Cause> {
         let rule = prepared.rule;
         let mut causes: Vec<Cause> = Vec::new();
-        causes.extend(rule.max_duration.map(|length| too_long(rule, length, seen)));
+        let too_long = rule.max_duration.map(|length| too_long(rule, length, seen));
+        causes.extend(too_long.map(|cause| cause.known_beforehand(self.now)));
         causes.extend(rule.empty_for.zip(seen.empty).and_then(|(time, spell)| self.empty(rule, time, spell)));
         causes.extend(rule.alone_for.zip(seen.alone).and_then(|(time, spell)| self.alone(rule, time, spell)));
         causes.extend(rule.max_participant_minutes.map(|most| self.used_up(rule, most, seen)));
         causes.retain(|cause| self.on_day(rule, cause.day));
         // Closings were chosen by the day on which they begin.
         let (start, _) = seen.start();
-        causes.extend(self.moments(prepared, start));
-        causes.extend(self.windows(prepared, start));
+        let closings = self.moments(prepared, start).into_iter().chain(self.windows(prepared, start));
+        causes.extend(closings.map(|cause| cause.known_beforehand(self.now)));
         causes
     }
 

@@ -107,7 +107,8 @@ fn closing_time() {
     let mut late = live("late", Some("21:55"), Some(5));
     assert_eq!(
         bed.sweep("21:56", &[math.clone(), late.clone()]),
-        ["end late at 22:06: rooms close at 22:00 UTC"]
+        ["end late at 22:00: rooms close at 22:00 UTC"],
+        "closing time is closing time, also for who came late"
     );
     // Past its time the job is at work, and stays; the next closing is a job of its own.
     let tomorrow = |meeting: &str| format!("end {meeting} at 2026-11-04T22:00: rooms close at 22:00 UTC");

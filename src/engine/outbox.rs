@@ -1,0 +1,82 @@
+//! The way to the disk: so many batches at once and no more. What is too much waits here, in order, rather than being
+//! refused: twelve thousand jobs that are due at one instant have something to write all at once, and nothing is wrong.
+//!
+//! What the engine learns of a job is written behind. While there is no room such a job only stands in line, so that
+//! whatever else it learns meanwhile goes out in one write with it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::core::Core;
+use crate::job::JobId;
+use crate::store::{Change, StoreError};
+
+/// Batches on their way. The store makes one of as many as wait, and itself refuses more than 8,192.
+pub(super) const AT_ONCE: usize = 2_048;
+
+type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    on_the_way: Arc<AtomicUsize>,
+    /// What people and the schedule ask for.
+    asked: VecDeque<(Vec<Change>, Done)>,
+    /// Jobs that have something to be written behind.
+    behind: VecDeque<JobId>,
+    in_line: HashSet<JobId>,
+}
+
+impl Outbox {
+    /// Nobody waits for room here.
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.behind.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.on_the_way.load(Ordering::Acquire) >= AT_ONCE
+    }
+
+    /// The job is written when there is room.
+    pub fn line_up(&mut self, job: JobId) {
+        if self.in_line.insert(job) {
+            self.behind.push_back(job);
+        }
+    }
+}
+
+impl Core {
+    /// Writes a batch, now or when there is room. Batches go in the order of these calls.
+    pub(super) fn write(&mut self, batch: Vec<Change>, done: Done) {
+        if self.outbox.is_full() || !self.outbox.asked.is_empty() {
+            self.outbox.asked.push_back((batch, done));
+        } else {
+            self.send(batch, done);
+        }
+    }
+
+    fn send(&self, batch: Vec<Change>, done: Done) {
+        let on_the_way = self.outbox.on_the_way.clone();
+        on_the_way.fetch_add(1, Ordering::AcqRel);
+        let done = move |result| {
+            // First, so that whoever hears of it finds the room.
+            on_the_way.fetch_sub(1, Ordering::AcqRel);
+            done(result);
+        };
+        self.store.commit(batch, Box::new(done));
+    }
+
+    /// Sends what waits, as far as there is room: first what somebody waits for.
+    pub(super) fn send_what_waits(&mut self) {
+        while !self.outbox.is_full() {
+            if let Some((batch, done)) = self.outbox.asked.pop_front() {
+                self.send(batch, done);
+            } else if let Some(job) = self.outbox.behind.pop_front() {
+                self.outbox.in_line.remove(&job);
+                self.settle(job);
+            } else {
+                return;
+            }
+        }
+    }
+}
