@@ -11,7 +11,7 @@ pub enum ExitCode {
     Refused = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// Nothing can prove that the meeting is over.
+    /// Nothing can prove that the meeting is over: unconfirmed, or vanished.
     Unconfirmed = 3,
     /// The meeting was last seen alive.
     Failed = 4,

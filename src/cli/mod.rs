@@ -65,7 +65,7 @@ Exit status:
   0   done; for `wait`: the meeting is over
   1   refused, or another outcome
   2   wrong usage
-  3   unconfirmed: nothing can prove that the meeting is over
+  3   unconfirmed, or vanished: nothing can prove that the meeting is over
   4   failed: the meeting was last seen alive
   69  the daemon cannot be reached
   75  temporary: try again (a wait timed out, the store is held or full)

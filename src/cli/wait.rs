@@ -35,7 +35,7 @@ pub struct Args {
 /// What counts as an answer; `end --wait` has the same.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct Kind {
-    /// A meeting that never took place is fine (exit status 0)
+    /// A meeting that never took place is fine (exit status 0), and so is one that vanished with nobody in it
     #[arg(long)]
     pub absent_ok: bool,
     /// Wait also while the meeting is kept closed

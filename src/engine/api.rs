@@ -398,3 +398,29 @@ pub trait Service: Send + Sync + 'static {
     fn store(&self) -> Arc<dyn Store>;
     fn now(&self) -> Now;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fingerprints on people's disks were made of this text.
+    #[test]
+    fn a_submission_is_spelled_as_ever() {
+        let submission = Submission {
+            server: "campus".into(),
+            meeting: "math-101".into(),
+            when: When::In(Duration::from_secs(5)),
+            max_duration: None,
+            only: None,
+            limits: LimitsPatch::default(),
+            key: Some("booking-4711".to_owned()),
+            hold: None,
+            origin: Origin::Cli,
+            by: By::Schedule,
+        };
+        assert_eq!(
+            serde_json::to_string(&submission).unwrap(),
+            r#"{"server":"campus","meeting":"math-101","when":{"in":{"secs":5,"nanos":0}},"only":null,"limits":{"late_limit":null,"give_up_after":null,"prove_within":null,"overdue_after":null,"resend_after":null,"keep_closed":null,"expect":null,"lock":null},"key":"booking-4711"}"#
+        );
+    }
+}

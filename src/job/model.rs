@@ -317,6 +317,9 @@ impl Default for Limits {
 }
 
 /// Limits as somebody gave them: what is absent comes from the next level up.
+///
+/// The fingerprint of an idempotency key is made of them, and stays on disk. So a field that is added is left out while it
+/// is absent, or the requests of earlier versions would be others.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct LimitsPatch {
     pub late_limit: Option<Duration>,
@@ -324,6 +327,7 @@ pub struct LimitsPatch {
     pub prove_within: Option<Duration>,
     pub overdue_after: Option<Duration>,
     pub resend_after: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pin_before: Option<Duration>,
     pub keep_closed: Option<Duration>,
     pub expect: Option<Expect>,

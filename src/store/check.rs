@@ -24,7 +24,7 @@ use super::disk::plain;
 use super::generation::Generation;
 use super::journal::Head;
 use super::keys;
-use super::record::{self, Header, STORE_FORMAT, Totals};
+use super::record::{self, Header, STORE_FORMAT, Totals, WITHOUT_JOURNAL};
 use super::stage::index_keys;
 use super::sum::{Mark, Sum};
 use super::{Counts, OpenError, current};
@@ -262,7 +262,7 @@ fn inspect(dir: &Path, whole: bool, found: &mut Found) -> Result<(), Fault> {
     let mark = generation.get(keys::MARK)?.map(|record| Mark::decode(&record)).transpose();
     let mark = mark.map_err(|why| bad(keys::MARK, &why))?;
     found.head = mark.map(|mark| mark.head);
-    if mark.is_none() && found.format == Some(STORE_FORMAT) {
+    if mark.is_none() && found.format.is_some_and(|format| format > WITHOUT_JOURNAL) {
         return Err(bad(keys::MARK, "it is missing"));
     }
     let counts = stored_counts(&generation)?;

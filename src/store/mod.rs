@@ -30,6 +30,22 @@
 //! - **sled panics on some damaged files**, and the release profile aborts on panic, so a child process opens and checks
 //!   the files first (`check`).
 //!
+//! # Formats
+//!
+//! The store has one format, a number in the queue (`meta/format`) and in each line of the journal (`v`). An older store
+//! is taken over when it is opened: its records are read as they are, and only the number changes. A newer one is refused
+//! with a sentence, and nothing of it is touched. So whoever goes back to an older adjourn needs the state directory as it
+//! was before. A format only ever adds: a new field of a record has a default, a new state or outcome a new code. There is
+//! one new format at most for all changes of one release.
+//!
+//! | queue | journal | what it added |
+//! |---|---|---|
+//! | 1 | none | |
+//! | 2 | 1 | the journal, and the mark that tells how far the queue has come in it; the bytes that are live |
+//! | 3 | 2 | the outcome `vanished`; in a job `pin-before`, where its instance was pinned, and what was left alone or last seen |
+//!
+//! `tests/fixtures/upgrade` holds stores that earlier versions left behind.
+//!
 //! # Size
 //!
 //! What sled 0.34 grows with, measured with jobs of 1 KB (figures in `benches/README.md`):

@@ -9,8 +9,9 @@ use crate::platform::Memory;
 
 use super::Counts;
 
-/// The format of the store as a whole. Stores of a newer one are not opened.
-pub(super) const STORE_FORMAT: u32 = 2;
+/// The format of the store as a whole. Stores of a newer one are not opened; those of an older one are taken over. The
+/// table of formats stands in the docs of [`crate::store`].
+pub(super) const STORE_FORMAT: u32 = 3;
 /// The same, before there was a journal.
 pub(super) const WITHOUT_JOURNAL: u32 = 1;
 const RECORD_FORMAT: u8 = 1;

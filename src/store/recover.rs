@@ -25,7 +25,7 @@ use super::disk::{Disk, RealDisk, give_back_room, plain};
 use super::generation::{Generation, Mask};
 use super::journal::{self, Broken, Found, Head, Journal, Limits, Sound, Survey};
 use super::lock::{create_dir, failed};
-use super::record::{STORE_FORMAT, Totals, WITHOUT_JOURNAL};
+use super::record::{STORE_FORMAT, Totals, WITHOUT_JOURNAL, decode_format};
 use super::stage::{Group, Writes};
 use super::sum::{Mark, Sum};
 use super::writer::{ROOM_BASE, ROOM_PER_BYTE};
@@ -103,7 +103,7 @@ pub(super) fn open(state_dir: &Path, checker: Checker, limits: Limits) -> Result
         let path = place.journal.display().to_string();
         return Err(OpenError::Newer { path, found, known: journal::FORMAT });
     }
-    match (decide(&sled, &survey), sled, survey) {
+    let opened = match (decide(&sled, &survey), sled, survey) {
         (Plan::Begin, _, survey) => place.begin(survey),
         (Plan::Adopt, Sled::WithoutJournal(number), _) => place.adopt(number),
         (Plan::TakeIn, Sled::At { number, head, whole }, Survey::Sound(sound)) => {
@@ -113,7 +113,9 @@ pub(super) fn open(state_dir: &Path, checker: Checker, limits: Limits) -> Result
         (Plan::Renew(why), Sled::At { number, whole, .. }, _) => place.renew(number, whole, &why),
         (Plan::Refuse(why), ..) => Err(damaged_both(state_dir, &why)),
         (plan, ..) => Err(damaged_both(state_dir, &format!("no way to carry out {plan:?}"))),
-    }
+    }?;
+    // Before the first change of this daemon: what it writes is not for the versions that wrote the older format.
+    place.raise_format(opened)
 }
 
 /// How far the store in a state directory has come, for whoever compares it with the journal. Takes the state directory
@@ -234,8 +236,10 @@ impl Place {
                 let path = self.queue.display().to_string();
                 return Err(OpenError::Newer { path, found: format, known: STORE_FORMAT });
             }
-            (None, Some(STORE_FORMAT), Some(head)) => Sled::At { number, head, whole: found.whole },
             (None, Some(WITHOUT_JOURNAL), None) => Sled::WithoutJournal(number),
+            (None, Some(format), Some(head)) if format > WITHOUT_JOURNAL => {
+                Sled::At { number, head, whole: found.whole }
+            }
             (None, ..) => return broken("its files hold nothing, not even their format"),
         })
     }
@@ -292,6 +296,25 @@ impl Place {
         self.sweep(number)?;
         let repaired = None;
         Ok(Opened { generation, number, totals, mark, journal, checkpoint_bytes, verified: true, repaired })
+    }
+
+    /// Takes over a store of an older format: its records are read as they are, so that only the number changes.
+    fn raise_format(&self, opened: Opened) -> Result<Opened, OpenError> {
+        let dir = &opened.generation.dir;
+        let stored = opened.generation.get(keys::FORMAT);
+        let stored = stored.map_err(|e| failed("cannot read the queue in", dir)(plain(e)))?;
+        let Some(from) = stored.and_then(|record| decode_format(&record)).filter(|from| *from < STORE_FORMAT)
+        else {
+            return Ok(opened);
+        };
+        let Mark { head, sum } = opened.mark;
+        let mark =
+            write_format(&opened.generation, sum, head).map_err(failed("cannot write the queue in", dir))?;
+        tracing::info!(
+            queue = %self.queue.display(), from, to = STORE_FORMAT,
+            "the store is of an earlier version: taken over; that version does not open it any more"
+        );
+        Ok(Opened { mark, ..opened })
     }
 
     /// Sled is where it should be: at the journal's end, or a little behind.

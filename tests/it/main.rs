@@ -30,4 +30,5 @@ mod reload;
 mod rules;
 mod signals;
 mod storm;
+mod upgrade;
 mod warnings;

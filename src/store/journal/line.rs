@@ -1,7 +1,7 @@
 //! One line of the journal: what is written, and how it is believed again.
 //!
 //! ```json
-//! {"v":1,"seq":42,"at":"2026-12-01T17:00:00.005Z","part":1,"parts":2,"prev":"..64..","put":{..},"hash":"..64.."}
+//! {"v":2,"seq":42,"at":"2026-12-01T17:00:00.005Z","part":1,"parts":2,"prev":"..64..","put":{..},"hash":"..64.."}
 //! ```
 //!
 //! `hash` is the SHA-256 of everything before `,"hash":`, and `prev` is the hash of the line before: nobody edits, removes
@@ -26,7 +26,9 @@ use sha2::{Digest, Sha256};
 
 use crate::job::{JobId, ServerName, UtcMs};
 
-pub(in crate::store) const FORMAT: u32 = 1;
+/// The format of the lines that are written. Lines of older formats are read; the table of formats stands in the docs of
+/// [`crate::store`].
+pub(in crate::store) const FORMAT: u32 = 2;
 const HASH_KEY: &[u8] = b",\"hash\":\"";
 const HASH_DIGITS: usize = 64;
 /// From the comma before the hash to the closing brace.
@@ -251,7 +253,7 @@ pub(super) fn read<'a, J: Deserialize<'a>, M: Deserialize<'a>>(
             _ => Fault::Bad("it is no line of a journal"),
         })?;
     match line.v {
-        FORMAT => Ok(line),
+        0..=FORMAT => Ok(line),
         newer => Err(Fault::Newer(newer)),
     }
 }
@@ -334,13 +336,27 @@ mod tests {
         }
     }
 
+    /// A line, given what its hash is made of.
+    fn sealed(text: &str) -> Vec<u8> {
+        let digits = Hash::of(text.as_bytes()).digits();
+        [text.as_bytes(), HASH_KEY, &digits, b"\"}"].concat()
+    }
+
+    /// Those on people's disks.
+    #[test]
+    fn a_line_of_an_older_format_is_read() {
+        let (lines, _) = lines(&Bodies::void(0), Head::ORIGIN, 0);
+        let text = String::from_utf8(lines[0][..lines[0].len() - SUFFIX].to_vec()).unwrap();
+        assert!(text.starts_with(r#"{"v":2,"#), "{text}");
+        let older = sealed(&text.replacen(r#""v":2"#, r#""v":1"#, 1));
+        assert_eq!(read::<IgnoredAny, IgnoredAny>(&older).ok().map(|line| line.seq), Some(1));
+        let newer = sealed(&text.replacen(r#""v":2"#, r#""v":3"#, 1));
+        assert_eq!(read::<IgnoredAny, IgnoredAny>(&newer).err(), Some(Fault::Newer(3)));
+    }
+
     #[test]
     fn a_newer_format_is_told_from_damage() {
-        let mut line = br#"{"v":9,"what":"ever""#.to_vec();
-        let digits = Hash::of(&line).digits();
-        for piece in [HASH_KEY, &digits, b"\"}"] {
-            line.extend_from_slice(piece);
-        }
+        let mut line = sealed(r#"{"v":9,"what":"ever""#);
         assert_eq!(read::<IgnoredAny, IgnoredAny>(&line).err(), Some(Fault::Newer(9)));
         line[5] = b'8';
         assert!(matches!(read::<IgnoredAny, IgnoredAny>(&line).err(), Some(Fault::Bad(_))));

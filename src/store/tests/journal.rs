@@ -9,9 +9,12 @@ use super::faults::copy_dir;
 use super::*;
 use crate::store::generation::Generation;
 use crate::store::journal::verify;
-use crate::store::record::{Totals, WITHOUT_JOURNAL};
+use crate::store::record::{STORE_FORMAT, Totals, WITHOUT_JOURNAL};
 use crate::store::sum::{Mark, Sum};
 use crate::store::{Options, keys, recover};
+
+/// The first format with a journal.
+const WITH_JOURNAL: u32 = WITHOUT_JOURNAL + 1;
 
 /// Segments of a few lines, and a checkpoint after a few of them.
 fn small() -> Options {
@@ -194,6 +197,26 @@ fn a_store_without_a_journal_is_adopted() {
     assert_eq!(open(dir.path()).size().unwrap().live, live);
     fs::remove_dir_all(dir.path().join("queue")).unwrap();
     check(dir.path(), &expected, Some("and no queue"));
+}
+
+#[test]
+fn a_store_of_the_format_before_is_taken_over_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = filled(dir.path());
+    let files = dir.path().join("queue/000001");
+    let generation = Generation::open(&files).unwrap();
+    generation.db.insert(keys::FORMAT, WITH_JOURNAL.to_be_bytes().to_vec()).unwrap();
+    let mark = Mark::decode(&generation.get(keys::MARK).unwrap().unwrap()).unwrap();
+    let mark = Mark { sum: Sum::of(&generation).unwrap(), ..mark };
+    generation.db.insert(keys::MARK, mark.encode()).unwrap();
+    drop(generation);
+    check(dir.path(), &expected, None);
+    let generation = Generation::open(&files).unwrap();
+    let format = generation.get(keys::FORMAT).unwrap().unwrap();
+    assert_eq!(format.to_vec(), STORE_FORMAT.to_be_bytes());
+    drop(generation);
+    // Its checksum is right, or this would rebuild it.
+    check(dir.path(), &expected, None);
 }
 
 #[test]

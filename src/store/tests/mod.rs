@@ -375,10 +375,10 @@ fn a_newer_format_is_refused() {
     drop(open(dir.path()));
     let files = dir.path().join("queue/000001");
     let generation = super::generation::Generation::open(&files).unwrap();
-    generation.db.insert(super::keys::FORMAT, 3_u32.to_be_bytes().to_vec()).unwrap();
+    generation.db.insert(super::keys::FORMAT, 4_u32.to_be_bytes().to_vec()).unwrap();
     drop(generation);
     let error = Queue::open(dir.path(), Checker::TestChild).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 4, known: 3, .. }), "{error}");
     assert!(error.to_string().contains("newer adjourn"));
 }
 
