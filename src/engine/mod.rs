@@ -1,7 +1,8 @@
 //! The engine: takes jobs from the store when they are due soon, steps them, and does what they ask for.
 //!
 //! * `core`: the loop that owns every job in memory.
-//! * `belief`: which wall clock is believed.
+//! * `belief`: which wall clock is believed; `noted`: what the next start has to know for that.
+//! * `small_file`: files that are replaced as a whole.
 //! * `beside`: work that would hold the loop up.
 //! * `load`: jobs from the store into memory.
 //! * `active`: one job in memory and its way to disk.
@@ -30,12 +31,14 @@ mod handle;
 mod lane;
 mod load;
 mod looks;
+mod noted;
 mod plan;
 mod reload;
 mod requests;
 mod server;
 #[cfg(test)]
 mod sim;
+mod small_file;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -102,6 +105,7 @@ pub fn start(
     let mut core = Core::new(parts);
     let metrics = core.metrics.clone();
     core.feeds = feeds;
+    core.recall_the_clock();
     core.load_watches();
     core.start_with(&settings)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));

@@ -184,6 +184,13 @@ impl Core {
                 "submit again in a moment, if it is still there",
             ));
         }
+        if matches!(submission.when, When::In(_)) && self.trust.doubts_the_start() {
+            return Err(refusal(
+                RefusalKind::Conflict,
+                "the clock of this machine has not been set since it started, so a time from now on cannot be worked out yet",
+                "give the time of day instead (--at, \"at\"), or try again in 5 minutes; adjourn status says how the clock is",
+            ));
+        }
         let reserved = [SCHEDULE_KEYS, RULE_KEYS].into_iter().find(|reserved| {
             *by != By::Schedule && key.as_ref().is_some_and(|key| key.starts_with(reserved))
         });
@@ -469,6 +476,7 @@ impl Core {
                 .iter()
                 .map(|(name, server)| (name.clone(), self.server_status(name, server)))
                 .collect(),
+            clock: self.clock_status(),
             store: StoreStatus {
                 path: self.state_dir.display().to_string(),
                 error: self.store_error.clone(),
