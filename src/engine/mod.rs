@@ -12,7 +12,7 @@
 //!   called at which instance.
 //! * `warnings`: telling the people inside.
 //! * `watches`: what sweeps have seen, across a restart.
-//! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start.
+//! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start; `weigh`: what a listing means.
 //! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter beside the loop;
 //!   `configure`: the servers that come and go with it.
 //! * `api`, `handle`: the engine from outside.
@@ -45,6 +45,7 @@ mod tests;
 mod wakes;
 mod warnings;
 mod watches;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::io;

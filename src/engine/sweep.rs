@@ -15,23 +15,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::sync::oneshot;
 
 use super::active::{ChangeRequest, Reply, announce};
 use super::api::{Notice, Receipt, Refusal, RefusalKind, ServerStatus};
-use super::belief::Belief;
 use super::beside::beside;
 use super::core::{Core, Inner};
-use crate::clock::Clock;
+use super::weigh::{Found, Question, Standing, Stock, has_stock, look, stock};
 use crate::config::Settings;
-use crate::job::{
-    BootMs, By, Change, Fact, Job, JobId, Key, LiveMeeting, Now, Order, Origin, Pin, ServerName, State, UtcMs,
-};
-use crate::platform::{Listed, Platform, Work};
-use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Watch};
-use crate::schedule::{Calendars, Days, Exempt, Feeds, Rule, Schedule};
-use crate::store::{Store, StoreError};
+use crate::job::{BootMs, By, Change, Fact, Job, JobId, Key, Now, Order, Origin, Pin, ServerName, UtcMs};
+use crate::platform::Work;
+use crate::schedule::rule::{Hit, RuleAction, Watch};
+use crate::store::StoreError;
 
 /// Idempotency keys that begin so belong to rules; nobody else may use them.
 pub const RULE_KEYS: &str = "rule:";
@@ -43,29 +38,6 @@ const AT_ONCE_AGAIN: Duration = Duration::from_secs(5);
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Hits of dry-run rules of one server that are told one by one.
 const TOLD: usize = 1_000;
-
-type Sweeping = fn(&[Rule], &[Exempt], Allows<'_>, &Watch, &[LiveMeeting], Now) -> Sweep;
-
-/// The pure functions that a sweep asks; a test puts its own here.
-#[derive(Clone, Copy)]
-pub(super) struct RuleBook {
-    pub sweep: Sweeping,
-    pub plan: fn(&Sweep, &[Job], &[LiveMeeting]) -> Vec<RuleAction>,
-}
-
-impl Default for RuleBook {
-    fn default() -> RuleBook {
-        RuleBook { sweep: rule::sweep, plan: rule::plan }
-    }
-}
-
-/// What the settings say about one server.
-#[derive(Debug, Default)]
-struct Standing {
-    rules: Vec<Rule>,
-    exempt: Vec<Exempt>,
-    calendars: Calendars,
-}
 
 /// What is known between the sweeps of one server.
 #[derive(Debug, Default)]
@@ -100,56 +72,6 @@ enum Known {
     No,
     Reading,
     Yes,
-}
-
-/// What the store knows about sweeps of one server.
-#[derive(Debug)]
-pub(super) struct Stock {
-    jobs: BTreeSet<JobId>,
-    awaits: bool,
-}
-
-/// A listing, worked out.
-#[derive(Debug)]
-pub(super) struct Found {
-    belief: Belief,
-    watch: Watch,
-    hits: Vec<Hit>,
-    /// Hits or meetings that were too many.
-    skipped: usize,
-    actions: Vec<RuleAction>,
-    /// Jobs whose meeting is live.
-    starts: Vec<(JobId, LiveMeeting)>,
-    /// Some job goes on waiting for a start, or did when this was found.
-    awaits: bool,
-    /// Jobs of rules that are done.
-    closed: BTreeSet<JobId>,
-}
-
-/// Everything that a listing is held against.
-struct Question {
-    store: Arc<dyn Store>,
-    server: ServerName,
-    standing: Arc<Standing>,
-    feeds: Arc<Feeds>,
-    watch: Watch,
-    jobs: BTreeSet<JobId>,
-    belief: Belief,
-    book: RuleBook,
-}
-
-impl Standing {
-    /// `None`: the server has no rules.
-    fn of(settings: &Settings, server: &ServerName) -> Option<Standing> {
-        let Schedule { rules, exempt, calendars, .. } = &settings.schedule;
-        let rules: Vec<Rule> = rules.iter().filter(|rule| rule.server == *server).cloned().collect();
-        let (exempt, calendars) = (exempt.clone(), calendars.clone());
-        (!rules.is_empty()).then_some(Standing { rules, exempt, calendars })
-    }
-
-    fn allows(&self, feeds: &Feeds, days: &Days, at: UtcMs, zone: &TimeZone) -> bool {
-        days.allows(&self.calendars, feeds, at, zone).is_ok()
-    }
 }
 
 impl Sweeper {
@@ -413,102 +335,6 @@ impl Core {
     }
 }
 
-/// One listing, and what it means.
-async fn look(
-    platform: &dyn Platform,
-    clock: &dyn Clock,
-    question: Question,
-) -> (Now, Result<Found, String>) {
-    if let Some(at) = question.watch.last() {
-        platform.recall(&mut question.watch.pins(at), at);
-    }
-    let sent = clock.now();
-    let listed = match platform.listing().await {
-        Ok(listed) => listed,
-        Err(fault) => return (sent, Err(fault.to_string())),
-    };
-    let found = match beside(move || question.weigh(&listed, sent)).await {
-        Some(found) => found.map_err(|error| error.to_string()),
-        None => Err("the sweep was interrupted".to_owned()),
-    };
-    (sent, found)
-}
-
-impl Question {
-    /// Reads the store, so not for an async thread.
-    fn weigh(self, listed: &Listed, sent: Now) -> Result<Found, StoreError> {
-        let live = listed.live.as_slice();
-        let Question { store, server, standing, feeds, watch, jobs, belief, book } = self;
-        let starts = starts(&*store, &server, live)?;
-        let awaits = store.any_awaiting(&server)?;
-        let allows = |days: &Days, at: UtcMs, zone: &TimeZone| standing.allows(&feeds, days, at, zone);
-        let mut sweep = match standing.rules.is_empty() {
-            true => Sweep::default(),
-            false => (book.sweep)(&standing.rules, &standing.exempt, &allows, &watch, live, belief.of(sent)),
-        };
-        let (mut open, mut closed) = (Vec::new(), BTreeSet::new());
-        for id in jobs {
-            match store.get(id)?.filter(|job| !job.is_done()) {
-                Some(job) => open.push(job),
-                None => _ = closed.insert(id),
-            }
-        }
-        rule::renew(&mut sweep, &open, |key| {
-            let job = store.by_key(&server, key)?.map(|id| store.get(id)).transpose()?.flatten();
-            Ok::<_, StoreError>(rule::Standing::of(job.as_ref()))
-        })?;
-        if !listed.complete && !standing.rules.is_empty() {
-            sweep.watch.keep_unseen(&watch);
-        }
-        let mut actions = (book.plan)(&sweep, &open, live);
-        let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
-        let mut is_new = Vec::with_capacity(actions.len());
-        for action in &actions {
-            is_new.push(match action {
-                RuleAction::Submit(hit) => !hit.dry_run && known(hit)?.is_none(),
-                RuleAction::Move { .. } | RuleAction::Withdraw { .. } => true,
-            });
-        }
-        let mut keep = is_new.into_iter();
-        actions.retain(|_| keep.next().unwrap_or_default());
-        let Sweep { watch, hits, skipped, .. } = sweep;
-        Ok(Found { belief, watch, hits, skipped, actions, starts, awaits, closed })
-    }
-}
-
-/// The jobs whose meeting is live; of several runs of it the one that began first.
-fn starts(
-    store: &dyn Store,
-    server: &ServerName,
-    live: &[LiveMeeting],
-) -> Result<Vec<(JobId, LiveMeeting)>, StoreError> {
-    if !store.any_awaiting(server)? {
-        return Ok(Vec::new());
-    }
-    let mut by_start: Vec<&LiveMeeting> = live.iter().collect();
-    by_start.sort_by_key(|live| live.started_at.unwrap_or(UtcMs::MAX));
-    let (mut starts, mut seen) = (Vec::new(), BTreeSet::new());
-    for live in by_start {
-        for job in store.awaiting(server, &live.meeting)? {
-            let ours = job.only.as_ref().is_none_or(|only| *only == live.instance);
-            if ours && matches!(job.state, State::Waiting | State::Held) && seen.insert(job.id) {
-                starts.push((job.id, live.clone()));
-            }
-        }
-    }
-    Ok(starts)
-}
-
-/// Is there anything that sweeps might have to know? Two short scans.
-fn has_stock(store: &dyn Store, server: &ServerName) -> Result<bool, StoreError> {
-    Ok(store.any_awaiting(server)? || !store.keys(server, RULE_KEYS)?.is_empty())
-}
-
-fn stock(store: &dyn Store, server: &ServerName) -> Result<Stock, StoreError> {
-    let jobs = store.open_keys(server, RULE_KEYS)?.into_iter().map(|(_, id)| id).collect();
-    Ok(Stock { jobs, awaits: store.any_awaiting(server)? })
-}
-
 fn is_of_rule(job: &Job) -> bool {
     job.key.as_ref().is_some_and(|key| key.key.starts_with(RULE_KEYS))
 }
@@ -554,6 +380,7 @@ fn watched(server: &ServerName) -> Reply {
 mod tests {
     use super::super::tests::sweep::rule;
     use super::*;
+    use crate::schedule::Rule;
 
     #[test]
     fn rules_give_the_rhythm_and_their_jobs_do_not() {

@@ -5,7 +5,7 @@ use std::slice;
 
 use super::*;
 use crate::config::Settings;
-use crate::engine::sweep::RuleBook;
+use crate::engine::weigh::RuleBook;
 use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch};
 use crate::schedule::{Entry, Exempt, Feeds, Rule, Schedule};
 
