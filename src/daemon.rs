@@ -17,7 +17,7 @@ use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, ReadFeeds, Reread, Setup};
 use crate::exit::ExitCode;
 use crate::feeds::{Reader, Trial};
-use crate::housekeeping;
+use crate::housekeeping::{self, Housekeeping};
 use crate::schedule::Feeds;
 use crate::store::{self, Checker, OpenError, Queue};
 use crate::systemd;
@@ -64,7 +64,7 @@ pub struct Daemon {
     engine: JoinHandle<io::Result<()>>,
     control: JoinHandle<()>,
     store: Arc<Queue>,
-    housekeeping: tokio_cron_scheduler::JobScheduler,
+    housekeeping: Housekeeping,
 }
 
 /// What a daemon is started with.
@@ -99,7 +99,7 @@ impl Daemon {
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).map_err(StartError::Schedule)?;
-        let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader).await?;
+        let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader, clock).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
         systemd::ready();
@@ -127,9 +127,7 @@ impl Daemon {
         if tokio::time::timeout(DRAIN_CLIENTS, &mut self.control).await.is_err() {
             tracing::warn!("some clients did not take their last answer in time");
         }
-        if let Err(error) = self.housekeeping.shutdown().await {
-            tracing::debug!(%error, "the housekeeping did not stop");
-        }
+        self.housekeeping.shutdown().await;
         let store = self.store;
         if tokio::task::spawn_blocking(move || store.end()).await.is_err() {
             tracing::error!("the store was not closed cleanly");

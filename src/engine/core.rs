@@ -287,6 +287,9 @@ impl Core {
             self.write_unwritten();
         }
         self.go_on_planning(now.boot);
+        if self.next_sweep().is_some_and(|at| now.boot >= at) {
+            self.tick();
+        }
         self.pump();
     }
 
@@ -302,7 +305,7 @@ impl Core {
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
         let first = self.wakes.first();
         let clock = Some(self.trust.wake(now.boot));
-        let boot = [first.boot, self.write_again, self.plans.wake(), clock];
+        let boot = [first.boot, self.write_again, self.plans.wake(), self.next_sweep(), clock];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [first.wall, self.next_load].into_iter().flatten().min();
         match self.trust.doubts() {

@@ -52,7 +52,8 @@ pub(super) enum Request {
     /// New copies of the calendars.
     Feeds(Feeds, Vec<Source>),
     Current(oneshot::Sender<Option<Current>>),
-    /// Housekeeping's rhythm.
+    /// Sweeps whose turn has come begin now, and not when the loop wakes by itself.
+    #[cfg(test)]
     Tick,
 }
 
@@ -114,6 +115,7 @@ impl Core {
                 let settings = self.settings.clone();
                 answer(reply, settings.map(|settings| Current { settings, feeds, now }));
             }
+            #[cfg(test)]
             Request::Tick => self.tick(),
         }
     }

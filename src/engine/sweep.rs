@@ -1,9 +1,10 @@
 //! Sweeps: now and then one listing of everything that is live on a server, held against its rules and against the jobs
 //! that wait for their meeting to start.
 //!
-//! * The rhythm comes from housekeeping ([`Request::Tick`](super::requests::Request)); which server's turn it is is decided
-//!   here, on boottime: the smallest `every` of its rules, half a minute where only jobs wait for a start. One listing a
-//!   server and period, one in flight, only when the platform has room for it; a server that nothing asks about hears none.
+//! * The rhythm is the engine's own, on boottime, because deadlines depend on it: a wall clock set back by an hour must not
+//!   stop it for an hour. The smallest `every` of a server's rules, half a minute where only jobs wait for a start. One
+//!   listing a server and period, one in flight, only when the platform has room for it; a server that nothing asks about
+//!   hears none.
 //! * What the listing means is pure (`schedule::rule`) and worked out beside the loop, where a long listing against many
 //!   rules is in nobody's way. Only its result is applied here, as submits, moves and withdrawals like any other.
 //! * A listing that fails changes nothing: no hit begins, none is over. One that was asked for under older rules, or under
@@ -34,6 +35,8 @@ pub const RULE_KEYS: &str = "rule:";
 const START_EVERY: Duration = Duration::from_secs(30);
 /// A job that comes and waits for a start is a reason to look at once, but not more often than this.
 const AT_ONCE_AGAIN: Duration = Duration::from_secs(5);
+/// A sweep that could not begin when its turn came is tried again this much later.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The first sweeps after the start come within this, spread over it.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Hits of dry-run rules of one server that are told one by one.
@@ -83,6 +86,16 @@ impl Sweeper {
         rules.into_iter().chain(waits.then_some(START_EVERY)).min()
     }
 
+    /// When its turn comes; `None`: not before something else has happened.
+    fn turn(&self) -> Option<BootMs> {
+        let asks = match self.known {
+            Known::No => true,
+            Known::Reading => false,
+            Known::Yes => self.every().is_some(),
+        };
+        (asks && !self.in_flight).then(|| self.next.unwrap_or(BootMs(0)))
+    }
+
     pub fn note(&self, status: &mut ServerStatus) {
         if self.every().is_some() {
             status.last_sweep = self.last.map(|at| at.to_string());
@@ -127,10 +140,15 @@ impl Core {
         self.sweepers.iter().map(|(name, sweeper)| (name.clone(), sweeper.watch.clone())).collect()
     }
 
+    /// When the first sweep's turn comes.
+    pub(super) fn next_sweep(&self) -> Option<BootMs> {
+        self.sweepers.values().filter_map(Sweeper::turn).min()
+    }
+
     /// Starts the sweeps whose turn it is. Any number of ticks is as good as one.
     pub(super) fn tick(&mut self) {
         let now = self.now().boot;
-        let due = |sweeper: &Sweeper| sweeper.next.is_none_or(|at| at <= now);
+        let due = |sweeper: &Sweeper| sweeper.turn().is_some_and(|at| at <= now);
         let names: Vec<ServerName> =
             self.sweepers.iter().filter(|(_, sweeper)| due(sweeper)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -140,13 +158,17 @@ impl Core {
 
     fn start_sweep(&mut self, name: &ServerName) {
         let (now, belief) = (self.now().boot, self.belief());
-        let (Some(sweeper), Some(server)) = (self.sweepers.get_mut(name), self.servers.get(name)) else {
-            return;
-        };
-        if self.stopping || sweeper.in_flight || self.plans.leaving.contains(name) {
+        let Some(sweeper) = self.sweepers.get_mut(name) else { return };
+        if self.stopping || sweeper.in_flight {
             return;
         }
+        // Whatever keeps it from beginning, its turn must lie ahead: otherwise the loop would never rest.
+        let due = sweeper.next.replace(now + TRY_AGAIN);
+        let Some(server) = self.servers.get(name).filter(|_| !self.plans.leaving.contains(name)) else {
+            return;
+        };
         if sweeper.known != Known::Yes {
+            sweeper.next = due;
             return self.take_stock(name);
         }
         let Some(every) = sweeper.every() else { return };
@@ -155,7 +177,7 @@ impl Core {
         }
         (sweeper.in_flight, sweeper.anew, sweeper.began) = (true, false, Some(now));
         // In its rhythm, unless that has been lost.
-        let next = sweeper.next.map_or(now, |at| at + every);
+        let next = due.map_or(now, |at| at + every);
         sweeper.next = Some(if next > now { next } else { now + every });
         let question = Question {
             store: self.store.clone(),
@@ -178,6 +200,7 @@ impl Core {
 
     /// Reads once which jobs a server's sweeps have to know.
     fn take_stock(&mut self, name: &ServerName) {
+        let now = self.now().boot;
         let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.known == Known::No) else {
             return;
         };
@@ -187,8 +210,10 @@ impl Core {
                 sweeper.known = Known::Yes;
                 return self.start_sweep(name);
             }
-            // With the next tick.
-            Err(error) => return self.store_error = Some(error.to_string()),
+            Err(error) => {
+                sweeper.next = Some(now + TRY_AGAIN);
+                return self.store_error = Some(error.to_string());
+            }
         }
         sweeper.known = Known::Reading;
         let (store, inbox, server) = (self.store.clone(), self.inbox.clone(), name.clone());
@@ -201,6 +226,7 @@ impl Core {
     }
 
     pub(super) fn stocked(&mut self, name: &ServerName, stock: Result<Stock, StoreError>) {
+        let now = self.now().boot;
         let Some(sweeper) = self.sweepers.get_mut(name) else { return };
         match stock {
             Ok(Stock { jobs, awaits }) => {
@@ -210,8 +236,7 @@ impl Core {
                 self.tick();
             }
             Err(error) => {
-                // With the next tick.
-                sweeper.known = Known::No;
+                (sweeper.known, sweeper.next) = (Known::No, Some(now + TRY_AGAIN));
                 self.store_error = Some(error.to_string());
             }
         }
@@ -242,7 +267,7 @@ impl Core {
         let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.in_flight) else { return };
         sweeper.in_flight = false;
         if self.plans.leaving.contains(name) {
-            // A reload takes the server away. Should that fail, the next tick sweeps again.
+            // A reload takes the server away. Should that fail, the next turn sweeps again.
             sweeper.next = Some(now.boot);
             return;
         }

@@ -293,6 +293,14 @@ async fn one_listing_a_server_and_period_however_many_rules_and_ticks_there_are(
 }
 
 #[tokio::test]
+async fn sweeps_come_in_the_rhythm_of_the_rules_and_nobody_has_to_ask() {
+    let rig = sweeping(Some(live(HOUR)));
+    let every = Duration::from_millis(50);
+    rig.apply(vec![Rule { every, ..rule("four-hours", 4 * HOUR) }]).await;
+    rig.until(async || rig.listings() >= 5).await;
+}
+
+#[tokio::test]
 async fn a_listing_that_fails_changes_nothing() {
     let there = live(HOUR);
     let rig = sweeping(Some(there.clone()));
