@@ -57,7 +57,7 @@ use crate::store::{Store, StoreError};
 
 pub use import::{Checked, check_line};
 pub use lines::MAX_LINE_BYTES;
-pub use listen::{ListenError, group_name, listen};
+pub use listen::{ListenError, SocketFile, group_name, listen};
 pub use preview::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, of_files as preview_of_files};
 
 use peer::{Bounded, Peer};
