@@ -26,7 +26,7 @@ use super::weigh::{Found, Question, Standing, Stock, has_stock, look, stock};
 use crate::config::Settings;
 use crate::job::{BootMs, By, Change, Fact, Job, JobId, Key, Now, Order, Origin, Pin, ServerName, UtcMs};
 use crate::platform::Work;
-use crate::schedule::rule::{Hit, RuleAction, Watch};
+use crate::schedule::rule::{Hit, RuleAction, Tally, Watch};
 use crate::store::StoreError;
 
 /// Idempotency keys that begin so belong to rules; nobody else may use them.
@@ -37,6 +37,8 @@ const START_EVERY: Duration = Duration::from_secs(30);
 const AT_ONCE_AGAIN: Duration = Duration::from_secs(5);
 /// A sweep that could not begin when its turn came is tried again this much later.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// New jobs of a rule are counted for so long.
+const MADE_WITHIN: Duration = Duration::from_secs(3600);
 /// The first sweeps after the start come within this, spread over it.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Hits of dry-run rules of one server that are told one by one.
@@ -66,6 +68,10 @@ pub(super) struct Sweeper {
     told: BTreeSet<String>,
     /// The last sweep left something out.
     crowded: bool,
+    /// How many hits it left out for which their rules had no room.
+    left_out: Tally,
+    /// How many jobs each rule has made since then.
+    made: (Option<BootMs>, Tally),
 }
 
 /// Whether `jobs` and `awaits` have been read from the store.
@@ -99,8 +105,25 @@ impl Sweeper {
     pub fn note(&self, status: &mut ServerStatus) {
         if self.every().is_some() {
             status.last_sweep = self.last.map(|at| at.to_string());
-            status.sweep_error.clone_from(&self.error);
+            status.sweep_error = self.error.clone().or_else(|| self.no_room());
         }
+    }
+
+    /// What should be heard of rules that hit more than they may make.
+    fn no_room(&self) -> Option<String> {
+        let told =
+            self.left_out.iter().map(|(rule, count)| format!("rule {rule} leaves {count} meetings alone"));
+        let told: Vec<String> = told.collect();
+        (!told.is_empty())
+            .then(|| format!("{}: that would be more deadlines than its max-open", told.join(", ")))
+    }
+
+    /// How many jobs each rule has made within the hour.
+    fn made_lately(&mut self, now: BootMs) -> Tally {
+        if self.made.0.is_none_or(|since| now >= since + MADE_WITHIN) {
+            self.made = (Some(now), Tally::new());
+        }
+        self.made.1.clone()
     }
 
     /// The hits of dry-run rules that have not been told yet.
@@ -186,6 +209,7 @@ impl Core {
             feeds: self.feeds.clone(),
             watch: sweeper.watch.clone(),
             jobs: sweeper.jobs.clone(),
+            made: sweeper.made_lately(now),
             belief,
             book: self.makers.rules,
         };
@@ -299,6 +323,12 @@ impl Core {
             tracing::error!(server = %name, skipped = found.skipped, "too many meetings, or hits, for rules: the rest is left alone");
         }
         sweeper.crowded = found.skipped > 0;
+        let had_room = sweeper.left_out.is_empty();
+        sweeper.left_out = found.left_out;
+        if let Some(why) = sweeper.no_room().filter(|_| had_room) {
+            tracing::error!(server = %name, "{why}");
+            announce(&self.events, vec![Notice::of_server("rule-full", why, now.wall, name.clone())]);
+        }
         let notice = |hit: &Hit| would_hit(hit, name, now);
         let untold: Vec<Notice> = sweeper.untold(&found.hits).into_iter().map(notice).collect();
         announce(&self.events, untold);
@@ -316,7 +346,12 @@ impl Core {
             // What is due already is due from now on: nobody was late.
             let soonest = self.now().wall + Duration::from_millis(1);
             match action {
-                RuleAction::Submit(hit) => self.submit_hit(name, *hit, sent),
+                RuleAction::Submit(hit) => {
+                    if let Some(sweeper) = self.sweepers.get_mut(name) {
+                        *sweeper.made.1.entry(hit.rule.clone()).or_default() += 1;
+                    }
+                    self.submit_hit(name, *hit, sent);
+                }
                 RuleAction::Move { job, to } => {
                     self.change_for_rule(name, job, Change::Move { to: to.max(soonest) });
                 }

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::job::{Job, JobId, LiveMeeting, Now, ServerName, State, UtcMs};
 use crate::platform::{Listed, Platform};
-use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Watch};
+use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Tally, Watch};
 use crate::schedule::{Calendars, Days, Exempt, Feeds, Rule, Schedule};
 use crate::store::{Store, StoreError};
 
@@ -62,6 +62,8 @@ pub(super) struct Found {
     pub awaits: bool,
     /// Jobs of rules that are done.
     pub closed: BTreeSet<JobId>,
+    /// Hits for which their rules had no room.
+    pub left_out: Tally,
 }
 
 /// Everything that a listing is held against.
@@ -72,6 +74,7 @@ pub(super) struct Question {
     pub feeds: Arc<Feeds>,
     pub watch: Watch,
     pub jobs: BTreeSet<JobId>,
+    pub made: Tally,
     pub belief: Belief,
     pub book: RuleBook,
 }
@@ -115,7 +118,7 @@ impl Question {
     /// Reads the store, so not for an async thread.
     fn weigh(self, listed: &Listed, sent: Now) -> Result<Found, StoreError> {
         let live = listed.live.as_slice();
-        let Question { store, server, standing, feeds, watch, jobs, belief, book } = self;
+        let Question { store, server, standing, feeds, watch, jobs, made, belief, book } = self;
         let starts = starts(&*store, &server, live)?;
         let awaits = store.any_awaiting(&server)?;
         let allows = |days: &Days, at: UtcMs, zone: &TimeZone| standing.allows(&feeds, days, at, zone);
@@ -148,8 +151,9 @@ impl Question {
         }
         let mut keep = is_new.into_iter();
         actions.retain(|_| keep.next().unwrap_or_default());
+        let left_out = rule::cap(&mut actions, &open, &made, &standing.rules);
         let Sweep { watch, hits, skipped, .. } = sweep;
-        Ok(Found { belief, watch, hits, skipped, actions, starts, awaits, closed })
+        Ok(Found { belief, watch, hits, skipped, actions, starts, awaits, closed, left_out })
     }
 }
 

@@ -301,6 +301,32 @@ async fn sweeps_come_in_the_rhythm_of_the_rules_and_nobody_has_to_ask() {
 }
 
 #[tokio::test]
+async fn a_rule_makes_no_more_than_it_may_and_says_so() {
+    let rig = sweeping(Some(live(HOUR)));
+    let mut events = rig.handle.events();
+    let one = live(HOUR);
+    let many = |from: usize| -> Vec<LiveMeeting> {
+        let other = |n| LiveMeeting {
+            meeting: format!("m-{n}").as_str().into(),
+            instance: format!("i-{n}").as_str().into(),
+            ..one.clone()
+        };
+        (from..from + 10).map(other).collect()
+    };
+    *rig.platform.live.lock().unwrap() = Some(many(0));
+    let few = || vec![Rule { max_open: 3, ..rule("four-hours", 4 * HOUR) }];
+    rig.apply(few()).await;
+    let told = hears_of_server(&mut events, "rule-full").await;
+    assert!(told.text.contains("rule four-hours leaves 7 meetings alone"), "{}", told.text);
+    rig.until(async || rig.jobs().len() == 3).await;
+    // Ever new ones, while those of before are done or gone, are not made either.
+    *rig.platform.live.lock().unwrap() = Some(many(100));
+    rig.apply_and_sweep(few()).await;
+    assert_eq!(rig.jobs().len(), 3);
+    assert!(rig.server().await.sweep_error.unwrap().contains("max-open"));
+}
+
+#[tokio::test]
 async fn a_listing_that_fails_changes_nothing() {
     let there = live(HOUR);
     let rig = sweeping(Some(there.clone()));
