@@ -4,6 +4,8 @@
 //! when the clock is set, so that a step or a resume wakes it at once; everything else is measured on `CLOCK_BOOTTIME`,
 //! which counts suspended time and is never set. Nothing computes `due - now` once and sleeps that long.
 //!
+//! Whether the wall clock can be right at all, the kernel knows ([`Clock::synchronised`]).
+//!
 //! In debug builds a test may step the wall clock of the process (`stepped`).
 
 #[cfg(debug_assertions)]
@@ -12,6 +14,8 @@ mod steps;
 #[cfg(not(debug_assertions))]
 #[path = "clock/unstepped.rs"]
 mod steps;
+
+mod kernel;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -56,6 +60,11 @@ fn millis(at: Timespec) -> i64 {
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
+
+    /// Does a time service keep the wall clock? `None`: that cannot be found out here.
+    fn synchronised(&self) -> Option<bool> {
+        kernel::is_synchronised()
+    }
 
     /// Must be called within a tokio runtime.
     fn alarm(&self) -> io::Result<Box<dyn Alarm>> {

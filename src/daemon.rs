@@ -5,22 +5,21 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{SystemClock, system_now};
 use crate::config::settings::Settings;
-use crate::control::{self, ListenError};
+use crate::control::{self, ListenError, SocketFile};
 use crate::engine::api::{Refusal, RefusalKind};
 use crate::engine::{self, Handle, ReadFeeds, Reread, Setup};
 use crate::exit::ExitCode;
 use crate::feeds::{Reader, Trial};
-use crate::housekeeping;
+use crate::housekeeping::{self, Housekeeping};
 use crate::schedule::Feeds;
 use crate::store::{self, Checker, OpenError, Queue};
-use crate::systemd;
+use crate::{shortage, systemd};
 
 /// How long clients may take to hear their last answers.
 const DRAIN_CLIENTS: Duration = Duration::from_secs(6);
@@ -42,19 +41,16 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             StartError::Store(OpenError::Held { .. }) | StartError::Other(_) => ExitCode::Temporary,
-            // A full or failing disk may recover; a restart tries again.
-            StartError::Store(OpenError::Io { source, .. }) if is_passing(source) => ExitCode::Temporary,
+            // A full or failing disk may recover; a restart tries again. So may a machine that is short of something.
+            StartError::Store(OpenError::Io { source, .. }) if shortage::is_passing(source) => {
+                ExitCode::Temporary
+            }
+            StartError::Schedule(refusal) if shortage::is_told_of(&refusal.detail) => ExitCode::Temporary,
             StartError::Schedule(refusal) if refusal.kind == RefusalKind::StoreFailed => ExitCode::Temporary,
             StartError::Socket(error) => error.exit(),
             _ => ExitCode::Config,
         }
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let stopped = error.kind() == io::ErrorKind::Interrupted;
-    full || stopped || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// A daemon that runs.
@@ -63,8 +59,10 @@ pub struct Daemon {
     shutdown: CancellationToken,
     engine: JoinHandle<io::Result<()>>,
     control: JoinHandle<()>,
+    /// `None`: systemd made it, and removes it.
+    socket: Option<SocketFile>,
     store: Arc<Queue>,
-    housekeeping: tokio_cron_scheduler::JobScheduler,
+    housekeeping: Housekeeping,
 }
 
 /// What a daemon is started with.
@@ -84,7 +82,9 @@ impl Daemon {
         let clock = Arc::new(SystemClock);
         let shutdown = CancellationToken::new();
         let store = open_store(&settings, checker).await?;
+        let is_ours = inherited.is_none();
         let listener = listen(&settings, inherited)?;
+        let socket = is_ours.then(|| SocketFile::at(&settings.socket)).flatten();
         let trial = Trial::child().map_err(anyhow::Error::from)?;
         let reader = Reader::new(&settings.state_dir, trial).map_err(anyhow::Error::msg)?;
         let reader = Arc::new(reader);
@@ -99,11 +99,11 @@ impl Daemon {
         };
         let (handle, engine) =
             engine::start(setup, settings, shutdown.clone()).await.map_err(StartError::Schedule)?;
-        let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader).await?;
+        let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader, clock).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));
         systemd::ready();
-        Ok(Daemon { handle, shutdown, engine, control, store, housekeeping })
+        Ok(Daemon { handle, shutdown, engine, control, socket, store, housekeeping })
     }
 
     /// Resolves if the engine has ended by itself, which only a failing kernel timer makes it do.
@@ -127,9 +127,10 @@ impl Daemon {
         if tokio::time::timeout(DRAIN_CLIENTS, &mut self.control).await.is_err() {
             tracing::warn!("some clients did not take their last answer in time");
         }
-        if let Err(error) = self.housekeeping.shutdown().await {
-            tracing::debug!(%error, "the housekeeping did not stop");
+        if let Some(socket) = self.socket {
+            socket.remove();
         }
+        self.housekeeping.shutdown().await;
         let store = self.store;
         if tokio::task::spawn_blocking(move || store.end()).await.is_err() {
             tracing::error!("the store was not closed cleanly");

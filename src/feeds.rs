@@ -133,7 +133,8 @@ impl Reader {
             let Ok(bytes) = read_file(&kept::path(&self.state_dir, source)) else { continue };
             tried.push(source);
             let (send, trial, source) = (send.clone(), self.trial.clone(), source.clone());
-            std::thread::spawn(move || {
+            // Where there is no thread for it, it is late as well, and read anew in a moment.
+            let _ = std::thread::Builder::new().spawn(move || {
                 // It was good once, which must do where nothing can be tried.
                 let fares_well = trial.try_out(&bytes, year).unwrap_or(true);
                 // Nobody waits for what is late.

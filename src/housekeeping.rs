@@ -1,21 +1,26 @@
-//! What is done now and then: new occurrences of the schedule become jobs, calendars are read again, servers that have
-//! rules are swept, done jobs are forgotten when their retention is over, and it is noticed when the store has become much
-//! larger than what is in it.
+//! What is done now and then: new occurrences of the schedule become jobs, calendars are read again, done jobs are forgotten
+//! when their retention is over, and it is noticed when the store has become much larger than what is in it.
 //!
 //! tokio-cron-scheduler keeps the rhythm, in UTC. It holds no deadline: a missed or a doubled tick only comes later or
-//! finds nothing to do.
+//! finds nothing to do. Its next ticks are instants of the wall clock, so a clock that is set back by an hour would keep it
+//! silent for that hour: whenever the clock is set, it is made anew. What deadlines hang on more closely, the sweeps, has a
+//! rhythm of its own in the engine.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job as Tick, JobScheduler};
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::{Alarm, Clock, Ring};
 use crate::engine::{Current, Handle};
 use crate::feeds::Reader;
-use crate::job::{BootMs, UtcMs};
+use crate::job::{BootMs, UtcMs, Wake};
 use crate::schedule::{Feeds, Source};
 use crate::store::{Change, Queue, Store, StoreError};
 
@@ -29,53 +34,162 @@ const EARLY: Duration = Duration::from_secs(20);
 const SWEEP: &str = "0 37 * * * *";
 /// Every day, when few meetings end.
 const SIZE: &str = "40 52 3 * * *";
-/// The engine's rhythm: which server is swept when, it decides itself.
-const TICK: &str = "*/5 * * * * *";
 /// Jobs forgotten in one batch; between batches the writer serves others.
 const SWEEP_BATCH: usize = 500;
 /// Ticks that may wait; the library's own default loses some in bursts.
 const CHANNEL: usize = 8_192;
+/// After a scheduler could not be made: the next try.
+const MAKE_AGAIN: Duration = Duration::from_secs(60);
 
-/// Starts the scheduler; it runs until it is dropped or shut down.
-pub async fn start(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> anyhow::Result<JobScheduler> {
-    let scheduler =
-        JobScheduler::new_with_channel_size(CHANNEL).await.context("starting the housekeeping")?;
-    let (expanding, ticking) = (handle.clone(), handle.clone());
-    let expand = Tick::new_async(EXPAND, move |_, _| {
-        let handle = expanding.clone();
-        Box::pin(async move { expand(&handle).await })
-    });
+/// The housekeeping that runs.
+pub struct Housekeeping {
+    keeper: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Housekeeping {
+    /// Nothing is begun any more; what is under way goes on beside the rest of a drain.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        // It only ends badly if one of the chores' schedulers does, which matters no more.
+        let _ = self.keeper.await;
+    }
+}
+
+/// Starts it.
+pub async fn start(
+    handle: Handle,
+    store: Arc<Queue>,
+    reader: Arc<Reader>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Housekeeping> {
+    let alarm = clock.alarm().context("starting the housekeeping")?;
+    let rhythm = Rhythm { chores: chores(handle, store, reader) };
+    let scheduler = rhythm.scheduler().await?;
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn(keep(rhythm, scheduler, alarm, clock, stop.clone()));
+    Ok(Housekeeping { keeper, stop })
+}
+
+type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One thing that is done now and then.
+struct Chore {
+    /// When, in UTC.
+    cron: &'static str,
+    what: &'static str,
+    work: Arc<dyn Fn() -> Doing + Send + Sync>,
+}
+
+impl Chore {
+    fn new<F>(cron: &'static str, what: &'static str, work: impl Fn() -> F + Send + Sync + 'static) -> Chore
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Chore { cron, what, work: Arc::new(move || Box::pin(work())) }
+    }
+}
+
+fn chores(handle: Handle, store: Arc<Queue>, reader: Arc<Reader>) -> Vec<Chore> {
     let feeds = Arc::new(Refresh { handle: handle.clone(), reader, last: Mutex::default() });
     let asked = feeds.clone();
     tokio::spawn(async move { asked.at_once().await });
-    let refresh = Tick::new_async(FEEDS, move |_, _| {
-        let feeds = feeds.clone();
-        Box::pin(async move { feeds.if_due().await })
-    });
+    let expanding = handle.clone();
     let sweeping = store.clone();
-    let sweep = Tick::new_async(SWEEP, move |_, _| {
-        let (handle, store) = (handle.clone(), sweeping.clone());
-        Box::pin(async move { forget_old(&handle, store).await })
-    });
     let told = Arc::new(AtomicBool::new(false));
-    let size = Tick::new_async(SIZE, move |_, _| {
-        let (store, told) = (store.clone(), told.clone());
-        Box::pin(async move { look_at_size(store, &told).await })
-    });
-    let tick = Tick::new(TICK, move |_, _| ticking.tick());
-    let ticks = [
-        (tick, "the ticks"),
-        (expand, "the schedule"),
-        (refresh, "the calendars"),
-        (sweep, "the sweep"),
-        (size, "the look at the store"),
-    ];
-    for (tick, what) in ticks {
-        let tick = tick.with_context(|| format!("planning {what}"))?;
-        scheduler.add(tick).await.with_context(|| format!("planning {what}"))?;
+    vec![
+        Chore::new(EXPAND, "the schedule", move || {
+            let handle = expanding.clone();
+            async move { expand(&handle).await }
+        }),
+        Chore::new(FEEDS, "the calendars", move || {
+            let feeds = feeds.clone();
+            async move { feeds.if_due().await }
+        }),
+        Chore::new(SWEEP, "the sweep", move || {
+            let (handle, store) = (handle.clone(), sweeping.clone());
+            async move { forget_old(&handle, store).await }
+        }),
+        Chore::new(SIZE, "the look at the store", move || {
+            let (store, told) = (store.clone(), told.clone());
+            async move { look_at_size(store, &told).await }
+        }),
+    ]
+}
+
+/// What is done, and how often.
+struct Rhythm {
+    chores: Vec<Chore>,
+}
+
+impl Rhythm {
+    /// A scheduler that runs until it is shut down.
+    async fn scheduler(&self) -> anyhow::Result<JobScheduler> {
+        let scheduler =
+            JobScheduler::new_with_channel_size(CHANNEL).await.context("starting the housekeeping")?;
+        for Chore { cron, what, work } in &self.chores {
+            let work = work.clone();
+            let tick = Tick::new_async(*cron, move |_, _| work());
+            let tick = tick.with_context(|| format!("planning {what}"))?;
+            scheduler.add(tick).await.with_context(|| format!("planning {what}"))?;
+        }
+        scheduler.start().await.context("starting the housekeeping")?;
+        Ok(scheduler)
     }
-    scheduler.start().await.context("starting the housekeeping")?;
-    Ok(scheduler)
+}
+
+/// Until it is told to stop: another scheduler whenever the wall clock is set.
+async fn keep(
+    rhythm: Rhythm,
+    mut scheduler: JobScheduler,
+    alarm: Box<dyn Alarm>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = clock_is_set(&*alarm, &*clock) => {}
+        }
+        shut_down(scheduler).await;
+        scheduler = loop {
+            match rhythm.scheduler().await {
+                Ok(scheduler) => break scheduler,
+                Err(error) => tracing::error!(
+                    "the clock was set, and the housekeeping stands still: {error:#}; trying again in a minute"
+                ),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = clock.sleep(MAKE_AGAIN) => {}
+            }
+        };
+    }
+    shut_down(scheduler).await;
+}
+
+/// Ends when the wall clock is set.
+async fn clock_is_set(alarm: &dyn Alarm, clock: &dyn Clock) {
+    loop {
+        let ring = match alarm.set(Wake::default()) {
+            Ok(()) => alarm.ring().await,
+            Err(error) => Err(error),
+        };
+        match ring {
+            Ok(Ring::ClockSet) => return,
+            Ok(Ring::Due) => {}
+            Err(error) => {
+                tracing::warn!(%error, "whether the clock is set cannot be heard; trying again in a minute");
+                clock.sleep(MAKE_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn shut_down(mut scheduler: JobScheduler) {
+    if let Err(error) = scheduler.shutdown().await {
+        tracing::debug!(%error, "the housekeeping did not stop");
+    }
 }
 
 /// Calendars, read again one after the other.
@@ -212,8 +326,59 @@ pub fn sweep(store: &dyn Store, before: UtcMs) -> Result<usize, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+    use tokio::sync::Notify;
+
     use super::*;
+    use crate::clock::SystemClock;
     use crate::schedule::Feed;
+
+    /// Rings when a test says so.
+    struct Bell(Arc<Notify>);
+
+    #[async_trait]
+    impl Alarm for Bell {
+        fn set(&self, _: Wake) -> io::Result<()> {
+            Ok(())
+        }
+
+        async fn ring(&self) -> io::Result<Ring> {
+            self.0.notified().await;
+            Ok(Ring::ClockSet)
+        }
+    }
+
+    /// The first scheduler here has no ticks at all, as one has none for an hour when the clock was set back by an hour.
+    #[tokio::test]
+    async fn the_rhythm_begins_anew_when_the_clock_is_set() {
+        let (ticks, bell, stop) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()), CancellationToken::new());
+        let (counted, told) = (ticks.clone(), Arc::new(Notify::new()));
+        let tell = told.clone();
+        let chore = Chore::new("* * * * * *", "the count", move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tell.notify_one();
+            std::future::ready(())
+        });
+        let silent = JobScheduler::new().await.unwrap();
+        let keeper = tokio::spawn(keep(
+            Rhythm { chores: vec![chore] },
+            silent,
+            Box::new(Bell(bell.clone())),
+            Arc::new(SystemClock),
+            stop.clone(),
+        ));
+        for _ in 0..2 {
+            bell.notify_one();
+            let ticked = tokio::time::timeout(Duration::from_secs(20), told.notified()).await;
+            assert!(ticked.is_ok(), "no tick after the clock was set");
+        }
+        stop.cancel();
+        keeper.await.unwrap();
+    }
 
     #[test]
     fn calendars_are_read_again_as_often_as_they_should_be() {

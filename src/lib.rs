@@ -20,6 +20,7 @@
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`metrics`] | what is counted, and the text of `/metrics` | a label that strangers choose |
 //! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
+//! | [`shortage`] | which faults of the machine pass | |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
 
@@ -38,6 +39,7 @@ pub mod metrics;
 pub mod platform;
 pub mod sandbox;
 pub mod schedule;
+pub mod shortage;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;

@@ -75,6 +75,9 @@ fn line(status: &Status) -> String {
     if !down.is_empty() {
         line.push_str(&format!("; TROUBLE: {}", down.join(", ")));
     }
+    if status.clock.doubt.is_some() {
+        line.push_str("; CLOCK NOT BELIEVED");
+    }
     if status.store.error.is_some() {
         line.push_str("; STORE CANNOT BE WRITTEN");
     }
@@ -95,6 +98,10 @@ mod tests {
         let down = ServerStatus { reachable: Some(false), ..ServerStatus::default() };
         status.servers.insert("campus".into(), down);
         status.store.error = Some("disk full".to_owned());
-        assert_eq!(line(&status), "3 waiting, 1 at work, 0 held; TROUBLE: campus; STORE CANNOT BE WRITTEN");
+        status.clock.doubt = Some("it was stepped".to_owned());
+        assert_eq!(
+            line(&status),
+            "3 waiting, 1 at work, 0 held; TROUBLE: campus; CLOCK NOT BELIEVED; STORE CANNOT BE WRITTEN"
+        );
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Body, Method, RequestBuilder, Response};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -27,6 +29,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(socket: &Path) -> Result<Client, Failure> {
+        refuse_stranger(socket)?;
         let http = reqwest::Client::builder()
             .unix_socket(socket)
             .http1_only()
@@ -141,6 +144,35 @@ impl Client {
     }
 }
 
+/// A socket on a path that others may write to could be anybody's, who would be told of deadlines and answer for them.
+/// Whether somebody listens at all, the request itself finds out.
+fn refuse_stranger(socket: &Path) -> Result<(), Failure> {
+    let Some(uid) = listener(socket) else { return Ok(()) };
+    let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = std::fs::metadata(parent).map_or(0, |dir| dir.uid());
+    if is_trusted(uid, geteuid().as_raw(), owner) {
+        return Ok(());
+    }
+    let what = format!(
+        "what listens on {} belongs to the user {uid}, who is neither you, nor root, nor the owner of its directory",
+        socket.display()
+    );
+    Err(Failure::new(ExitCode::Permission, what)
+        .hint("name the daemon's own socket with --socket or ADJOURN_SOCKET; it belongs into a directory of the daemon's user"))
+}
+
+fn is_trusted(uid: u32, me: u32, owner_of_directory: u32) -> bool {
+    [0, me, owner_of_directory].contains(&uid)
+}
+
+/// The user who listens there, as the kernel knows.
+fn listener(path: &Path) -> Option<u32> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
+    sockopt::socket_peercred(&socket).ok().map(|peer| peer.uid.as_raw())
+}
+
 /// How to be let in to a socket of this group.
 fn way_in(gid: Option<u32>) -> String {
     match gid {
@@ -213,6 +245,19 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let failure = Client::new(&socket).unwrap().get(&["status"], &[]).await.unwrap_err();
         assert_eq!(failure.exit(), ExitCode::Unreachable);
+    }
+
+    #[test]
+    fn only_root_oneself_and_the_owner_of_the_directory_are_talked_to() {
+        assert!(is_trusted(0, 1_000, 1_001) && is_trusted(1_000, 1_000, 0) && is_trusted(991, 1_000, 991));
+        // In /tmp, which is root's.
+        assert!(!is_trusted(1_001, 1_000, 0) && !is_trusted(1_001, 0, 0));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        assert_eq!(listener(&path), None);
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(listener(&path), Some(geteuid().as_raw()));
+        assert!(refuse_stranger(&path).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::daemon::{Daemon, Options};
 use crate::engine::api::Service;
 use crate::exit::ExitCode;
 use crate::store::Checker;
-use crate::{systemd, telemetry};
+use crate::{shortage, systemd, telemetry};
 
 /// Run the daemon
 #[derive(clap::Args, Clone, Debug)]
@@ -44,13 +44,16 @@ pub fn run(args: Args, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Ok(settings) => settings,
         Err(complaint) => {
             anstream::eprintln!("{complaint}");
-            return Ok(ExitCode::Config);
+            // A file that could not be read just now may well be right.
+            let passes = shortage::is_told_of(&complaint);
+            return Ok(if passes { ExitCode::Temporary } else { ExitCode::Config });
         }
     };
     run_to_the_end(settings, source).map_err(|error| Failure::new(ExitCode::Temporary, format!("{error:#}")))
 }
 
 fn run_to_the_end(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
+    shortage::none_for_a_start().context("this machine has too few threads or files left for a start")?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     let code = runtime.block_on(serve(settings, source))?;
     // What still runs now (a name look-up, say) must not keep the process.

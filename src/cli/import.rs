@@ -112,7 +112,8 @@ impl Trouble {
 /// Read by a thread that is not waited for: it may wait for a terminal long after the daemon has left.
 fn chunks(mut input: Input, trouble: Trouble) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
     let (send, chunks) = mpsc::channel(CHUNKS_AHEAD);
-    std::thread::spawn(move || {
+    let own = trouble.clone();
+    let reader = std::thread::Builder::new().spawn(move || {
         loop {
             let mut chunk = vec![0; CHUNK_BYTES];
             let read = match input.read(&mut chunk) {
@@ -134,6 +135,9 @@ fn chunks(mut input: Input, trouble: Trouble) -> impl Stream<Item = io::Result<V
             }
         }
     });
+    if let Err(error) = reader {
+        own.set(error);
+    }
     ReceiverStream::new(chunks)
 }
 

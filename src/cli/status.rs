@@ -7,7 +7,7 @@ use super::output::Tone;
 use super::table::table;
 use super::text::clean;
 use crate::config::time::parse_at;
-use crate::engine::api::{ServerStatus, Status, StoreStatus};
+use crate::engine::api::{ClockStatus, ServerStatus, Status, StoreStatus};
 use crate::exit::ExitCode;
 
 /// Show how the daemon and its servers are
@@ -30,6 +30,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     cx.out.line(format_args!("jobs      {}", jobs(&status)))?;
     let next = status.next_due.as_ref().map_or_else(|| "nothing is planned".to_owned(), |at| instant(at, cx));
     cx.out.line(format_args!("next      {next}"))?;
+    if let Some(clock) = clock(&status.clock) {
+        cx.out.line(format_args!("clock     {clock}"))?;
+    }
     cx.out.line(format_args!("store     {}", store(&status)))?;
     if let Some(trouble) = &status.store.trouble {
         cx.out.line(format_args!(
@@ -58,6 +61,18 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
 
 fn instant(text: &str, cx: &Context) -> String {
     parse_at(text, None).map_or_else(|_| clean(text), |at| cx.moment(at))
+}
+
+/// Nothing is said of a clock that is well.
+fn clock(clock: &ClockStatus) -> Option<String> {
+    match (&clock.doubt, clock.synchronised) {
+        (Some(doubt), _) => Some(format!("{} {}", Tone::Bad.paint("NOT BELIEVED:"), clean(doubt))),
+        (None, Some(false)) => Some(format!(
+            "{} deadlines go by it all the same; is it right? see: adjourn doctor",
+            Tone::Doubtful.paint("no time service keeps it:")
+        )),
+        (None, _) => None,
+    }
 }
 
 fn jobs(status: &Status) -> String {
@@ -116,6 +131,16 @@ fn row(name: &str, server: &ServerStatus) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_well_is_not_told() {
+        let said = |synchronised, doubt: Option<&str>| {
+            clock(&ClockStatus { synchronised, doubt: doubt.map(str::to_owned) }).unwrap_or_default()
+        };
+        assert_eq!((said(Some(true), None), said(None, None)), (String::new(), String::new()));
+        assert!(said(Some(false), None).contains("no time service keeps it"));
+        assert!(said(Some(true), Some("it was stepped")).contains("NOT BELIEVED"));
+    }
 
     #[test]
     fn the_store_in_one_line() {

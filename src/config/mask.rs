@@ -12,7 +12,7 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 51] = [
+pub(super) const SHOWN: [&str; 52] = [
     "account-id",
     "ahead",
     "alone-for",
@@ -46,6 +46,7 @@ pub(super) const SHOWN: [&str; 51] = [
     "match-name",
     "max-concurrent",
     "max-duration",
+    "max-open",
     "max-participant-minutes",
     "meeting",
     "mode",

@@ -36,6 +36,7 @@ const EVERY_WITHOUT_STARTS: Duration = Duration::from_secs(300);
 
 const DEFAULT_FIRST_HIT_DELAY: Duration = Duration::from_secs(600);
 const MOST_PARTICIPANT_MINUTES: i64 = 100_000_000;
+const MOST_OPEN: i64 = 100_000;
 /// Bytes of a glob.
 const MAX_GLOB: usize = 256;
 
@@ -58,6 +59,7 @@ pub(super) struct RuleTable {
     dry_run: Option<Located<bool>>,
     first_hit_delay: Option<Located<String>>,
     every: Option<Located<String>>,
+    max_open: Option<Located<i64>>,
     limits: file::Limits,
 }
 
@@ -151,6 +153,7 @@ fn read_rule(section: &mut Section<'_, '_>) -> RuleTable {
         dry_run: section.get("dry-run"),
         first_hit_delay: section.get("first-hit-delay"),
         every: section.get("every"),
+        max_open: section.get("max-open"),
         limits: file::limits(section),
     }
 }
@@ -231,6 +234,11 @@ impl Resolver<'_, '_> {
                 .duration(FIRST_HIT_DELAY, table.first_hit_delay.as_ref())
                 .unwrap_or(DEFAULT_FIRST_HIT_DELAY),
             every: self.duration(EVERY, table.every.as_ref()).unwrap_or(Rule::DEFAULT_EVERY),
+            max_open: table
+                .max_open
+                .as_ref()
+                .and_then(|given| self.max_open(given))
+                .unwrap_or(Rule::DEFAULT_MAX_OPEN),
             limits,
         })
     }
@@ -379,6 +387,18 @@ impl Resolver<'_, '_> {
             );
         }
         Some(all)
+    }
+
+    fn max_open(&mut self, given: &Located<i64>) -> Option<usize> {
+        let Located { value, place } = given;
+        match usize::try_from(*value) {
+            Ok(count) if (1..=MOST_OPEN).contains(value) => Some(count),
+            _ => {
+                let message = format!("max-open is {value}, not between 1 and {MOST_OPEN}");
+                self.found.error(*place, message, "more than the meetings that may be live at once");
+                None
+            }
+        }
     }
 
     fn minutes(&mut self, given: &Located<i64>) -> Option<u64> {

@@ -2,19 +2,30 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen as start_listening,
+    socket_with, sockopt,
+};
+use rustix::process::geteuid;
 use tokio::net::UnixListener;
 
 use crate::exit::ExitCode;
+use crate::shortage;
 
 /// Bytes that the kernel has for the path of a socket, its closing zero not counted.
 const MAX_PATH_BYTES: usize = 107;
 /// Added to the path while the socket is being made.
 const ASIDE: &str = ".new";
+/// The one directory that is made if it is not there. Any other may be a typing error, which must leave nothing behind.
+const OUR_DIR: &str = "/run/adjourn";
+/// Clients that the kernel lets wait until they are accepted.
+const BACKLOG: i32 = 1024;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +38,12 @@ pub enum ListenError {
     InUse { path: PathBuf, pid: Option<i32> },
     #[error("{} is there and is no socket; remove it, or name another path for the control socket", path.display())]
     NotASocket { path: PathBuf },
+    #[error(
+        "{} was left behind by the user {uid}, and this one may not remove it; remove it, or put the control socket \
+         into a directory that is yours alone",
+        path.display()
+    )]
+    Leftover { path: PathBuf, uid: u32 },
     #[error(
         "the path of the control socket {} is longer than {limit} bytes; name a shorter one",
         path.display()
@@ -43,10 +60,11 @@ pub enum ListenError {
 impl ListenError {
     pub fn exit(&self) -> ExitCode {
         match self {
-            ListenError::InUse { .. } => ExitCode::Temporary,
+            ListenError::InUse { .. } | ListenError::Leftover { .. } => ExitCode::Temporary,
             ListenError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 ExitCode::Permission
             }
+            ListenError::Io { source, .. } if shortage::is_passing(source) => ExitCode::Temporary,
             _ => ExitCode::Config,
         }
     }
@@ -72,20 +90,54 @@ pub fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<UnixListene
     check_place(path)?;
     check_place(&aside)?;
     remove_stale(&aside)?;
-    let listener = std::os::unix::net::UnixListener::bind(&aside).map_err(|source| ListenError::Io {
+    let listener = bind_closed(&aside).map_err(|source| ListenError::Io {
         what: "cannot create the control socket",
         path: path.to_owned(),
         source,
         hint: "; may the daemon's user write to its directory?",
     })?;
-    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode))
-        .map_err(failed("cannot set the mode of", path))?;
+    // The group first: the mode opens the socket to whatever group it has then.
     if let Some(gid) = gid {
         std::os::unix::fs::chown(&aside, None, Some(gid)).map_err(failed("cannot set the group of", path))?;
     }
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode))
+        .map_err(failed("cannot set the mode of", path))?;
     std::fs::rename(&aside, path).map_err(failed("cannot put the control socket at", path))?;
     listener.set_nonblocking(true).map_err(failed("cannot use", path))?;
     UnixListener::from_std(listener).map_err(failed("cannot use", path))
+}
+
+/// Listens on a socket file that is open to its owner alone from its first moment on, whatever the umask: Linux takes the
+/// mode that the socket itself has when it is bound.
+fn bind_closed(path: &Path) -> io::Result<StdListener> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    start_listening(&socket, BACKLOG)?;
+    Ok(StdListener::from(socket))
+}
+
+/// The socket file of a daemon, to be removed when it stops.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and number: another daemon may have put its own there meanwhile.
+    which: (u64, u64),
+}
+
+impl SocketFile {
+    pub fn at(path: &Path) -> Option<SocketFile> {
+        let file = std::fs::symlink_metadata(path).ok()?;
+        Some(SocketFile { path: path.to_owned(), which: (file.dev(), file.ino()) })
+    }
+
+    pub fn remove(self) {
+        if SocketFile::at(&self.path).is_some_and(|now| now.which == self.which)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::debug!(path = %self.path.display(), %error, "the control socket stays behind");
+        }
+    }
 }
 
 /// The name of a group, for hints.
@@ -101,7 +153,7 @@ fn check_place(path: &Path) -> Result<(), ListenError> {
     match std::fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => refuse_live(path),
         Ok(_) => Err(ListenError::NotASocket { path: path.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => have_parent(path),
         Err(error) => Err(failed("cannot look at", path)(error)),
     }
 }
@@ -122,14 +174,17 @@ fn refuse_live(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn make_parent(path: &Path) -> Result<(), ListenError> {
+fn have_parent(path: &Path) -> Result<(), ListenError> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
     else {
         return Ok(());
     };
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+    let made = match parent == Path::new(OUR_DIR) {
+        true => std::fs::DirBuilder::new().mode(0o755).create(parent),
+        false => Err(io::ErrorKind::NotFound.into()),
+    };
     made.map_err(|source| ListenError::Io {
-        what: "cannot create the directory of the control socket",
+        what: "there is no directory for the control socket at",
         path: parent.to_owned(),
         source,
         hint: "; create it for the daemon's user, or set RuntimeDirectory=adjourn in its unit",
@@ -138,6 +193,13 @@ fn make_parent(path: &Path) -> Result<(), ListenError> {
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let uid = std::fs::symlink_metadata(path).map_or(0, |file| file.uid());
+            if uid == geteuid().as_raw() {
+                return Err(failed("cannot remove", path)(error));
+            }
+            Err(ListenError::Leftover { path: path.to_owned(), uid })
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", path)(error)),
         _ => Ok(()),
     }
@@ -203,12 +265,43 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 
+    #[test]
+    fn a_socket_is_open_to_nobody_else_from_its_first_moment_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _listener = bind_closed(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+    }
+
     #[tokio::test]
-    async fn the_directory_is_made_and_long_paths_and_unknown_groups_are_errors() {
+    async fn a_daemon_removes_its_own_socket_file_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let first = listen(&path, 0o600, None).unwrap();
+        let of_first = SocketFile::at(&path).unwrap();
+        drop(first);
+        let _second = listen(&path, 0o600, None).unwrap();
+        of_first.remove();
+        assert!(path.exists());
+        SocketFile::at(&path).unwrap().remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn somebody_elses_leftover_is_named_and_tried_again() {
+        let error = ListenError::Leftover { path: "/run/a.new".into(), uid: 7 };
+        assert_eq!(error.exit(), ExitCode::Temporary);
+        assert!(error.to_string().starts_with("/run/a.new was left behind by the user 7"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_typing_error_makes_no_directory_and_long_paths_and_unknown_groups_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/adjourn/control.sock");
-        let _listener = listen(&path, 0o660, None).unwrap();
-        assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o755);
+        let error = listen(&path, 0o660, None).unwrap_err();
+        assert!(error.to_string().contains("there is no directory for the control socket"), "{error}");
+        assert_eq!((error.exit(), dir.path().join("run").exists()), (ExitCode::Config, false));
 
         let long = dir.path().join("x".repeat(120));
         assert!(matches!(listen(&long, 0o660, None), Err(ListenError::TooLong { limit: 103, .. })));

@@ -37,7 +37,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::future::{IntoFuture, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +49,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::engine::api::Service;
 use crate::metrics::Metrics;
@@ -57,15 +57,22 @@ use crate::store::{Store, StoreError};
 
 pub use import::{Checked, check_line};
 pub use lines::MAX_LINE_BYTES;
-pub use listen::{ListenError, group_name, listen};
+pub use listen::{ListenError, SocketFile, group_name, listen};
 pub use preview::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, of_files as preview_of_files};
 
-use peer::{Bounded, Peer};
+use peer::Slots;
 use problem::Problem;
 
-/// Clients connected at once; more of them wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 64;
-/// Of these, event streams: some connections must remain for short requests.
+/// Clients connected at once ...
+pub const MAX_CONNECTIONS: usize = 256;
+/// ... of which one user may have so many ...
+pub const MAX_OF_ONE_USER: usize = 96;
+/// ... and so many are kept for root.
+pub const FOR_ROOT: usize = 32;
+/// A client waits for a slot, and a slot for the whole head of a request, no longer than this.
+pub const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the clients, event streams: some connections must remain for short requests.
 pub const MAX_EVENT_STREAMS: usize = 48;
 /// Imports at once.
 pub const MAX_IMPORTS: usize = 8;
@@ -104,17 +111,21 @@ async fn serve_within(
     drain: Duration,
 ) {
     let routes = router(App::new(service, shutdown.clone()), request);
-    let make_service = routes.into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(Bounded::new(listener), make_service)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
-    let out_of_patience = async {
-        shutdown.cancelled().await;
-        timeout(drain, pending::<()>()).await
-    };
-    tokio::select! {
-        _ = server => {}
-        _ = out_of_patience => tracing::warn!("control requests still at work after {drain:?} are cut off"),
+    let (slots, clients, cut) = (Arc::new(Slots::new()), TaskTracker::new(), CancellationToken::new());
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = peer::accept(&listener) => accepted,
+        };
+        let (slots, routes) = (slots.clone(), routes.clone());
+        let (shutdown, cut) = (shutdown.clone(), cut.clone());
+        clients.spawn(async move { peer::serve(stream, peer, &slots, routes, shutdown, cut).await });
+    }
+    drop(listener);
+    clients.close();
+    if timeout(drain, clients.wait()).await.is_err() {
+        tracing::warn!("control requests still at work after {drain:?} are cut off");
+        cut.cancel();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::engine::api::{RefusalKind, When};
 use crate::job::{By, Change, Job, Limits, Outcome, UtcMs};
 use crate::schedule::{Entry, Schedule};
 
+mod clients;
 mod extend;
 mod import;
 

@@ -144,10 +144,21 @@ pub struct Status {
     /// The next thing that will happen by itself.
     pub next_due: Option<String>,
     pub servers: BTreeMap<ServerName, ServerStatus>,
+    /// What is known of the wall clock that deadlines go by.
+    #[serde(default)]
+    pub clock: ClockStatus,
     /// What is wrong with the store, if anything is.
     pub store: StoreStatus,
     /// What the last re-read of the schedule file said, if it was refused.
     pub schedule_error: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// Whether a time service keeps it. Absent where that cannot be found out.
+    pub synchronised: Option<bool>,
+    /// Why nothing goes by it at the moment, and for how long.
+    pub doubt: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

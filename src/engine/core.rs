@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Deferred, Writing, announce};
 use super::api::{Notice, Refusal};
+use super::belief::Trust;
 use super::bulk::{BulkReply, Place};
 use super::callbook::CallBook;
 use super::lane::Urgency;
@@ -26,8 +27,9 @@ use super::reads::{Reads, Ticket};
 use super::reload::{Current, Plans};
 use super::requests::Request;
 use super::server::Server;
-use super::sweep::{Found, RuleBook, Stock, Sweeper};
+use super::sweep::Sweeper;
 use super::wakes::Wakes;
+use super::weigh::{Found, RuleBook, Stock};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::PlatformSettings;
@@ -191,9 +193,8 @@ pub(super) struct Core {
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
-    /// Wall minus boottime when last believed, and until when a step away from it is not.
-    pub offset: i64,
-    pub held_back: Option<BootMs>,
+    /// What is thought of the wall clock.
+    pub trust: Trust,
 }
 
 pub(super) type NewId = dyn Fn(Now) -> JobId + Send + Sync;
@@ -263,8 +264,7 @@ impl Core {
             unread_feeds: None,
             unwritten: BTreeSet::new(),
             write_again: None,
-            offset: now.wall.0 - now.boot.0,
-            held_back: None,
+            trust: Trust::new(now),
         }
     }
 
@@ -308,6 +308,7 @@ impl Core {
     /// Everything that is due now: pages, jobs, lanes, writes.
     fn turn(&mut self) {
         self.watch_the_clock();
+        self.note_the_clock();
         let now = self.now();
         self.stop_waiting_for_the_start(now.boot);
         if self.next_load().is_some_and(|at| now.wall >= at) {
@@ -320,6 +321,9 @@ impl Core {
             self.write_unwritten();
         }
         self.go_on_planning(now.boot);
+        if self.next_sweep().is_some_and(|at| now.boot >= at) {
+            self.tick();
+        }
         self.pump();
     }
 
@@ -334,17 +338,18 @@ impl Core {
         let now = self.now();
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
         let first = self.wakes.first();
-        let boot = [first.boot, self.write_again, self.plans.wake(), self.held_back];
+        let clock = Some(self.trust.wake(now.boot));
+        let boot = [first.boot, self.write_again, self.plans.wake(), self.next_sweep(), clock];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [first.wall, self.next_load()].into_iter().flatten().min();
-        match self.held_back {
-            // The timer knows only the stepped clock; the old time goes on by boottime.
-            Some(_) => {
+        match self.trust.doubts() {
+            // The timer knows only the clock that is not believed; the old time goes on by boottime.
+            true => {
                 let offset = now.wall.0 - now.boot.0;
                 let wall = wall.map(|at| BootMs(at.0 - offset));
                 Wake { wall: None, boot: [boot, wall].into_iter().flatten().min() }
             }
-            None => Wake { wall, boot },
+            false => Wake { wall, boot },
         }
     }
 
@@ -595,6 +600,9 @@ impl Core {
                     "not waiting any longer: what is under way is looked at first after the next start"
                 ),
             }
+        }
+        if let Some(noted) = self.last_note() {
+            self.write_note(noted);
         }
         if self.watches_saved.is_some() {
             let saved = self.save_watches();

@@ -160,8 +160,8 @@ impl Handle {
         Ok((settings, more, unread))
     }
 
-    /// Time has passed: whatever is done now and then may be due. Lost while the engine has its hands full; the next one
-    /// does as well.
+    /// Sweeps whose turn has come begin now. Lost while the engine has its hands full; the next one does as well.
+    #[cfg(test)]
     pub fn tick(&self) {
         let _ = self.requests.try_send(Request::Tick);
     }

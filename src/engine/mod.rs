@@ -1,7 +1,8 @@
 //! The engine: takes jobs from the store when they are due soon, steps them, and does what they ask for.
 //!
 //! * `core`: the loop that owns every job in memory.
-//! * `belief`: which wall clock is believed.
+//! * `belief`: which wall clock is believed; `noted`: what the next start has to know for that.
+//! * `small_file`: files that are replaced as a whole.
 //! * `beside`: work that would hold the loop up.
 //! * `load`: jobs from the store into memory; `reads`: what is read beside the loop, and what of it may be old.
 //! * `active`: one job in memory and its way to disk; `outbox`: that way when it is crowded.
@@ -11,7 +12,7 @@
 //!   called at which instance.
 //! * `warnings`: telling the people inside.
 //! * `watches`: what sweeps have seen, across a restart.
-//! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start.
+//! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start; `weigh`: what a listing means.
 //! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter, made beside the loop;
 //!   `apply`: and made true; `configure`: the servers that come and go with it.
 //! * `api`, `handle`: the engine from outside.
@@ -31,6 +32,7 @@ mod handle;
 mod lane;
 mod load;
 mod looks;
+mod noted;
 mod outbox;
 mod plan;
 mod reads;
@@ -39,12 +41,14 @@ mod requests;
 mod server;
 #[cfg(test)]
 mod sim;
+mod small_file;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod wakes;
 mod warnings;
 mod watches;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -111,6 +115,7 @@ pub async fn start(
     let mut core = Core::new(parts);
     let metrics = core.metrics.clone();
     let kept = (!settings.schedule.sources().is_empty()).then_some(kept_feeds);
+    core.recall_the_clock();
     core.load_watches();
     core.start_with(&settings, kept)?;
     let engine = tokio::spawn(core.run(receiver, inner, shutdown));

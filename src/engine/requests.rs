@@ -52,7 +52,8 @@ pub(super) enum Request {
     /// New copies of the calendars.
     Feeds(Feeds, Vec<Source>),
     Current(oneshot::Sender<Option<Current>>),
-    /// Housekeeping's rhythm.
+    /// Sweeps whose turn has come begin now, and not when the loop wakes by itself.
+    #[cfg(test)]
     Tick,
 }
 
@@ -114,6 +115,7 @@ impl Core {
                 Some(waiting) => waiting.push(reply),
                 None => self.answer_current(reply),
             },
+            #[cfg(test)]
             Request::Tick => self.tick(),
         }
     }
@@ -188,6 +190,13 @@ impl Core {
                 RefusalKind::Conflict,
                 format!("server {server} is being taken out of the schedule"),
                 "submit again in a moment, if it is still there",
+            ));
+        }
+        if matches!(submission.when, When::In(_)) && self.trust.doubts_the_start() {
+            return Err(refusal(
+                RefusalKind::Conflict,
+                "the clock of this machine has not been set since it started, so a time from now on cannot be worked out yet",
+                "give the time of day instead (--at, \"at\"), or try again in 5 minutes; adjourn status says how the clock is",
             ));
         }
         let reserved = [SCHEDULE_KEYS, RULE_KEYS].into_iter().find(|reserved| {
@@ -477,6 +486,7 @@ impl Core {
                 .iter()
                 .map(|(name, server)| (name.clone(), self.server_status(name, server)))
                 .collect(),
+            clock: self.clock_status(),
             store: StoreStatus {
                 path: self.state_dir.display().to_string(),
                 error: self.store_error.clone(),

@@ -1,9 +1,10 @@
 //! Sweeps: now and then one listing of everything that is live on a server, held against its rules and against the jobs
 //! that wait for their meeting to start.
 //!
-//! * The rhythm comes from housekeeping ([`Request::Tick`](super::requests::Request)); which server's turn it is is decided
-//!   here, on boottime: the smallest `every` of its rules, half a minute where only jobs wait for a start. One listing a
-//!   server and period, one in flight, only when the platform has room for it; a server that nothing asks about hears none.
+//! * The rhythm is the engine's own, on boottime, because deadlines depend on it: a wall clock set back by an hour must not
+//!   stop it for an hour. The smallest `every` of a server's rules, half a minute where only jobs wait for a start. One
+//!   listing a server and period, one in flight, only when the platform has room for it; a server that nothing asks about
+//!   hears none.
 //! * What the listing means is pure (`schedule::rule`) and worked out beside the loop, where a long listing against many
 //!   rules is in nobody's way. Only its result is applied here, as submits, moves and withdrawals like any other.
 //! * A listing that fails changes nothing: no hit begins, none is over. One that was asked for under older rules, or under
@@ -15,23 +16,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::sync::oneshot;
 
 use super::active::{ChangeRequest, Reply, announce};
 use super::api::{Notice, Receipt, Refusal, RefusalKind, ServerStatus};
-use super::belief::Belief;
 use super::beside::beside;
 use super::core::{Core, Inner};
-use crate::clock::Clock;
+use super::weigh::{Found, Question, Standing, Stock, look, stock};
 use crate::config::Settings;
-use crate::job::{
-    BootMs, By, Change, Fact, Job, JobId, Key, LiveMeeting, Now, Order, Origin, Pin, ServerName, State, UtcMs,
-};
-use crate::platform::{Listed, Platform, Work};
-use crate::schedule::rule::{self, Allows, Hit, RuleAction, Sweep, Watch};
-use crate::schedule::{Calendars, Days, Exempt, Feeds, Rule, Schedule};
-use crate::store::{Store, StoreError};
+use crate::job::{BootMs, By, Change, Fact, Job, JobId, Key, Now, Order, Origin, Pin, ServerName, UtcMs};
+use crate::platform::Work;
+use crate::schedule::rule::{Hit, RuleAction, Tally, Watch};
+use crate::store::StoreError;
 
 /// Idempotency keys that begin so belong to rules; nobody else may use them.
 pub const RULE_KEYS: &str = "rule:";
@@ -39,33 +35,14 @@ pub const RULE_KEYS: &str = "rule:";
 const START_EVERY: Duration = Duration::from_secs(30);
 /// A job that comes and waits for a start is a reason to look at once, but not more often than this.
 const AT_ONCE_AGAIN: Duration = Duration::from_secs(5);
+/// A sweep that could not begin when its turn came is tried again this much later.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// New jobs of a rule are counted for so long.
+const MADE_WITHIN: Duration = Duration::from_secs(3600);
 /// The first sweeps after the start come within this, spread over it.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Hits of dry-run rules of one server that are told one by one.
 const TOLD: usize = 1_000;
-
-type Sweeping = fn(&[Rule], &[Exempt], Allows<'_>, &Watch, &[LiveMeeting], Now) -> Sweep;
-
-/// The pure functions that a sweep asks; a test puts its own here.
-#[derive(Clone, Copy)]
-pub(super) struct RuleBook {
-    pub sweep: Sweeping,
-    pub plan: fn(&Sweep, &[Job], &[LiveMeeting]) -> Vec<RuleAction>,
-}
-
-impl Default for RuleBook {
-    fn default() -> RuleBook {
-        RuleBook { sweep: rule::sweep, plan: rule::plan }
-    }
-}
-
-/// What the settings say about one server.
-#[derive(Debug, Default)]
-struct Standing {
-    rules: Vec<Rule>,
-    exempt: Vec<Exempt>,
-    calendars: Calendars,
-}
 
 /// What is known between the sweeps of one server.
 #[derive(Debug, Default)]
@@ -91,6 +68,10 @@ pub(super) struct Sweeper {
     told: BTreeSet<String>,
     /// The last sweep left something out.
     crowded: bool,
+    /// How many hits it left out for which their rules had no room.
+    left_out: Tally,
+    /// How many jobs each rule has made since then.
+    made: (Option<BootMs>, Tally),
 }
 
 /// Whether `jobs` and `awaits` have been read from the store.
@@ -102,62 +83,6 @@ enum Known {
     Yes,
 }
 
-/// What the store knows about sweeps of one server.
-#[derive(Debug)]
-pub(super) struct Stock {
-    jobs: BTreeSet<JobId>,
-    awaits: bool,
-}
-
-/// A listing, worked out.
-#[derive(Debug)]
-pub(super) struct Found {
-    belief: Belief,
-    watch: Watch,
-    hits: Vec<Hit>,
-    /// Hits or meetings that were too many.
-    skipped: usize,
-    actions: Vec<RuleAction>,
-    /// How far each job had come that they are about.
-    versions: BTreeMap<JobId, usize>,
-    /// Jobs whose meeting is live, and how far each had come.
-    starts: Vec<(JobId, usize, LiveMeeting)>,
-    /// Some job goes on waiting for a start, or did when this was found.
-    awaits: bool,
-    /// Jobs of rules that are done.
-    closed: BTreeSet<JobId>,
-}
-
-/// Everything that a listing is held against.
-struct Question {
-    store: Arc<dyn Store>,
-    server: ServerName,
-    standing: Arc<Standing>,
-    feeds: Arc<Feeds>,
-    watch: Watch,
-    jobs: BTreeSet<JobId>,
-    belief: Belief,
-    book: RuleBook,
-}
-
-impl Standing {
-    /// `None`: the server has no rules.
-    fn of(settings: &Settings, server: &ServerName) -> Option<Standing> {
-        let Schedule { rules, exempt, calendars, .. } = &settings.schedule;
-        let rules: Vec<Rule> = rules.iter().filter(|rule| rule.server == *server).cloned().collect();
-        let (exempt, calendars) = (exempt.clone(), calendars.clone());
-        (!rules.is_empty()).then_some(Standing { rules, exempt, calendars })
-    }
-
-    fn uses_calendars(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.days.only.is_empty() || !rule.days.except.is_empty())
-    }
-
-    fn allows(&self, feeds: &Feeds, days: &Days, at: UtcMs, zone: &TimeZone) -> bool {
-        days.allows(&self.calendars, feeds, at, zone).is_ok()
-    }
-}
-
 impl Sweeper {
     /// `None`: nothing asks for sweeps.
     fn every(&self) -> Option<Duration> {
@@ -167,11 +92,38 @@ impl Sweeper {
         rules.into_iter().chain(waits.then_some(START_EVERY)).min()
     }
 
+    /// When its turn comes; `None`: not before something else has happened.
+    fn turn(&self) -> Option<BootMs> {
+        let asks = match self.known {
+            Known::No => true,
+            Known::Reading => false,
+            Known::Yes => self.every().is_some(),
+        };
+        (asks && !self.in_flight).then(|| self.next.unwrap_or(BootMs(0)))
+    }
+
     pub fn note(&self, status: &mut ServerStatus) {
         if self.every().is_some() {
             status.last_sweep = self.last.map(|at| at.to_string());
-            status.sweep_error.clone_from(&self.error);
+            status.sweep_error = self.error.clone().or_else(|| self.no_room());
         }
+    }
+
+    /// What should be heard of rules that hit more than they may make.
+    fn no_room(&self) -> Option<String> {
+        let told =
+            self.left_out.iter().map(|(rule, count)| format!("rule {rule} leaves {count} meetings alone"));
+        let told: Vec<String> = told.collect();
+        (!told.is_empty())
+            .then(|| format!("{}: that would be more deadlines than its max-open", told.join(", ")))
+    }
+
+    /// How many jobs each rule has made within the hour.
+    fn made_lately(&mut self, now: BootMs) -> Tally {
+        if self.made.0.is_none_or(|since| now >= since + MADE_WITHIN) {
+            self.made = (Some(now), Tally::new());
+        }
+        self.made.1.clone()
     }
 
     /// The hits of dry-run rules that have not been told yet.
@@ -211,10 +163,15 @@ impl Core {
         self.sweepers.iter().map(|(name, sweeper)| (name.clone(), sweeper.watch.clone())).collect()
     }
 
+    /// When the first sweep's turn comes.
+    pub(super) fn next_sweep(&self) -> Option<BootMs> {
+        self.sweepers.values().filter_map(Sweeper::turn).min()
+    }
+
     /// Starts the sweeps whose turn it is. Any number of ticks is as good as one.
     pub(super) fn tick(&mut self) {
         let now = self.now().boot;
-        let due = |sweeper: &Sweeper| sweeper.next.is_none_or(|at| at <= now);
+        let due = |sweeper: &Sweeper| sweeper.turn().is_some_and(|at| at <= now);
         let names: Vec<ServerName> =
             self.sweepers.iter().filter(|(_, sweeper)| due(sweeper)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -224,13 +181,17 @@ impl Core {
 
     fn start_sweep(&mut self, name: &ServerName) {
         let (now, belief) = (self.now().boot, self.belief());
-        let (Some(sweeper), Some(server)) = (self.sweepers.get_mut(name), self.servers.get(name)) else {
-            return;
-        };
-        if self.stopping || sweeper.in_flight || self.plans.leaving.contains(name) {
+        let Some(sweeper) = self.sweepers.get_mut(name) else { return };
+        if self.stopping || sweeper.in_flight {
             return;
         }
+        // Whatever keeps it from beginning, its turn must lie ahead: otherwise the loop would never rest.
+        let due = sweeper.next.replace(now + TRY_AGAIN);
+        let Some(server) = self.servers.get(name).filter(|_| !self.plans.leaving.contains(name)) else {
+            return;
+        };
         if sweeper.known != Known::Yes {
+            sweeper.next = due;
             return self.take_stock(name);
         }
         let Some(every) = sweeper.every() else { return };
@@ -243,7 +204,7 @@ impl Core {
         }
         (sweeper.in_flight, sweeper.anew, sweeper.began) = (true, false, Some(now));
         // In its rhythm, unless that has been lost.
-        let next = sweeper.next.map_or(now, |at| at + every);
+        let next = due.map_or(now, |at| at + every);
         sweeper.next = Some(if next > now { next } else { now + every });
         let question = Question {
             store: self.store.clone(),
@@ -252,6 +213,7 @@ impl Core {
             feeds: self.feeds.clone(),
             watch: sweeper.watch.clone(),
             jobs: sweeper.jobs.clone(),
+            made: sweeper.made_lately(now),
             belief,
             book: self.makers.rules,
         };
@@ -283,6 +245,7 @@ impl Core {
     }
 
     pub(super) fn stocked(&mut self, name: &ServerName, stock: Result<Stock, StoreError>) {
+        let now = self.now().boot;
         let Some(sweeper) = self.sweepers.get_mut(name) else { return };
         match stock {
             Ok(Stock { jobs, awaits }) => {
@@ -292,8 +255,7 @@ impl Core {
                 self.tick();
             }
             Err(error) => {
-                // With the next tick.
-                sweeper.known = Known::No;
+                (sweeper.known, sweeper.next) = (Known::No, Some(now + TRY_AGAIN));
                 self.store_error = Some(error.to_string());
             }
         }
@@ -324,7 +286,7 @@ impl Core {
         let Some(sweeper) = self.sweepers.get_mut(name).filter(|sweeper| sweeper.in_flight) else { return };
         sweeper.in_flight = false;
         if self.plans.leaving.contains(name) {
-            // A reload takes the server away. Should that fail, the next tick sweeps again.
+            // A reload takes the server away. Should that fail, the next turn sweeps again.
             sweeper.next = Some(now.boot);
             return;
         }
@@ -356,6 +318,12 @@ impl Core {
             tracing::error!(server = %name, skipped = found.skipped, "too many meetings, or hits, for rules: the rest is left alone");
         }
         sweeper.crowded = found.skipped > 0;
+        let had_room = sweeper.left_out.is_empty();
+        sweeper.left_out = found.left_out;
+        if let Some(why) = sweeper.no_room().filter(|_| had_room) {
+            tracing::error!(server = %name, "{why}");
+            announce(&self.events, vec![Notice::of_server("rule-full", why, now.wall, name.clone())]);
+        }
         let notice = |hit: &Hit| would_hit(hit, name, now);
         let untold: Vec<Notice> = sweeper.untold(&found.hits).into_iter().map(notice).collect();
         announce(&self.events, untold);
@@ -379,7 +347,12 @@ impl Core {
             // What is due already is due from now on: nobody was late.
             let soonest = self.now().wall + Duration::from_millis(1);
             match action {
-                RuleAction::Submit(hit) => self.submit_hit(name, *hit, sent),
+                RuleAction::Submit(hit) => {
+                    if let Some(sweeper) = self.sweepers.get_mut(name) {
+                        *sweeper.made.1.entry(hit.rule.clone()).or_default() += 1;
+                    }
+                    self.submit_hit(name, *hit, sent);
+                }
                 RuleAction::Move { job, to } => {
                     let (version, to) = (versions.get(&job).copied(), to.max(soonest));
                     self.change_for_rule(name, job, version, Change::Move { to });
@@ -424,101 +397,6 @@ impl Core {
         let reply = watched(name);
         self.change(job, ChangeRequest { if_match: None, version, change, by: By::Schedule, reply });
     }
-}
-
-/// One listing, and what it means.
-async fn look(
-    platform: &dyn Platform,
-    clock: &dyn Clock,
-    question: Question,
-    remember: &(dyn Fn(Arc<Listed>, Now, Now) + Send + Sync),
-) -> (Now, Result<Found, String>) {
-    if let Some(at) = question.watch.last() {
-        platform.recall(&mut question.watch.pins(at), at);
-    }
-    let sent = clock.now();
-    let listed = match platform.listing().await {
-        Ok(listed) => Arc::new(listed),
-        Err(fault) => return (sent, Err(fault.to_string())),
-    };
-    // Who is there now testifies later that the server kept its meetings.
-    remember(listed.clone(), sent, clock.now());
-    let found = match beside(move || question.weigh(&listed, sent)).await {
-        Some(found) => found.map_err(|error| error.to_string()),
-        None => Err("the sweep was interrupted".to_owned()),
-    };
-    (sent, found)
-}
-
-impl Question {
-    /// Reads the store, so not for an async thread.
-    fn weigh(self, listed: &Listed, sent: Now) -> Result<Found, StoreError> {
-        let live = listed.live.as_slice();
-        let Question { store, server, standing, feeds, watch, jobs, belief, book } = self;
-        let starts = starts(&*store, &server, live)?;
-        let awaits = store.any_awaiting(&server)?;
-        let allows = |days: &Days, at: UtcMs, zone: &TimeZone| standing.allows(&feeds, days, at, zone);
-        let mut sweep = match standing.rules.is_empty() {
-            true => Sweep::default(),
-            false => (book.sweep)(&standing.rules, &standing.exempt, &allows, &watch, live, belief.of(sent)),
-        };
-        let (mut open, mut closed) = (Vec::new(), BTreeSet::new());
-        for id in jobs {
-            match store.get(id)?.filter(|job| !job.is_done()) {
-                Some(job) => open.push(job),
-                None => _ = closed.insert(id),
-            }
-        }
-        rule::renew(&mut sweep, &open, |key| {
-            let job = store.by_key(&server, key)?.map(|id| store.get(id)).transpose()?.flatten();
-            Ok::<_, StoreError>(rule::Standing::of(job.as_ref()))
-        })?;
-        if !listed.complete && !standing.rules.is_empty() {
-            sweep.watch.keep_unseen(&watch);
-        }
-        let mut actions = (book.plan)(&sweep, &open, live);
-        let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
-        let mut is_new = Vec::with_capacity(actions.len());
-        for action in &actions {
-            is_new.push(match action {
-                RuleAction::Submit(hit) => !hit.dry_run && known(hit)?.is_none(),
-                RuleAction::Move { .. } | RuleAction::Withdraw { .. } => true,
-            });
-        }
-        let mut keep = is_new.into_iter();
-        actions.retain(|_| keep.next().unwrap_or_default());
-        let versions = open.iter().map(|job| (job.id, job.version())).collect();
-        let Sweep { watch, hits, skipped, .. } = sweep;
-        Ok(Found { belief, watch, hits, skipped, actions, versions, starts, awaits, closed })
-    }
-}
-
-/// The jobs whose meeting is live; of several runs of it the one that began first.
-fn starts(
-    store: &dyn Store,
-    server: &ServerName,
-    live: &[LiveMeeting],
-) -> Result<Vec<(JobId, usize, LiveMeeting)>, StoreError> {
-    if !store.any_awaiting(server)? {
-        return Ok(Vec::new());
-    }
-    let mut by_start: Vec<&LiveMeeting> = live.iter().collect();
-    by_start.sort_by_key(|live| live.started_at.unwrap_or(UtcMs::MAX));
-    let (mut starts, mut seen) = (Vec::new(), BTreeSet::new());
-    for live in by_start {
-        for job in store.awaiting(server, &live.meeting)? {
-            let ours = job.only.as_ref().is_none_or(|only| *only == live.instance);
-            if ours && matches!(job.state, State::Waiting | State::Held) && seen.insert(job.id) {
-                starts.push((job.id, job.version(), live.clone()));
-            }
-        }
-    }
-    Ok(starts)
-}
-
-fn stock(store: &dyn Store, server: &ServerName) -> Result<Stock, StoreError> {
-    let jobs = store.open_keys(server, RULE_KEYS)?.into_iter().map(|(_, id)| id).collect();
-    Ok(Stock { jobs, awaits: store.any_awaiting(server)? })
 }
 
 fn is_of_rule(job: &Job) -> bool {
@@ -566,6 +444,7 @@ fn watched(server: &ServerName) -> Reply {
 mod tests {
     use super::super::tests::sweep::rule;
     use super::*;
+    use crate::schedule::Rule;
 
     #[test]
     fn rules_give_the_rhythm_and_their_jobs_do_not() {

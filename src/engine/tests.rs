@@ -211,6 +211,7 @@ struct Scripted {
     partly: Mutex<bool>,
     ready: Mutex<Option<BootMs>>,
     probes: Mutex<u32>,
+    skew_ms: Mutex<Option<i64>>,
     /// Warnings that have come in, what holds them up before they leave, and what was told.
     warnings: Mutex<u32>,
     hold_warnings: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
@@ -285,6 +286,10 @@ impl Platform for Scripted {
     async fn probe(&self) -> Result<Probe, Fault> {
         *self.probes.lock().unwrap() += 1;
         Ok(Probe { summary: "scripted".to_owned() })
+    }
+
+    fn clock_skew_ms(&self) -> Option<i64> {
+        *self.skew_ms.lock().unwrap()
     }
 
     async fn warn(&self, warning: &Warning) -> Warned {

@@ -2,9 +2,7 @@
 //! cannot be read is begun anew, and costs a rule the time that it had counted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,11 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::beside::beside;
 use super::core::Core;
+use super::small_file;
 use crate::job::ServerName;
 use crate::schedule::rule::Watch;
 
 const NAME: &str = "watch.json";
-const ASIDE: &str = "watch.json.new";
 const FORMAT: u32 = 1;
 /// Written at most this often, and when the daemon stops.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -65,7 +63,7 @@ impl Core {
         let watches: Watches = seen.map(|(name, sweeper)| (name.clone(), sweeper.watch.clone())).collect();
         let dir = self.state_dir.clone();
         let write = move || {
-            let saved = if watches.is_empty() { forget(&dir) } else { save(&dir, watches) };
+            let saved = if watches.is_empty() { small_file::remove(&dir, NAME) } else { save(&dir, watches) };
             if let Err(error) = saved {
                 tracing::warn!(%error, "what rules have counted cannot be written to {}", dir.join(NAME).display());
             }
@@ -75,45 +73,33 @@ impl Core {
 }
 
 fn load(dir: &Path) -> io::Result<Watches> {
-    let saved: Saved = serde_json::from_slice(&fs::read(dir.join(NAME))?)?;
+    let saved: Saved = serde_json::from_slice(&small_file::read(dir, NAME)?)?;
     if saved.format != FORMAT {
         return Err(io::Error::other(format!("it has format {}, not {FORMAT}", saved.format)));
     }
     Ok(saved.servers)
 }
 
-/// Whole or not at all.
 fn save(dir: &Path, servers: Watches) -> io::Result<()> {
-    let aside = dir.join(ASIDE);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(&serde_json::to_vec(&Saved { format: FORMAT, servers })?)?;
-    file.sync_all()?;
-    fs::rename(&aside, dir.join(NAME))?;
-    File::open(dir)?.sync_all()
-}
-
-fn forget(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    small_file::write(dir, NAME, &serde_json::to_vec(&Saved { format: FORMAT, servers })?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn what_was_seen_comes_back_and_nothing_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(dir.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
-        forget(dir.path()).unwrap();
         let watches = Watches::from([("campus".into(), Watch::default()), ("lab".into(), Watch::default())]);
         save(dir.path(), watches.clone()).unwrap();
         save(dir.path(), watches.clone()).unwrap();
         assert_eq!(load(dir.path()).unwrap(), watches);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left aside");
-        forget(dir.path()).unwrap();
+        small_file::remove(dir.path(), NAME).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

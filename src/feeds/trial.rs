@@ -66,11 +66,16 @@ fn survives(program: &Path, bytes: &[u8], year: i16) -> io::Result<bool> {
     }
     let (send, receive) = mpsc::channel();
     if let Some(mut output) = child.stdout.take() {
-        std::thread::spawn(move || {
+        let reader = std::thread::Builder::new().spawn(move || {
             // It says nothing: the end of its output is its own end.
             let _ = output.read(&mut [0]);
             let _ = send.send(());
         });
+        if let Err(error) = reader {
+            child.kill()?;
+            child.wait()?;
+            return Err(error);
+        }
     }
     if receive.recv_timeout(PATIENCE).is_err() {
         child.kill()?;

@@ -455,6 +455,12 @@ pub trait Platform: Send + Sync {
     /// that can tell runs of a meeting apart only by what they remember.
     fn recall(&self, _shown: &mut dyn Iterator<Item = (MeetingId, Pin)>, _at: Now) {}
 
+    /// The server's clock minus ours, in milliseconds, as the `Date` header of its last answer says. `None`: no answer has
+    /// told yet, or nothing of the kind is known.
+    fn clock_skew_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// Where a platform refuses whoever asks too much: not before when this may start; `None`: now. Asked before every end
     /// call and every round; what is let go is expected to be started.
     fn ready(&self, _work: Work) -> Option<BootMs> {

@@ -133,10 +133,14 @@ pub struct Rule {
     pub dry_run: bool,
     pub first_hit_delay: Duration,
     pub every: Duration,
+    /// Deadlines that it may have open at once, and make in an hour.
+    pub max_open: usize,
     pub limits: Limits,
 }
 
 impl Rule {
+    /// More than the largest server has meetings; less than would be felt by its disk.
+    pub const DEFAULT_MAX_OPEN: usize = 5_000;
     /// Between two listings of its server.
     pub const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 
@@ -159,6 +163,7 @@ impl Rule {
             dry_run: false,
             first_hit_delay: Duration::ZERO,
             every: Rule::DEFAULT_EVERY,
+            max_open: Rule::DEFAULT_MAX_OPEN,
             limits: Limits::default(),
         }
     }

@@ -28,6 +28,7 @@ use super::record::{self, Header, STORE_FORMAT, Totals, WITHOUT_JOURNAL};
 use super::stage::index_keys;
 use super::sum::{Mark, Sum};
 use super::{Counts, OpenError, current};
+use crate::shortage;
 
 /// The hidden first argument; `main` hands the second one to [`check_child_main`] before it does anything else.
 pub const CHECK_ARG: &str = "__check-store";
@@ -83,7 +84,9 @@ pub(super) fn child(generation: &Path) -> u8 {
         return ORPHANED;
     }
     let (mut found, whole) = (Found::default(), std::env::var_os(WHOLE).is_some());
-    let (code, why, errno) = match inspect(generation, whole, &mut found) {
+    // sled panics without threads, which must not be taken for damage.
+    let enough = shortage::none_for_a_start().map_err(Fault::Io);
+    let (code, why, errno) = match enough.and_then(|()| inspect(generation, whole, &mut found)) {
         Ok(()) => (0, String::new(), None),
         Err(Fault::Damaged(why)) => (DAMAGED, why, None),
         Err(Fault::Io(e)) => (UNREADABLE, e.to_string(), e.raw_os_error()),
@@ -209,11 +212,16 @@ fn run(command: &mut Command) -> io::Result<(Found, Option<Fault>)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut answer = child.stdout.take().expect("stdout is piped");
     let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         let mut text = String::new();
         let _a_broken_answer_is_no_answer = answer.by_ref().take(4096).read_to_string(&mut text);
         let _the_patience_is_over = send.send(text);
     });
+    if let Err(error) = reader {
+        child.kill()?;
+        child.wait()?;
+        return Err(error);
+    }
     let Ok(text) = receive.recv_timeout(CHILD_PATIENCE) else {
         child.kill()?;
         child.wait()?;

@@ -5,9 +5,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::lock::sync_dir;
+use super::lock::{no_follow, sync_dir};
 
 const NAME: &str = "CURRENT";
 const ASIDE: &str = "CURRENT.new";
@@ -18,7 +19,9 @@ pub(super) fn dir_of(queue: &Path, generation: u64) -> PathBuf {
 
 /// `None`: there is no such file. An error of kind `InvalidData`: it names nothing.
 pub(super) fn read(queue: &Path) -> io::Result<Option<u64>> {
-    match fs::read_to_string(queue.join(NAME)) {
+    // Whoever could put a link there must not choose what is read.
+    let opened = File::options().read(true).custom_flags(no_follow()).open(queue.join(NAME));
+    match opened.and_then(io::read_to_string) {
         Ok(text) => number(text.trim()).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -28,7 +31,8 @@ pub(super) fn read(queue: &Path) -> io::Result<Option<u64>> {
 /// Durable when it returns.
 pub(super) fn write(queue: &Path, generation: u64) -> io::Result<()> {
     let aside = queue.join(ASIDE);
-    let mut file = File::create(&aside)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).custom_flags(no_follow()).open(&aside)?;
     writeln!(file, "{generation:06}")?;
     file.sync_all()?;
     fs::rename(&aside, queue.join(NAME))?;

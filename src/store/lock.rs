@@ -5,13 +5,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, geteuid, test_kill_process};
 
 use super::OpenError;
 
@@ -19,6 +19,8 @@ use super::OpenError;
 /// which takes no more than moments: tries, and the pause between them.
 const DEAD_TRIES: u32 = 200;
 const DEAD_PAUSE: Duration = Duration::from_millis(10);
+/// The bits of a mode that let somebody else than the owner write.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Held while the store is open.
 #[derive(Debug)]
@@ -40,6 +42,9 @@ pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
 
 fn take_patiently(dir: &Path, mut pause: impl FnMut()) -> Result<Lock, OpenError> {
     create_dir(dir).map_err(failed("cannot use the state directory", dir))?;
+    for place in [dir.to_owned(), dir.join("journal"), dir.join("queue")] {
+        refuse_foreign(&place)?;
+    }
     let path = dir.join("lock");
     let failed = failed("cannot lock the state directory with", &path);
     let mut file = OpenOptions::new()
@@ -48,6 +53,7 @@ fn take_patiently(dir: &Path, mut pause: impl FnMut()) -> Result<Lock, OpenError
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(no_follow())
         .open(&path)
         .map_err(&failed)?;
     let mut left = DEAD_TRIES;
@@ -78,6 +84,37 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whoever may write to one of our directories chooses what we read and overwrite there. One that is not there will be ours.
+fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
+    let meta = match std::fs::symlink_metadata(dir) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("cannot look at", dir)(error)),
+    };
+    // The state directory itself may be named by a link, which only whoever names it can place.
+    let meta = if meta.is_symlink() { std::fs::metadata(dir).unwrap_or(meta) } else { meta };
+    let (owner, me, mode) = (meta.uid(), geteuid().as_raw(), meta.mode() & 0o7777);
+    let why = if owner != me {
+        format!(
+            "it belongs to the user {owner}, and this one is {me}; run adjourn as its owner, or give it to this user: chown -R {me} {}",
+            dir.display()
+        )
+    } else if mode & OTHERS_WRITE != 0 {
+        format!(
+            "others may write to it (mode {mode:04o}), and so to what deadlines hang on; close it: chmod go-w {}",
+            dir.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::Foreign { path: dir.display().to_string(), why })
+}
+
+/// For files that somebody might have put a link in place of.
+pub(super) fn no_follow() -> i32 {
+    i32::try_from(OFlags::NOFOLLOW.bits()).expect("the kernel's flags are an int")
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
@@ -169,6 +206,30 @@ mod tests {
         let _lock = take(dir.path()).unwrap();
         let error = take_patiently(dir.path(), || panic!("nothing to wait for")).unwrap_err();
         assert!(matches!(error, OpenError::Held { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_others_may_write_to_is_refused_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        drop(take(&state).unwrap());
+        for place in ["", "journal", "queue"].map(|name| state.join(name)) {
+            create_dir(&place).unwrap();
+            for mode in [0o770, 0o702] {
+                std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).unwrap();
+                let error = take(&state).unwrap_err();
+                assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+            std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o750)).unwrap();
+            drop(take(&state).unwrap());
+        }
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        std::fs::remove_file(state.join("lock")).unwrap();
+        std::os::unix::fs::symlink(&precious, state.join("lock")).unwrap();
+        assert!(matches!(take(&state).unwrap_err(), OpenError::Io { .. }));
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     }
 
     #[test]

@@ -150,6 +150,9 @@ pub enum OpenError {
     /// Exit code 78.
     #[error("the store in {path} is damaged and cannot be opened: {why}")]
     Damaged { path: String, why: String },
+    /// Somebody else owns it or may write to it. Exit code 78.
+    #[error("the directory {path} is not safe to use: {why}")]
+    Foreign { path: String, why: String },
     /// Exit code 78.
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: String, source: std::io::Error },

@@ -60,6 +60,7 @@ fn everything_given() {
         dry-run = false
         first-hit-delay = "0s"
         every = "10s"
+        max-open = 70
         keep-closed = "1h"
         [[exempt]]
         server = "campus"
@@ -76,6 +77,7 @@ fn everything_given() {
          or when one participant is alone for 30m or after 6000 participant minutes, on Mon-Fri, Sun"
     );
     assert_eq!((rule.first_hit_delay, rule.every), (Duration::ZERO, Duration::from_secs(10)));
+    assert_eq!(rule.max_open, 70);
     let limits = Limits {
         prove_within: Duration::from_secs(20),
         keep_closed: Duration::from_secs(3600),
@@ -232,6 +234,10 @@ fn values_of_rules() {
     check_rule(
         "max-participant-minutes = 0",
         &["9:27 error: max-participant-minutes is 0, not between 1 and 100000000"],
+    );
+    check_rule(
+        "max-duration = \"1h\"\nmax-open = 0",
+        &["10:12 error: max-open is 0, not between 1 and 100000"],
     );
     check_rule("max-duration = \"1h\"\nevery = \"9s\"", &["10:9 error: every is \"9s\", less than 10s"]);
     check_rule("max-duration = \"1h\"\nevery = \"61m\"", &["10:9 error: every is \"61m\", more than 1h"]);

@@ -203,6 +203,11 @@ impl Clock for MachineClock {
         }
     }
 
+    /// What the machine under the simulation knows must not make two runs of one history differ.
+    fn synchronised(&self) -> Option<bool> {
+        None
+    }
+
     fn alarm(&self) -> io::Result<Box<dyn Alarm>> {
         let set_to = Mutex::new((Wake::default(), 0));
         Ok(Box::new(SimAlarm { clock: self.0.clone(), set_to }))

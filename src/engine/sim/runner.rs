@@ -22,7 +22,7 @@ use super::store::{self, SimStore};
 use super::world::Flavour;
 use crate::config::settings::{PlatformSettings, ServerSettings, Settings};
 use crate::engine::core::{Core, Makers, Parts};
-use crate::engine::sweep::RuleBook;
+use crate::engine::weigh::RuleBook;
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
 use crate::platform::{Platform, bigbluebutton};

@@ -218,6 +218,7 @@ impl SimRule {
             dry_run: self.dry_run,
             first_hit_delay: duration(self.first_hit_delay),
             every: duration(self.every),
+            max_open: Rule::DEFAULT_MAX_OPEN,
             limits: Limits::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::slice;
 
 use super::*;
 use crate::config::Settings;
-use crate::engine::sweep::RuleBook;
+use crate::engine::weigh::RuleBook;
 use crate::schedule::rule::{Allows, Hit, RuleAction, Sweep, Watch};
 use crate::schedule::{Entry, Exempt, Feeds, Rule, Schedule};
 
@@ -290,6 +290,40 @@ async fn one_listing_a_server_and_period_however_many_rules_and_ticks_there_are(
         rig.server().await;
     }
     assert_eq!(rig.listings(), 1);
+}
+
+#[tokio::test]
+async fn sweeps_come_in_the_rhythm_of_the_rules_and_nobody_has_to_ask() {
+    let rig = sweeping(Some(live(HOUR)));
+    let every = Duration::from_millis(50);
+    rig.apply(vec![Rule { every, ..rule("four-hours", 4 * HOUR) }]).await;
+    rig.until(async || rig.listings() >= 5).await;
+}
+
+#[tokio::test]
+async fn a_rule_makes_no_more_than_it_may_and_says_so() {
+    let rig = sweeping(Some(live(HOUR)));
+    let mut events = rig.handle.events();
+    let one = live(HOUR);
+    let many = |from: usize| -> Vec<LiveMeeting> {
+        let other = |n| LiveMeeting {
+            meeting: format!("m-{n}").as_str().into(),
+            instance: format!("i-{n}").as_str().into(),
+            ..one.clone()
+        };
+        (from..from + 10).map(other).collect()
+    };
+    *rig.platform.live.lock().unwrap() = Some(many(0));
+    let few = || vec![Rule { max_open: 3, ..rule("four-hours", 4 * HOUR) }];
+    rig.apply(few()).await;
+    let told = hears_of_server(&mut events, "rule-full").await;
+    assert!(told.text.contains("rule four-hours leaves 7 meetings alone"), "{}", told.text);
+    rig.until(async || rig.jobs().len() == 3).await;
+    // Ever new ones, while those of before are done or gone, are not made either.
+    *rig.platform.live.lock().unwrap() = Some(many(100));
+    rig.apply_and_sweep(few()).await;
+    assert_eq!(rig.jobs().len(), 3);
+    assert!(rig.server().await.sweep_error.unwrap().contains("max-open"));
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn what_does_not_change_the_deadline_calls_nothing_off() {
 #[tokio::test]
 async fn it_goes_by_the_clock_that_jobs_go_by() {
     // The wall clock was stepped two hours ahead, and is not believed yet.
-    let rig = start_with(4, Arc::default(), Arc::default(), |core| core.offset -= 2 * 3_600_000);
+    let rig = start_with(4, Arc::default(), Arc::default(), |core| core.trust.offset -= 2 * 3_600_000);
     rig.handle.submit(warned_of()).await.unwrap();
     until("the people are told", async || rig.told() == ["5 minutes"]).await;
 }

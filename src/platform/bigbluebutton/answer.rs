@@ -19,6 +19,11 @@ use crate::job::{InstanceId, StartRange, UtcMs};
 
 /// Elements nested deeper than this are no answer of the API (it needs 6).
 const MAX_DEPTH: usize = 32;
+/// Meetings of one listing; the largest clusters have a few thousand. One with more is refused while it is read, because an
+/// entry takes far more memory than the ten bytes that it may come in.
+const MAX_MEETINGS: usize = 20_000;
+/// Message keys that are kept.
+const MAX_KEYS: usize = 64;
 /// Breakout rooms of a meeting that are kept; the server makes 16 at most by default.
 const MAX_BREAKOUTS: usize = 32;
 /// Metadata of one meeting that is kept: so many keys, none of them and no value longer than so many bytes. What is longer
@@ -257,11 +262,17 @@ impl Parser {
                 self.answer.meetings.get_or_insert_default();
             }
             [_, "meetings", "meeting"] => {
-                self.answer.meetings.get_or_insert_default().push(Entry::default());
+                let entries = self.answer.meetings.get_or_insert_default();
+                if entries.len() == MAX_MEETINGS {
+                    return Err(format!("lists more than {MAX_MEETINGS} meetings"));
+                }
+                entries.push(Entry::default());
             }
             [_, "errors", "error"] => {
                 // Old servers write the key as an attribute.
-                if let Ok(Some(key)) = start.try_get_attribute("key") {
+                if self.answer.keys.len() < MAX_KEYS
+                    && let Ok(Some(key)) = start.try_get_attribute("key")
+                {
                     self.answer.keys.push(key.value.into_owned());
                 }
             }
@@ -341,7 +352,9 @@ impl Parser {
             [_, "returncode"] => {
                 answer.returncode.get_or_insert_with(|| text.trim().to_owned());
             }
-            [_, "messageKey"] | [_, "errors", "error", "key"] if !text.trim().is_empty() => {
+            [_, "messageKey"] | [_, "errors", "error", "key"]
+                if !text.trim().is_empty() && answer.keys.len() < MAX_KEYS =>
+            {
                 answer.keys.push(text.trim().to_owned());
             }
             [_, "version"] => set(&mut answer.version.api, text),

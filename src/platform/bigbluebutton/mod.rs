@@ -365,6 +365,10 @@ impl Platform for BigBlueButton {
         probe::probe(self).await
     }
 
+    fn clock_skew_ms(&self) -> Option<i64> {
+        self.front.skew_ms()
+    }
+
     async fn warn(&self, warning: &Warning) -> Warned {
         warn::warn(self, warning).await
     }

@@ -319,6 +319,11 @@ impl Endpoint {
         )
     }
 
+    /// The server's clock minus ours, as its last answer told.
+    pub(super) fn skew_ms(&self) -> Option<i64> {
+        self.known().skew.ms()
+    }
+
     /// What its start is worth.
     fn corrected(&self, mut entry: Entry) -> Entry {
         let answered = self.now().wall;

@@ -240,6 +240,10 @@ impl Platform for Janus {
         Ok(Probe { summary: format!("Janus VideoRoom, {} public rooms", rooms.len()) })
     }
 
+    fn clock_skew_ms(&self) -> Option<i64> {
+        self.rest.skew().ms()
+    }
+
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
         let sent = self.rest.now();
         let rooms = self.list().await?;

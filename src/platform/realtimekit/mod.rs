@@ -229,6 +229,10 @@ impl Platform for RealtimeKit {
         Ok(Probe { summary: format!("{name}{meetings}; end calls name the meeting") })
     }
 
+    fn clock_skew_ms(&self) -> Option<i64> {
+        self.api.rest.skew().ms()
+    }
+
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
         self.listing().await.map(|listed| listed.live)
     }

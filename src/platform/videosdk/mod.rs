@@ -148,6 +148,10 @@ impl Platform for VideoSdk {
         probe::probe(self).await
     }
 
+    fn clock_skew_ms(&self) -> Option<i64> {
+        self.api.rest.skew().ms()
+    }
+
     async fn meetings(&self) -> Result<Vec<LiveMeeting>, Fault> {
         self.listing().await.map(|listed| listed.live)
     }

@@ -35,7 +35,7 @@ const PAYMENT_REQUIRED: u16 = 402;
 
 pub(super) struct Api {
     pub reader: Reader,
-    rest: Rest,
+    pub(super) rest: Rest,
     tokens: Tokens,
     paused_until: Mutex<Option<BootMs>>,
 }

@@ -1,10 +1,14 @@
 //! The hits of a sweep against the jobs that sweeps before it made.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Hit, RuleAction, Sweep};
 use crate::job::{Job, LiveMeeting, Origin, UtcMs};
+use crate::schedule::Rule;
+
+/// How many jobs of each rule count against its `max-open`.
+pub type Tally = BTreeMap<String, usize>;
 
 const PREFIX: &str = "rule:";
 /// Clocks are measured anew: a time that moves by less is the same.
@@ -67,6 +71,43 @@ pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction
         }
     }
     actions
+}
+
+/// Leaves out the submits that are too many for their rules, of each rule those that are due last. `made`: how many jobs it
+/// has made lately; a server that shows ever new meetings must not fill the disk with jobs that are done soon. Says how
+/// many were left out. Pure.
+pub fn cap(actions: &mut Vec<RuleAction>, open: &[Job], made: &Tally, rules: &[Rule]) -> Tally {
+    let mut opened = Tally::new();
+    for rule in open.iter().filter(|job| !job.is_done()).filter_map(|job| job.origin.rule()) {
+        *opened.entry(rule.to_owned()).or_default() += 1;
+    }
+    let limits: HashMap<&str, usize> = rules.iter().map(|rule| (rule.name.as_str(), rule.max_open)).collect();
+    let mut room: HashMap<String, usize> = HashMap::new();
+    let (mut others, mut submits) = (Vec::new(), Vec::new());
+    for action in actions.drain(..) {
+        match action {
+            RuleAction::Submit(hit) => submits.push(hit),
+            other => others.push(other),
+        }
+    }
+    submits.sort_by_key(|hit| hit.due);
+    let mut left_out = Tally::new();
+    for hit in submits {
+        let left = room.entry(hit.rule.clone()).or_insert_with(|| {
+            let count = |tally: &Tally| tally.get(&hit.rule).copied().unwrap_or_default();
+            let limit = limits.get(hit.rule.as_str()).copied().unwrap_or(Rule::DEFAULT_MAX_OPEN);
+            limit.saturating_sub(count(&opened).max(count(made)))
+        });
+        match left.checked_sub(1) {
+            Some(less) => {
+                *left = less;
+                others.push(RuleAction::Submit(hit));
+            }
+            None => *left_out.entry(hit.rule.clone()).or_default() += 1,
+        }
+    }
+    *actions = others;
+    left_out
 }
 
 /// Is the time that the job was planned for one that the hit agrees with? What people made of it since is theirs.

@@ -235,3 +235,15 @@ fn the_version_answer_tells_what_stands_in_front() {
     assert_eq!(own.version.bbb.as_deref(), Some("3.0.19"));
     assert_eq!(of("<version>2.0</version><build>1.6</build>").version.build.as_deref(), Some("1.6"));
 }
+
+/// Ten bytes a meeting would become a gigabyte in memory; it is refused while it is read.
+#[test]
+fn a_listing_of_more_meetings_than_there_can_be_is_refused_while_it_is_read() {
+    let listing = |count: usize, rest: &str| {
+        let many = "<meeting/>".repeat(count);
+        parse(format!("<response><returncode>SUCCESS</returncode><meetings>{many}{rest}").as_bytes()).err()
+    };
+    // What follows is not read any more: it is not even whole.
+    assert_eq!(listing(MAX_MEETINGS + 1, "<mee").unwrap(), "lists more than 20000 meetings");
+    assert_eq!(listing(MAX_MEETINGS, "</meetings></response>"), None);
+}
