@@ -147,7 +147,7 @@ async fn kept_feeds(reader: Arc<Reader>, settings: &Settings) -> anyhow::Result<
 fn read_feeds(reader: Arc<Reader>) -> Arc<ReadFeeds> {
     Arc::new(move |settings, known| {
         let reader = reader.clone();
-        Box::pin(async move { reader.for_reload(&settings.schedule, &known, system_now().wall).await })
+        Box::pin(async move { reader.for_reload(&settings.schedule, &known, system_now()).await })
     })
 }
 
