@@ -1,5 +1,6 @@
 //! What feeds of all kinds come to, as deadlines and as calendars.
 
+mod compared;
 mod hostile;
 mod odd;
 
