@@ -147,7 +147,7 @@ fn kept_feeds(reader: Arc<Reader>, settings: &Settings) -> Box<dyn FnOnce() -> F
 fn read_feeds(reader: Arc<Reader>) -> Arc<ReadFeeds> {
     Arc::new(move |settings, known| {
         let reader = reader.clone();
-        Box::pin(async move { reader.for_reload(&settings.schedule, &known, system_now().wall).await })
+        Box::pin(async move { reader.for_reload(&settings.schedule, &known, system_now()).await })
     })
 }
 

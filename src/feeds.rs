@@ -3,10 +3,11 @@
 //! A feed comes from strangers, and what it says ends meetings. So nothing that is broken, cut off, too large or too slow to
 //! work out takes the place of what was read before; the copy in the state directory (`feeds/`, one file a feed, named by
 //! what it is a copy of) outlives restarts, and a daemon without network starts with it. What a feed has come to is told
-//! when it changes, and not at every refresh. URLs are secrets as often as not: only their hosts are ever shown.
+//! when it changes, and not at every refresh. A feed that shrinks suddenly is not believed at once (`shrunk`). URLs are secrets as often as not: only their hosts are ever shown.
 
 mod fetch;
 mod kept;
+mod shrunk;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use sha2::{Digest, Sha256};
 use self::fetch::{Fetched, Fetcher, Validators};
 use crate::clock::system_now;
 use crate::engine::api::UnreadFeed;
-use crate::job::UtcMs;
-use crate::schedule::{Feed, FeedError, Feeds, Schedule, Source};
+use crate::job::{BootMs, Now, UtcMs};
+use crate::schedule::{Feed, FeedError, Feeds, GivenZones, Schedule, Source};
 
 pub use self::kept::read_file;
 pub use self::trial::{TRIAL_ARG, Trial, trial_child_main};
@@ -52,6 +53,8 @@ struct Memory {
     /// The year around which the present copy has been tried.
     tried: Option<i16>,
     validators: Validators,
+    /// Since when it says what is not believed yet.
+    shrunk: Option<BootMs>,
     state: State,
 }
 
@@ -65,6 +68,8 @@ enum State {
     Failing,
     /// Good, and it could not be kept.
     Unkept,
+    /// Good, and not believed yet.
+    Held,
 }
 
 /// Something has changed about a feed.
@@ -87,6 +92,8 @@ pub enum News {
     Failing { why: String, fallback: bool },
     /// It could be read, but not kept for the next start.
     Unkept { why: String },
+    /// It could be read, and lists so much less than before that the copy before counts meanwhile.
+    Held { why: String },
 }
 
 impl Report {
@@ -112,6 +119,7 @@ impl fmt::Display for Report {
                  account"
             ),
             News::Unkept { why } => write!(f, "was read, but cannot be kept for the next start: {why}"),
+            News::Held { why } => write!(f, "{why} (accept-empty = true takes it at its word at once)"),
         }
     }
 }
@@ -133,10 +141,11 @@ impl Reader {
             let Ok(bytes) = read_file(&kept::path(&self.state_dir, source)) else { continue };
             tried.push(source);
             let (send, trial, source) = (send.clone(), self.trial.clone(), source.clone());
+            let zones = schedule.zones_of(&source);
             // Where there is no thread for it, it is late as well, and read anew in a moment.
             let _ = std::thread::Builder::new().spawn(move || {
                 // It was good once, which must do where nothing can be tried.
-                let fares_well = trial.try_out(&bytes, year).unwrap_or(true);
+                let fares_well = trial.try_out(&bytes, year, &zones).unwrap_or(true);
                 // Nobody waits for what is late.
                 let _ = send.send((source, fares_well.then_some(bytes)));
             });
@@ -146,7 +155,8 @@ impl Reader {
         let left = || Duration::from_millis(until.0.saturating_sub(system_now().boot.0).unsigned_abs());
         let mut feeds = Feeds::default();
         while let Ok((source, bytes)) = receive.recv_timeout(left()) {
-            let Some(feed) = bytes.and_then(|bytes| trial::read(&bytes, year).ok()) else { continue };
+            let zones = schedule.zones_of(&source);
+            let Some(feed) = bytes.and_then(|bytes| trial::read(&bytes, year, &zones).ok()) else { continue };
             self.remember(&source, |memory| {
                 memory.kept = Some(*feed.digest());
                 memory.tried = Some(year);
@@ -162,14 +172,15 @@ impl Reader {
     /// Reads every feed of the schedule, `known` being what is there so far. What cannot be read stays as it was; a copy
     /// that would do harm in a new year is left out. Bounded in time: three minutes for every four feeds at worst.
     ///
-    /// `now` decides only which years are worked out here rather than when somebody asks.
-    pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: UtcMs) -> (Feeds, Vec<Report>) {
+    /// `now` decides which years are worked out here rather than when somebody asks, and whether what a feed has lost is
+    /// believed.
+    pub async fn refresh(&self, schedule: &Schedule, known: &Feeds, now: Now) -> (Feeds, Vec<Report>) {
         let sources = schedule.sources();
-        let year = year_of(now);
+        let year = year_of(now.wall);
         let used: Vec<Source> = sources.keys().copied().cloned().collect();
         let each = used.into_iter().map(|source| async move {
             let present = self.still_good(&source, known.get(&source), year).await;
-            let found = self.read(&source, present.as_ref(), year).await;
+            let found = self.read(&Wanted::new(schedule, &source, now), present.as_ref()).await;
             (source, present, found)
         });
         let all: Vec<_> = stream::iter(each).buffered(CONCURRENT).collect().await;
@@ -189,20 +200,23 @@ impl Reader {
 
     /// For a reload, which somebody waits for: the feeds of the schedule that are not `known`, and what files say now, as far
     /// as they can be read within some seconds. And which of them cannot; what is late comes with the next refresh.
-    pub async fn for_reload(
-        &self,
-        schedule: &Schedule,
-        known: &Feeds,
-        now: UtcMs,
-    ) -> (Feeds, Vec<UnreadFeed>) {
-        let year = year_of(now);
-        let wanted = |source: &Source| matches!(source, Source::File(_)) || known.get(source).is_none();
+    pub async fn for_reload(&self, schedule: &Schedule, known: &Feeds, now: Now) -> (Feeds, Vec<UnreadFeed>) {
+        let wanted = |source: &Source| {
+            let present = known.get(source);
+            let is_new = present.is_none_or(|present| *present.zones() != schedule.zones_of(source));
+            is_new || matches!(source, Source::File(_))
+        };
         let reads = schedule.sources().into_iter().filter(|(source, _)| wanted(source)).map(
             |(source, used_by)| async move {
                 let present = known.get(source);
-                let read = tokio::time::timeout(WAITED_FOR, self.read(source, present, year)).await;
+                let asked = Wanted::new(schedule, source, now);
+                let read = tokio::time::timeout(WAITED_FOR, self.read(&asked, present)).await;
                 let late = || format!("not read within {} s; it is tried further", WAITED_FOR.as_secs());
                 match read.unwrap_or_else(|_| Err(late())) {
+                    Ok(Found { held: Some(why), .. }) => {
+                        let why = format!("it is not believed yet: it {why}");
+                        Err(UnreadFeed { source: source.to_string(), used_by, why, known: true })
+                    }
                     Ok(found) => Ok(found.feed.map(|feed| (source.clone(), feed))),
                     Err(why) => {
                         let (source, known) = (source.to_string(), present.is_some());
@@ -229,11 +243,11 @@ impl Reader {
             return Some(present);
         }
         let (path, trial) = (kept::path(&self.state_dir, source), self.trial.clone());
-        let digest = *present.digest();
+        let (digest, zones) = (*present.digest(), present.zones().clone());
         let tried = tokio::task::spawn_blocking(move || {
             let Ok(bytes) = read_file(&path) else { return None };
             let same = digest == <[u8; 32]>::from(Sha256::digest(&bytes));
-            if same { trial.try_out(&bytes, year).ok() } else { None }
+            if same { trial.try_out(&bytes, year, &zones).ok() } else { None }
         });
         match tried.await {
             Ok(Some(true)) => {
@@ -249,7 +263,10 @@ impl Reader {
         Some(present)
     }
 
-    async fn read(&self, source: &Source, present: Option<&Arc<Feed>>, year: i16) -> Result<Found, String> {
+    async fn read(&self, wanted: &Wanted<'_>, present: Option<&Arc<Feed>>) -> Result<Found, String> {
+        let Wanted { source, zones, year, .. } = wanted;
+        // Under other names of time zones the same bytes say something else.
+        let same_zones = present.filter(|present| present.zones() == zones);
         let before = self.memory(source);
         let (bytes, validators) = match source {
             Source::File(path) => {
@@ -258,35 +275,68 @@ impl Reader {
                 (read.map_err(|_| "reading it was interrupted".to_owned())??, Validators::default())
             }
             Source::Url(url) => {
-                let validators = present.map_or_else(Validators::default, |_| before.validators);
+                let validators = same_zones.map_or_else(Validators::default, |_| before.validators);
                 match self.fetcher.fetch(url, &validators).await? {
                     Fetched::New(bytes, validators) => (bytes, validators),
-                    Fetched::Unchanged => return Ok(Found::default()),
+                    Fetched::Unchanged => {
+                        self.believe(source, present);
+                        return Ok(Found::default());
+                    }
                 }
             }
         };
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let bytes = Arc::new(bytes);
-        let feed = match present {
+        let feed = match same_zones {
             Some(present) if *present.digest() == digest => None,
             _ => {
-                let feed = work_out(self.trial.clone(), bytes.clone(), year).await;
-                let feed = feed.map_err(|error| error.to_string())?;
-                self.remember(source, |memory| memory.tried = Some(year));
-                Some(feed)
+                let feed = work_out(self.trial.clone(), bytes.clone(), *year, zones.clone()).await;
+                Some(feed.map_err(|error| error.to_string())?)
             }
         };
+        if let (Some(present), Some(newer)) = (present, &feed)
+            && let Some(held) = self.held(wanted, present, newer)
+        {
+            present.hold(Some(held.clone()));
+            return Ok(Found { held: Some(held), ..Found::default() });
+        }
+        self.believe(source, present);
         let kept = match before.kept == Some(digest) {
             true => Ok(()),
             false => self.keep(source, bytes).await,
         };
         self.remember(source, |memory| {
             let is_kept = kept.is_ok();
+            if feed.is_some() {
+                memory.tried = Some(*year);
+            }
             memory.kept = is_kept.then_some(digest);
             // What could not be kept is sent once more, and then kept.
             memory.validators = if is_kept { validators } else { Validators::default() };
         });
-        Ok(Found { feed, kept })
+        Ok(Found { feed, kept, held: None })
+    }
+
+    /// Why a newer copy does not take the place of the present one yet.
+    fn held(&self, wanted: &Wanted<'_>, present: &Feed, newer: &Feed) -> Option<String> {
+        if wanted.accepts_empty {
+            return None;
+        }
+        let what = shrunk::suspicion(present, newer, wanted.now.wall)?;
+        let mut since = wanted.now.boot;
+        self.remember(wanted.source, |memory| since = *memory.shrunk.get_or_insert(since));
+        if shrunk::is_believed(since, wanted.now.boot) {
+            return None;
+        }
+        Some(format!("{what}; the copy before counts until it has said so for 15 minutes"))
+    }
+
+    /// What the feed says now counts.
+    fn believe(&self, source: &Source, present: Option<&Arc<Feed>>) {
+        self.remember(source, |memory| memory.shrunk = None);
+        if let Some(present) = present {
+            present.hold(None);
+        }
     }
 
     async fn keep(&self, source: &Source, bytes: Arc<Vec<u8>>) -> Result<(), String> {
@@ -300,10 +350,11 @@ impl Reader {
         let before = self.memory(source).state;
         let (state, news) = match found {
             Err(why) => (State::Failing, News::Failing { why: why.clone(), fallback: present }),
+            Ok(Found { held: Some(why), .. }) => (State::Held, News::Held { why: why.clone() }),
             Ok(Found { kept: Err(why), .. }) => (State::Unkept, News::Unkept { why: why.clone() }),
             Ok(Found { feed: Some(feed), .. }) => {
                 // Of what repeats it shows only year by year.
-                let years = [feed.year(year), feed.year(year.saturating_add(1))];
+                let years = [year, year.saturating_add(1)].map(|year| feed.year(year, &TimeZone::UTC));
                 let all = || [feed.problems()].into_iter().chain(years.iter().map(|year| &year.problems));
                 let of_years = years.iter().map(|year| year.problems.count).max();
                 let count = feed.problems().count + of_years.unwrap_or_default();
@@ -316,7 +367,7 @@ impl Reader {
                 }
             }
             Ok(Found { feed: None, .. }) => match before {
-                State::Failing | State::New | State::Unkept => (State::Good, News::Read),
+                State::Failing | State::New | State::Unkept | State::Held => (State::Good, News::Read),
                 same => return self.settle(source, same, None),
             },
         };
@@ -357,19 +408,48 @@ struct Found {
     /// `None`: it has not changed.
     feed: Option<Arc<Feed>>,
     kept: Result<(), String>,
+    /// Why what it says is not believed yet.
+    held: Option<String>,
+}
+
+/// A feed, and how it is to be read.
+struct Wanted<'a> {
+    source: &'a Source,
+    zones: GivenZones,
+    accepts_empty: bool,
+    now: Now,
+    /// The one to be worked out, with those beside it.
+    year: i16,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(schedule: &Schedule, source: &'a Source, now: Now) -> Wanted<'a> {
+        Wanted {
+            source,
+            zones: schedule.zones_of(source),
+            accepts_empty: schedule.accepts_empty(source),
+            now,
+            year: year_of(now.wall),
+        }
+    }
 }
 
 impl Default for Found {
     fn default() -> Found {
-        Found { feed: None, kept: Ok(()) }
+        Found { feed: None, kept: Ok(()), held: None }
     }
 }
 
 /// Away from everything that must be on time.
-async fn work_out(trial: Trial, bytes: Arc<Vec<u8>>, year: i16) -> Result<Arc<Feed>, FeedError> {
+async fn work_out(
+    trial: Trial,
+    bytes: Arc<Vec<u8>>,
+    year: i16,
+    zones: GivenZones,
+) -> Result<Arc<Feed>, FeedError> {
     let work = tokio::task::spawn_blocking(move || {
-        trial.run(&bytes, year)?;
-        trial::read(&bytes, year).map(Arc::new)
+        trial.run(&bytes, year, &zones)?;
+        trial::read(&bytes, year, &zones).map(Arc::new)
     });
     work.await.unwrap_or(Err(FeedError::Harmful))
 }

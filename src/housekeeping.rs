@@ -224,7 +224,7 @@ impl Refresh {
         let Ok(before) = self.handle.current().await else { return };
         *last = Some(before.now.boot);
         let schedule = &before.settings.schedule;
-        let (read, reports) = self.reader.refresh(schedule, &before.feeds, before.now.wall).await;
+        let (read, reports) = self.reader.refresh(schedule, &before.feeds, before.now).await;
         for report in reports {
             if report.is_bad() {
                 tracing::warn!("{report}");

@@ -57,8 +57,8 @@ pub fn main() -> std::process::ExitCode {
     // And so it does to take a first look at a feed.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == feeds::TRIAL_ARG) {
-        let year = args.next().unwrap_or_default();
-        return feeds::trial_child_main(&year.to_string_lossy());
+        let rest: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        return feeds::trial_child_main(&rest);
     }
     cli::run().into()
 }

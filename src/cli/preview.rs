@@ -20,7 +20,7 @@ use crate::control::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, preview_of_files};
 use crate::exit::ExitCode;
 use crate::job::{ServerName, UtcMs};
 use crate::schedule::preview::{Instant, Item, Kind, Preview, RuleLine};
-use crate::schedule::{Feed, Feeds, MAX_FEED, Schedule, Source};
+use crate::schedule::{Feed, Feeds, GivenZones, MAX_FEED, Schedule, Source, zone_named};
 
 /// Columns that a meeting's id may take.
 const MEETING_COLUMNS: usize = 40;
@@ -95,7 +95,7 @@ fn read_feeds(schedule: &Schedule, cx: &mut Context) -> Feeds {
     let mut feeds = Feeds::default();
     for source in sources {
         let read = match source {
-            Source::File(path) => read_feed(path),
+            Source::File(path) => read_feed(path, &schedule.zones_of(source)),
             Source::Url(_) => Err("only the daemon fetches it: adjourn preview, without --file".to_owned()),
         };
         match read {
@@ -106,12 +106,12 @@ fn read_feeds(schedule: &Schedule, cx: &mut Context) -> Feeds {
     feeds
 }
 
-fn read_feed(path: &Path) -> Result<Feed, String> {
+fn read_feed(path: &Path, zones: &GivenZones) -> Result<Feed, String> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_FEED).unwrap_or(u64::MAX).saturating_add(1);
     let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     read.map_err(|error| error.to_string())?;
-    Feed::parse(&bytes).map_err(|error| error.to_string())
+    Feed::parse_with(&bytes, zones).map_err(|error| error.to_string())
 }
 
 fn tell(preview: &Preview, cx: &mut Context) -> Result<(), Failure> {
@@ -167,7 +167,7 @@ fn row(cx: &Context, item: &Item) -> Vec<String> {
 fn zone_of(cx: &Context, item: &Item) -> TimeZone {
     let text = item.local.as_deref().unwrap_or_default();
     let name = text.split_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
-    name.and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(|| cx.zone.clone())
+    name.and_then(zone_named).unwrap_or_else(|| cx.zone.clone())
 }
 
 /// The time of day in UTC, with the day where that is another one.
@@ -205,7 +205,7 @@ fn marks(due: UtcMs, warnings: &[Instant]) -> String {
 }
 
 fn rule_line(cx: &Context, rule: &RuleLine) -> String {
-    let zone = rule.zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+    let zone = rule.zone.as_deref().and_then(zone_named);
     let zone = zone.unwrap_or_else(|| cx.zone.clone());
     let closes: Vec<String> = rule.closes.iter().map(|Instant(at)| dated(*at, &zone)).collect();
     let mut line = clean(&rule.text);

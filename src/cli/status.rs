@@ -48,6 +48,13 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     if let Some(error) = status.schedule_error.as_ref().and_then(|error| error.lines().next()) {
         cx.out.line(format_args!("schedule  {} {}", Tone::Bad.paint("refused:"), clean(error)))?;
     }
+    for held in &status.feeds {
+        cx.out.line(format_args!(
+            "feeds     {} {}",
+            Tone::Doubtful.paint("not believed yet:"),
+            clean(held)
+        ))?;
+    }
     if status.servers.is_empty() {
         cx.out.note("no servers are configured");
         return Ok(ExitCode::Done);

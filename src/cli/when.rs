@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::say;
 use crate::config::time::{TimeError, parse_at, parse_local};
 use crate::job::{Now, UtcMs};
+use crate::schedule::zone_named;
 
 /// Why a text is no time for this purpose.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -68,7 +69,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// `--timezone`: for clap.
 pub fn time_zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| "no such time zone; write it as Europe/Berlin".to_owned())
+    zone_named(name).ok_or_else(|| "no such time zone; write it as Europe/Berlin".to_owned())
 }
 
 fn instant(text: &str, zone: &TimeZone, now: Now) -> Result<UtcMs, WhenError> {

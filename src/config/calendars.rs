@@ -11,6 +11,7 @@ use url::Url;
 
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Section, suggest};
+use super::feed_options::GivenOptions;
 use super::file::{self, AnyValue, Limits as GivenLimits, Secret};
 use super::merged::Merged;
 use super::resolve::{check_lock, check_warn, merge_limits};
@@ -20,7 +21,8 @@ use super::time::parse_zone;
 use super::{names, url::is_in_clear};
 use crate::job::{Limits, ServerName};
 use crate::schedule::{
-    CalendarEnd, CalendarError, Calendars, DateRange, Days, FeedUrl, Schedule, Source, Weekly,
+    CalendarEnd, CalendarError, Calendars, DateRange, Days, FeedOptions, FeedUrl, PropertyPattern, Schedule,
+    Source, Weekly,
 };
 
 /// Where in an event a meeting id may stand; besides them any `X-` property.
@@ -35,6 +37,7 @@ pub(super) struct GivenCalendar {
     weekly: Vec<Located<String>>,
     ics: Option<Located<Ics>>,
     timezone: Option<Located<String>>,
+    options: GivenOptions,
     /// Not even a wrong entry.
     is_empty: bool,
 }
@@ -48,9 +51,17 @@ pub(super) struct GivenEnd {
     timezone: Option<Located<String>>,
     from: Option<Located<String>>,
     pattern: Option<Located<String>>,
+    skip: Option<GivenSkip>,
+    options: GivenOptions,
     only: Vec<Located<String>>,
     except: Vec<Located<String>>,
     limits: GivenLimits,
+}
+
+/// `skip` of a `[[calendar-end]]`. Both are there, unless something was reported.
+struct GivenSkip {
+    from: Option<Located<String>>,
+    pattern: Option<Located<String>>,
 }
 
 /// A path or a URL, or where a URL is to be had.
@@ -85,6 +96,7 @@ pub(super) fn calendars(root: &mut Section<'_, '_>) -> Vec<GivenCalendar> {
             weekly: section.texts("weekly"),
             ics: ics(&mut section),
             timezone: section.get("timezone"),
+            options: GivenOptions::read(&mut section),
             is_empty: !["dates", "weekly", "ics"].iter().any(|key| section.has(key)),
         });
         section.finish();
@@ -107,6 +119,13 @@ pub(super) fn ends(root: &mut Section<'_, '_>) -> Vec<GivenEnd> {
                 given
             }
         };
+        let skip = section.get::<&DeTable<'_>>("skip").map(|skip| {
+            let title = "the skip of [[calendar-end]]".to_owned();
+            let mut inner = section.inner(title, skip.place, skip.value);
+            let given = GivenSkip { from: inner.required("from"), pattern: inner.required("pattern") };
+            inner.finish();
+            given
+        });
         ends.push(GivenEnd {
             place: section.place,
             name: section.required("name"),
@@ -115,6 +134,8 @@ pub(super) fn ends(root: &mut Section<'_, '_>) -> Vec<GivenEnd> {
             timezone: section.get("timezone"),
             from,
             pattern,
+            skip,
+            options: GivenOptions::read(&mut section),
             only: section.texts("only"),
             except: section.texts("except"),
             limits: file::limits(&mut section),
@@ -146,6 +167,8 @@ pub(super) struct Resolver<'a> {
     pub found: &'a mut Diagnostics,
     /// Every feed so far.
     pub sources: Vec<(Source, Place)>,
+    /// How they are read.
+    pub options: BTreeMap<Source, FeedOptions>,
 }
 
 impl Resolver<'_> {
@@ -153,6 +176,7 @@ impl Resolver<'_> {
     pub fn add_to(mut self, schedule: &mut Schedule) -> Vec<(Source, Place)> {
         schedule.calendars = self.calendars();
         schedule.calendar_ends = self.ends();
+        schedule.feed_options = self.options;
         self.sources
     }
 
@@ -168,6 +192,7 @@ impl Resolver<'_> {
                 source: given.ics.as_ref().and_then(|ics| self.source(ics)),
                 timezone: given.timezone.as_ref().and_then(|zone| self.zone(zone)),
             };
+            given.options.add_to(calendar.source.as_ref(), &mut self.options, self.found);
             if given.is_empty {
                 let message = format!("the calendar {:?} lists nothing", given.name.value);
                 self.found.note(given.name.place, message, "give it dates, weekly or ics");
@@ -220,9 +245,11 @@ impl Resolver<'_> {
         });
         let server = given.server.as_ref().and_then(|server| self.server(server));
         let source = given.ics.as_ref().and_then(|ics| self.source(ics));
+        given.options.add_to(source.as_ref(), &mut self.options, self.found);
         let timezone = given.timezone.as_ref().map(|zone| self.zone(zone));
         let property = given.from.as_ref().and_then(|from| self.property(from));
         let pattern = given.pattern.as_ref().map(|pattern| self.pattern(pattern));
+        let skip = given.skip.as_ref().map(|skip| self.skip(skip));
         let mut days = |given| named(given, self.merged, self.found);
         let days = Days { only: days(&given.only), except: days(&given.except) };
         if let (None, Some(first)) = (&given.timezone, given.only.first().or(given.except.first())) {
@@ -244,6 +271,7 @@ impl Resolver<'_> {
             source: source?,
             property: property?,
             pattern: given_or_none(pattern)?,
+            skip: given_or_none(skip)?,
             timezone: given_or_none(timezone)?,
             days,
             limits,
@@ -276,10 +304,17 @@ impl Resolver<'_> {
         if own || PROPERTIES.contains(&name.as_str()) {
             return Some(name);
         }
-        let message = format!("from is {:?}, not a property that can name a meeting", given.value);
+        let message = format!("from is {:?}, not a property that is read here", given.value);
         let hint = format!("known here: {}, and any X- property", PROPERTIES.join(", "));
         self.found.error(given.place, message, hint);
         None
+    }
+
+    /// `None` only if something was reported.
+    fn skip(&mut self, given: &GivenSkip) -> Option<PropertyPattern> {
+        let property = given.from.as_ref().and_then(|from| self.property(from));
+        let pattern = given.pattern.as_ref().and_then(|pattern| self.pattern(pattern));
+        Some(PropertyPattern { property: property?, pattern: pattern? })
     }
 
     fn pattern(&mut self, given: &Located<String>) -> Option<Regex> {
@@ -289,7 +324,7 @@ impl Resolver<'_> {
                 let error = error.to_string();
                 // The last line says what is wrong; those before draw it.
                 let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                let hint = "put it in single quotes, and the id in a group: '/rooms/([^/]+)'";
+                let hint = "put it in single quotes, and the id in a group: '/rooms/([A-Za-z0-9_-]+)'";
                 self.found.error(given.place, format!("pattern is no regular expression: {why}"), hint);
                 None
             }

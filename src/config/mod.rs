@@ -17,6 +17,7 @@
 mod calendars;
 mod diagnostics;
 mod document;
+mod feed_options;
 mod feeds;
 mod file;
 mod files;

@@ -67,6 +67,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         env,
         found: &mut *found,
         sources: Vec::new(),
+        options: BTreeMap::new(),
     };
     let feeds = resolver.add_to(&mut schedule);
     overlap::remark(&schedule, &places, now, found);

@@ -95,7 +95,7 @@ impl<'a> Read<'a> for Texts {
 }
 
 /// A table whose values are strings.
-struct TextTable(BTreeMap<String, String>);
+pub(super) struct TextTable(pub BTreeMap<String, String>);
 
 impl<'a> Read<'a> for TextTable {
     const WANTED: &'static str = "a table of strings";

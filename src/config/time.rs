@@ -9,6 +9,7 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 
 use crate::job::UtcMs;
+use crate::schedule::zone_named;
 
 /// Why a text is no instant.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,9 +92,9 @@ pub fn parse_at(text: &str, default_zone: Option<&TimeZone>) -> Result<UtcMs, Ti
     .map(ceiling)
 }
 
-/// A zone by its IANA name.
+/// A zone by its IANA name: as this machine has it, or else as it was built in.
 pub fn parse_zone(name: &str) -> Result<TimeZone, TimeError> {
-    TimeZone::get(name).map_err(|_| TimeError::UnknownZone { name: name.to_owned() })
+    zone_named(name).ok_or_else(|| TimeError::UnknownZone { name: name.to_owned() })
 }
 
 /// `true` if the text itself says where on Earth it is meant.

@@ -151,6 +151,9 @@ pub struct Status {
     pub store: StoreStatus,
     /// What the last re-read of the schedule file said, if it was refused.
     pub schedule_error: Option<String>,
+    /// Feeds that are not believed yet, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

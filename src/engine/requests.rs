@@ -494,6 +494,7 @@ impl Core {
                 ..StoreStatus::default()
             },
             schedule_error: self.schedule_error.clone().or_else(|| self.plans.error.clone()),
+            feeds: self.feeds.held().map(|(source, why)| format!("the feed {source} {why}")).collect(),
         }
     }
 }

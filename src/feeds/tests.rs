@@ -9,10 +9,10 @@ use wiremock::matchers::{header, header_exists, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
-use crate::schedule::{Calendar, FeedUrl, MAX_FEED};
+use crate::schedule::{Calendar, FeedOptions, FeedUrl, MAX_FEED};
 
 /// 2026-11-01T00:00:00Z
-const NOW: UtcMs = UtcMs(1_793_491_200_000);
+const NOW: Now = Now { wall: UtcMs(1_793_491_200_000), boot: BootMs(7) };
 const SECRET_PATH: &str = "/private-hunter2/basic.ics";
 
 fn feed(day: &str) -> String {
@@ -30,13 +30,14 @@ struct Bed {
     reader: Reader,
     source: Source,
     feeds: Feeds,
+    now: Now,
 }
 
 impl Bed {
     fn new(source: Source) -> Bed {
         let dir = TempDir::new().unwrap();
         let reader = Reader::new(dir.path(), Trial::Skip).unwrap();
-        Bed { dir, reader, source, feeds: Feeds::default() }
+        Bed { dir, reader, source, feeds: Feeds::default(), now: NOW }
     }
 
     fn served_by(server: &MockServer) -> Bed {
@@ -46,7 +47,7 @@ impl Bed {
 
     /// One refresh; what was told, without the beginning that is always the same.
     async fn refresh(&mut self) -> Vec<String> {
-        let (feeds, reports) = self.reader.refresh(&schedule(&self.source), &self.feeds, NOW).await;
+        let (feeds, reports) = self.reader.refresh(&schedule(&self.source), &self.feeds, self.now).await;
         self.feeds = feeds;
         self.reader.forget_others(&schedule(&self.source)).await;
         let all = format!("{reports:?} {:?}", self.feeds);
@@ -66,9 +67,19 @@ impl Bed {
         covered(&self.feeds, &self.source)
     }
 
+    fn wait(&mut self, minutes: u64) {
+        let time = Duration::from_secs(60 * minutes);
+        self.now = Now { wall: self.now.wall + time, boot: self.now.boot + time };
+    }
+
+    /// Why the present copy is there though a newer one was read.
+    fn held(&self) -> Vec<String> {
+        self.feeds.held().map(|(_, why)| why).collect()
+    }
+
     fn restart(&mut self) {
         self.reader = Reader::new(self.dir.path(), Trial::Skip).unwrap();
-        self.feeds = self.reader.load_kept(&schedule(&self.source), NOW);
+        self.feeds = self.reader.load_kept(&schedule(&self.source), NOW.wall);
     }
 
     fn copies(&self) -> Vec<PathBuf> {
@@ -325,7 +336,7 @@ fn a_damaged_copy_counts_as_none() {
     let source = Source::File(PathBuf::from("/nowhere/term.ics"));
     kept::keep(dir.path(), &source, feed("20261224").as_bytes()).unwrap();
     let reader = Reader::new(dir.path(), Trial::Skip).unwrap();
-    let load = || reader.load_kept(&schedule(&source), NOW);
+    let load = || reader.load_kept(&schedule(&source), NOW.wall);
     assert_eq!(covered(&load(), &source), [24]);
     kept::keep(dir.path(), &source, b"BEGIN:VCALENDAR\n").unwrap();
     assert!(load().is_empty());
@@ -379,9 +390,9 @@ async fn a_copy_that_does_harm_is_not_used() {
     bed.refresh().await;
     let wanted = schedule(&bed.source);
     let reader = |program: &str| Reader::new(bed.dir.path(), Trial::Child(program.into())).unwrap();
-    assert!(reader("/bin/false").load_kept(&wanted, NOW).is_empty());
+    assert!(reader("/bin/false").load_kept(&wanted, NOW.wall).is_empty());
     for program in ["/bin/true", "/nowhere"] {
-        let good = reader(program).load_kept(&wanted, NOW);
+        let good = reader(program).load_kept(&wanted, NOW.wall);
         assert_eq!(covered(&good, &bed.source), [24], "{program}");
     }
 
@@ -390,14 +401,88 @@ async fn a_copy_that_does_harm_is_not_used() {
     fs::write(&in_its_year, "#!/bin/sh\ncat > /dev/null\n[ \"$2\" = 2026 ]\n").unwrap();
     fs::set_permissions(&in_its_year, fs::Permissions::from_mode(0o755)).unwrap();
     let reader = reader(in_its_year.to_str().unwrap());
-    let feeds = reader.load_kept(&wanted, NOW);
+    let feeds = reader.load_kept(&wanted, NOW.wall);
     assert_eq!(covered(&feeds, &bed.source), [24]);
     fs::remove_file(file).unwrap();
     let (feeds, _) = reader.refresh(&wanted, &feeds, NOW).await;
     assert_eq!(covered(&feeds, &bed.source), [24]);
-    let next_year = NOW + Duration::from_secs(366 * 86_400);
+    let year = Duration::from_secs(366 * 86_400);
+    let next_year = Now { wall: NOW.wall + year, boot: NOW.boot + year };
     let (feeds, reports) = reader.refresh(&wanted, &feeds, next_year).await;
     assert!(feeds.is_empty(), "{reports:?}");
+}
+
+const EMPTY: &str = "BEGIN:VCALENDAR\nEND:VCALENDAR\n";
+const HELD: &str = "lists no event any more; the copy before counts until it has said so for 15 minutes";
+
+#[tokio::test]
+async fn a_feed_that_becomes_empty_is_not_believed_at_once() {
+    let server = MockServer::start().await;
+    answer(&server, body(&feed("20261224"))).await;
+    let mut bed = Bed::served_by(&server);
+    bed.refresh().await;
+    let [copy] = bed.copies().try_into().unwrap();
+    answer(&server, body(EMPTY)).await;
+    let told = [format!("{HELD} (accept-empty = true takes it at its word at once)")];
+    assert_eq!(bed.refresh().await, told);
+    assert_eq!((bed.days(), bed.held()), (vec![24], vec![HELD.to_owned()]));
+    bed.wait(14);
+    assert_eq!(bed.refresh().await, [""; 0], "told once");
+    // It says something again: the time begins anew.
+    answer(&server, body(&feed("20261224"))).await;
+    assert_eq!(bed.refresh().await, ["was read"]);
+    assert_eq!((bed.days(), bed.held()), (vec![24], Vec::new()));
+    answer(&server, body(EMPTY)).await;
+    assert_eq!(bed.refresh().await, told);
+    bed.wait(14);
+    bed.refresh().await;
+    assert_eq!(bed.days(), [24]);
+    // A restart has the copy that counts, and asks for the time again.
+    bed.restart();
+    assert_eq!(bed.days(), [24]);
+    assert!(fs::read_to_string(&copy).unwrap().contains("20261224"));
+    assert_eq!(bed.refresh().await, told);
+    bed.wait(15);
+    assert_eq!(bed.refresh().await, ["was read"]);
+    assert_eq!((bed.days(), bed.held()), (Vec::new(), Vec::new()));
+    assert_eq!(fs::read_to_string(&copy).unwrap(), EMPTY);
+}
+
+#[tokio::test]
+async fn a_reload_does_not_believe_it_either_unless_it_is_meant() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("a.ics");
+    fs::write(&file, feed("20261224")).unwrap();
+    let mut bed = Bed::new(Source::File(file.clone()));
+    bed.refresh().await;
+    fs::write(&file, EMPTY).unwrap();
+    let (feeds, unread) = bed.reader.for_reload(&schedule(&bed.source), &bed.feeds, NOW).await;
+    assert!(feeds.is_empty() && unread[0].known);
+    assert_eq!(unread[0].why, format!("it is not believed yet: it {HELD}"));
+    let mut meant = schedule(&bed.source);
+    let options = FeedOptions { accept_empty: true, ..FeedOptions::default() };
+    meant.feed_options.insert(bed.source.clone(), options);
+    let (feeds, unread) = bed.reader.for_reload(&meant, &bed.feeds, NOW).await;
+    assert!(unread.is_empty() && feeds.get(&bed.source).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn other_zones_make_another_feed_of_the_same_bytes() {
+    let server = MockServer::start().await;
+    let text =
+        feed("20261224").replace(";VALUE=DATE:20261224", ";TZID=Campus:20261224T100000\nDURATION:PT10H");
+    let etag = body(&text).insert_header("etag", "\"1\"");
+    answer(&server, etag).await;
+    let mut bed = Bed::served_by(&server);
+    bed.refresh().await;
+    assert_eq!(bed.days(), [0; 0]);
+    let mut named = schedule(&bed.source);
+    let zones = [("Campus".to_owned(), TimeZone::get("Europe/Berlin").unwrap())].into();
+    named.feed_options.insert(bed.source.clone(), FeedOptions { zones, ..FeedOptions::default() });
+    let (feeds, _) = bed.reader.for_reload(&named, &bed.feeds, NOW).await;
+    assert_eq!(covered(&feeds, &bed.source), [24]);
+    let (feeds, _) = bed.reader.refresh(&named, &bed.feeds, NOW).await;
+    assert_eq!(covered(&feeds, &bed.source), [24]);
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
 
-use crate::schedule::{Feed, FeedError, MAX_FEED};
+use crate::schedule::{Feed, FeedError, GivenZones, MAX_FEED, zone_named};
 
-/// The hidden first argument; `main` hands the second one to [`trial_child_main`].
+/// The hidden first argument; `main` hands those behind it to [`trial_child_main`]: the year, and then names of time zones
+/// and what they mean, one after the other.
 pub const TRIAL_ARG: &str = "__try-feed";
 
 /// Until it is over, however busy the machine is.
@@ -41,23 +42,26 @@ impl Trial {
     }
 
     /// Can these bytes be read, good or not, without harm? Blocks.
-    pub(super) fn run(&self, bytes: &[u8], year: i16) -> Result<(), FeedError> {
+    pub(super) fn run(&self, bytes: &[u8], year: i16, zones: &GivenZones) -> Result<(), FeedError> {
         // A machine that cannot start a process has other troubles; then the copy that is there is good enough.
-        if self.try_out(bytes, year).unwrap_or(false) { Ok(()) } else { Err(FeedError::Harmful) }
+        if self.try_out(bytes, year, zones).unwrap_or(false) { Ok(()) } else { Err(FeedError::Harmful) }
     }
 
     /// The same. `Err`: it could not be tried. Blocks.
-    pub(super) fn try_out(&self, bytes: &[u8], year: i16) -> io::Result<bool> {
+    pub(super) fn try_out(&self, bytes: &[u8], year: i16, zones: &GivenZones) -> io::Result<bool> {
         match self {
-            Trial::Child(program) => survives(program, bytes, year),
+            Trial::Child(program) => survives(program, bytes, year, zones),
             Trial::Skip => Ok(true),
         }
     }
 }
 
-fn survives(program: &Path, bytes: &[u8], year: i16) -> io::Result<bool> {
+fn survives(program: &Path, bytes: &[u8], year: i16, zones: &GivenZones) -> io::Result<bool> {
     let mut command = Command::new(program);
     command.arg(TRIAL_ARG).arg(year.to_string()).env_clear();
+    for (name, zone) in zones {
+        command.arg(name).arg(zone.iana_name().unwrap_or_default());
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     if let Some(mut input) = child.stdin.take() {
@@ -84,7 +88,7 @@ fn survives(program: &Path, bytes: &[u8], year: i16) -> io::Result<bool> {
 }
 
 /// The child's whole life: a feed on its standard input is parsed, and the years around the given one are worked out.
-pub fn trial_child_main(year: &str) -> ExitCode {
+pub fn trial_child_main(args: &[String]) -> ExitCode {
     // Nobody waits for it when the daemon is gone.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     for (resource, most) in [(Resource::As, MEMORY), (Resource::Cpu, PROCESSOR)] {
@@ -93,18 +97,20 @@ pub fn trial_child_main(year: &str) -> ExitCode {
     }
     let _ = nice(10);
     let mut bytes = Vec::new();
-    let Ok(year) = year.parse() else { return ExitCode::FAILURE };
+    let Some(year) = args.first().and_then(|year| year.parse().ok()) else { return ExitCode::FAILURE };
+    let zones = args.get(1..).unwrap_or_default().chunks_exact(2);
+    let zones = zones.filter_map(|pair| Some((pair.first()?.clone(), zone_named(pair.get(1)?)?)));
     if io::stdin().take(MAX_FEED as u64 + 1).read_to_end(&mut bytes).is_err() {
         return ExitCode::FAILURE;
     }
     // Whether it is good is for the daemon to find out, in the same way.
-    let _ = read(&bytes, year);
+    let _ = read(&bytes, year, &zones.collect());
     ExitCode::SUCCESS
 }
 
 /// Parses a feed and works out the years around now: all that will ever be asked of it.
-pub(super) fn read(bytes: &[u8], year: i16) -> Result<Feed, FeedError> {
-    let feed = Feed::parse(bytes)?;
+pub(super) fn read(bytes: &[u8], year: i16, zones: &GivenZones) -> Result<Feed, FeedError> {
+    let feed = Feed::parse_with(bytes, zones)?;
     feed.keep_to(year);
     Ok(feed)
 }

@@ -1,6 +1,6 @@
 //! `[[calendar-end]]`: events as deadlines. Each event that names a meeting ends it when the event ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use jiff::tz::TimeZone;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::calendar::Calendars;
 use super::expand::{Expansion, Window};
 use super::feed::Feeds;
-use super::ical::{Length, Occurrence, Problems};
+use super::ical::{Length, Occurrence, Problems, Remarks};
 use super::model::{CalendarEnd, Entry, Schedule};
 use crate::job::{MeetingId, UtcMs};
 
@@ -34,6 +34,10 @@ pub struct Ends {
     pub excepted: Skipped,
     /// Of which deadlines it is not certain that they are gone, if they are not among the entries.
     pub doubts: Doubts,
+    /// How events are understood that others may understand in another way.
+    pub remarks: Remarks,
+    /// What the clocks do to some of the entries, by identity.
+    pub clock_notes: BTreeMap<String, String>,
 }
 
 /// What could not be read may hide deadlines.
@@ -104,18 +108,20 @@ pub fn ends(
     until: UtcMs,
 ) -> Option<Ends> {
     let feed = feeds.get(&end.source)?;
-    let mut found = Ends::default();
+    let mut found = Ends { remarks: feed.remarks().clone(), ..Ends::default() };
     found.doubts.add(&end.name, feed.problems());
+    let mut taken = BTreeMap::new();
     let year = |at: UtcMs| TimeZone::UTC.to_datetime(at.timestamp()).year();
     for number in year(after)..=year(until) {
-        let known = feed.year(number);
+        let known = feed.year(number, &end.zone());
+        found.remarks.extend(&known.remarks);
         found.skipped.add_problems(&known.problems);
         found.doubts.add(&end.name, &known.problems);
         for occurrence in &known.occurrences {
             // A year also lists what touches it from the next one.
             let over = over(end, occurrence).filter(|at| after < *at && *at <= until && year(*at) == number);
             if let Some(at) = over {
-                one(end, calendars, feeds, occurrence, at, &mut found);
+                one(end, calendars, feeds, occurrence, at, &mut taken, &mut found);
             }
         }
     }
@@ -133,9 +139,23 @@ fn one(
     feeds: &Feeds,
     occurrence: &Occurrence,
     at: UtcMs,
+    taken: &mut BTreeMap<String, u32>,
     found: &mut Ends,
 ) {
     let mut skip = |reason: String| found.skipped.add(occurrence, Some(at), reason);
+    let event = &occurrence.event;
+    if let Some(skipped) = end
+        .skip
+        .as_ref()
+        .filter(|skip| event.properties(&skip.property).any(|value| skip.pattern.is_match(value)))
+    {
+        return found.excepted.add(occurrence, Some(at), format!("skip matches its {}", skipped.property));
+    }
+    if event.is_guessed(&end.property) {
+        // What it named when it could be read is not gone.
+        found.doubts.of.insert(identity_of_event(&end.name, &event.uid));
+        return skip(format!("its {} is not UTF-8, and what it says is not certain", end.property));
+    }
     let meeting = match meeting(end, occurrence) {
         Ok(meeting) => meeting,
         Err(reason) => return skip(reason),
@@ -156,14 +176,14 @@ fn one(
     }
     if found.entries.len() == MAX_ENTRIES {
         found.doubts.of_any = true;
-        return found.skipped.add(
-            occurrence,
-            Some(at),
-            format!("there are more than {MAX_ENTRIES} at a time"),
-        );
+        return skip(format!("there are more than {MAX_ENTRIES} at a time"));
+    }
+    let identity = own_identity(identity(&end.name, occurrence, &meeting), taken);
+    if let Some(note) = occurrence.clock_note(&end.zone()) {
+        found.clock_notes.insert(identity.clone(), note);
     }
     found.entries.push(Entry {
-        identity: identity(&end.name, occurrence, &meeting),
+        identity,
         of: Some(end.name.clone()),
         server: end.server.clone(),
         meeting,
@@ -171,6 +191,12 @@ fn one(
         at,
         limits: end.limits.clone(),
     });
+}
+
+/// Different events may have one UID, one start and one meeting: the second one of them is numbered, and so on.
+fn own_identity(identity: String, taken: &mut BTreeMap<String, u32>) -> String {
+    let number = taken.entry(identity.clone()).and_modify(|number| *number += 1).or_insert(1);
+    if *number == 1 { identity } else { format!("{identity}@{number}") }
 }
 
 /// The meeting that an event is about. `Err`: why there is none.

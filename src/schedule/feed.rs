@@ -4,7 +4,7 @@
 //! A daemon keeps to the years around the present one, which it has tried out: a yearly end that looks for a day off far
 //! in the future must not have every year until then worked out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use jiff::{Span, ToSpan};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::ical::{self, FeedError, Occurrence, Problems, Series};
+use super::ical::{self, FeedError, GivenZones, Occurrence, OtherZone, Problems, Remarks, Series, Whose};
 use crate::job::UtcMs;
 
 /// Bytes of a feed.
@@ -123,17 +123,28 @@ impl Feeds {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Those of which a newer copy has not taken its place yet, and why.
+    pub fn held(&self) -> impl Iterator<Item = (&Source, String)> {
+        self.0.iter().filter_map(|(source, feed)| Some((source, feed.held()?)))
+    }
 }
 
 /// What one feed says.
 pub struct Feed {
     /// Of the bytes that it was read from.
     digest: [u8; 32],
+    /// What the entries say about names of time zones in it.
+    zones: GivenZones,
     series: Vec<Series>,
     problems: Problems,
-    years: Mutex<BTreeMap<i16, Arc<Year>>>,
+    remarks: Remarks,
+    /// By where floating times are meant, and the year.
+    years: Mutex<BTreeMap<(String, i16), Arc<Year>>>,
     /// Of other years nothing is known. `None`: each is worked out when somebody asks.
     scope: Mutex<Option<RangeInclusive<i16>>>,
+    /// Why a newer copy has not taken its place yet.
+    held: Mutex<Option<String>>,
 }
 
 /// Without what strangers wrote.
@@ -146,13 +157,25 @@ impl fmt::Debug for Feed {
 impl Feed {
     /// `Err`: it is no whole feed. Single events that are odd are among the problems.
     pub fn parse(bytes: &[u8]) -> Result<Feed, FeedError> {
+        Feed::parse_with(bytes, &GivenZones::new())
+    }
+
+    /// The same; `zones` says what names of time zones in it mean, as the entries do.
+    pub fn parse_with(bytes: &[u8], zones: &GivenZones) -> Result<Feed, FeedError> {
         if bytes.len() > MAX_FEED {
             return Err(FeedError::TooLarge { limit: MAX_FEED });
         }
-        let contents = ical::read(bytes)?;
-        let digest = Sha256::digest(bytes).into();
-        let (series, problems) = (contents.series, contents.problems);
-        Ok(Feed { digest, series, problems, years: Mutex::default(), scope: Mutex::default() })
+        let contents = ical::read(bytes, zones)?;
+        Ok(Feed {
+            digest: Sha256::digest(bytes).into(),
+            zones: zones.clone(),
+            series: contents.series,
+            problems: contents.problems,
+            remarks: contents.remarks,
+            years: Mutex::default(),
+            scope: Mutex::default(),
+            held: Mutex::default(),
+        })
     }
 
     /// Works out the years around this one, and no other from now on, whoever asks: what an event every second comes to in
@@ -161,8 +184,39 @@ impl Feed {
         let years = year.saturating_sub(YEARS_BACK)..=year.saturating_add(YEARS_AHEAD);
         *self.scope.lock().unwrap_or_else(PoisonError::into_inner) = Some(years.clone());
         for year in years {
-            self.year(year);
+            self.year(year, &TimeZone::UTC);
         }
+    }
+
+    /// What the entries said about names of time zones in it when it was read.
+    pub fn zones(&self) -> &GivenZones {
+        &self.zones
+    }
+
+    /// Does it list no event at all?
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty() && self.problems.count == 0
+    }
+
+    /// The UIDs of events that it says are cancelled.
+    pub fn cancelled(&self) -> BTreeSet<&str> {
+        let events = self.series.iter().flat_map(Series::events);
+        events.filter(|event| event.cancelled).map(|event| event.uid.as_str()).collect()
+    }
+
+    /// How some of its events are understood.
+    pub fn remarks(&self) -> &Remarks {
+        &self.remarks
+    }
+
+    /// Says why a newer copy does not take its place yet; `None`: it does, or there is none.
+    pub fn hold(&self, why: Option<String>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why a newer copy has not taken its place yet.
+    pub fn held(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Of the bytes that it was read from (SHA-256).
@@ -179,7 +233,7 @@ impl Feed {
     /// beginning and not its end.
     pub fn covers(&self, at: UtcMs, zone: &TimeZone) -> bool {
         let local = zone.to_datetime(at.timestamp());
-        let year = self.year(local.year());
+        let year = self.year(local.year(), zone);
         year.absolute.covers(at) || year.local.covers(local)
     }
 
@@ -194,12 +248,14 @@ impl Feed {
     }
 
     fn year_of(&self, at: UtcMs, zone: &TimeZone) -> Arc<Year> {
-        self.year(zone.to_datetime(at.timestamp()).year())
+        self.year(zone.to_datetime(at.timestamp()).year(), zone)
     }
 
-    /// Everything that takes place in a year, wherever one is; what touches it by up to two days may be in it too.
-    pub fn year(&self, number: i16) -> Arc<Year> {
-        let known = self.years.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
+    /// Everything that takes place in a year; what touches it by up to two days may be in it too. `here`: where floating
+    /// times are meant.
+    pub fn year(&self, number: i16, here: &TimeZone) -> Arc<Year> {
+        let key = (here.iana_name().unwrap_or_default().to_owned(), number);
+        let known = self.years.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(year) = known {
             return year;
         }
@@ -207,12 +263,12 @@ impl Feed {
         if scope.is_some_and(|scope| !scope.contains(&number)) {
             return Arc::new(Year::unknown());
         }
-        let year = Arc::new(Year::new(&self.series, number));
+        let year = Arc::new(Year::new(&self.series, number, here));
         let mut years = self.years.lock().unwrap_or_else(PoisonError::into_inner);
         if years.len() >= MAX_YEARS {
             years.clear();
         }
-        years.insert(number, year.clone());
+        years.insert(key, year.clone());
         year
     }
 }
@@ -223,6 +279,8 @@ pub struct Year {
     pub occurrences: Vec<Occurrence>,
     /// What could not be worked out.
     pub problems: Problems,
+    /// How some of them are understood.
+    pub remarks: Remarks,
     absolute: Spans<UtcMs>,
     local: Spans<DateTime>,
 }
@@ -233,12 +291,12 @@ impl Year {
         Year { problems: Problems { of_any: true, ..Problems::default() }, ..Year::default() }
     }
 
-    fn new(series: &[Series], number: i16) -> Year {
+    fn new(series: &[Series], number: i16, here: &TimeZone) -> Year {
         let mut year = Year::default();
         let Some((from, until)) = bounds(number) else { return year };
         let mut times = 0;
         for series in series {
-            let found = match series.occurrences(until) {
+            let found = match series.occurrences(until, here) {
                 Ok(found) => found,
                 Err((line, why)) => {
                     year.problems.add(line, series.uid(), why);
@@ -251,7 +309,9 @@ impl Year {
                 let end = occurrence.start.local_end(length).unwrap_or(DateTime::MAX);
                 occurrence.start.local <= until && end >= from
             };
+            let before = year.occurrences.len();
             year.occurrences.extend(found.into_iter().filter(touches));
+            year.remarks.add_other_zones(year.occurrences.get(before..).unwrap_or_default());
             if times > MAX_TIMES || year.occurrences.len() > MAX_OCCURRENCES {
                 year.occurrences.truncate(MAX_OCCURRENCES);
                 year.problems.add(0, None, format!("its events repeat too often: {number} is not complete"));
@@ -276,6 +336,31 @@ impl Year {
         }
         self.absolute = Spans::new(absolute);
         self.local = Spans::new(local);
+    }
+}
+
+impl Remarks {
+    /// Of one event whose time zone has a name that means another zone as well: where the two differ this year.
+    fn add_other_zones(&mut self, occurrences: &[Occurrence]) {
+        let differs = occurrences.iter().find_map(|occurrence| {
+            let OtherZone { name, whose, zone } = occurrence.event.other_zone.as_ref()?;
+            let start = &occurrence.start;
+            let own = start.zone.as_ref()?;
+            let at = start.instant(own)?;
+            let other = zone.to_ambiguous_timestamp(start.local).compatible().ok()?;
+            (at != other).then_some((occurrence, name, whose, UtcMs::from(at), UtcMs::from(other)))
+        });
+        if let Some((occurrence, name, whose, at, other)) = differs {
+            let (counts, not) = match whose {
+                Whose::Feed => ("by the zone of that name", "by the feed's own"),
+                Whose::Everybody => ("by the feed's own zone", "by the zone that has that name elsewhere"),
+            };
+            let local = occurrence.start.local.strftime("%Y-%m-%dT%H:%M");
+            let what = format!(
+                "its time zone {name:?} means two zones: {local} is {at} {counts}, which counts, and {other} {not}"
+            );
+            self.add(occurrence.event.line, what);
+        }
     }
 }
 

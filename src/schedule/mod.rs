@@ -17,8 +17,10 @@ pub use self::calendar::{Calendar, CalendarError, Calendars, DateRange, Days, We
 pub use self::ends::{Ends, Skip, Skipped, ends};
 pub use self::expand::{Expansion, Window, expand, occurrence_entry};
 pub use self::feed::{Feed, FeedUrl, Feeds, MAX_FEED, Source};
-pub use self::ical::{FeedError, Problem, Problems};
-pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Select};
+pub use self::ical::{FeedError, GivenZones, Problem, Problems, Remarks, iana as zone_named};
+pub use self::model::{
+    CalendarEnd, Entry, Exempt, FeedOptions, PropertyPattern, Recurring, Rule, Schedule, Select,
+};
 pub use self::overlap::{Overlap, overlaps};
 pub use self::own::{Own, OwnEntries};
 pub use self::plan::{Action, is_undecided, overtaken, plan, reached};

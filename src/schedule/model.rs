@@ -9,6 +9,7 @@ use regex::Regex;
 
 use super::calendar::{Calendars, Days};
 use super::feed::Source;
+use super::ical::GivenZones;
 use super::recurrence::Recurrence;
 use super::rule::Weekdays;
 use crate::job::{InstanceId, Limits, MeetingId, ServerName, UtcMs};
@@ -28,6 +29,8 @@ pub struct Schedule {
     pub exempt: Vec<Exempt>,
     /// `[calendars.*]`
     pub calendars: Calendars,
+    /// How feeds are read, where their entries say so.
+    pub feed_options: BTreeMap<Source, FeedOptions>,
     /// How long before its time an occurrence becomes a job.
     pub ahead: Duration,
     /// How often feeds are read again.
@@ -51,10 +54,29 @@ impl Schedule {
 }
 
 impl Schedule {
+    /// What its entries say about names of time zones in a feed.
+    pub fn zones_of(&self, source: &Source) -> GivenZones {
+        self.feed_options.get(source).map(|options| options.zones.clone()).unwrap_or_default()
+    }
+
+    /// Do all that use a feed take it at its word at once when it becomes empty or loses half of its events?
+    pub fn accepts_empty(&self, source: &Source) -> bool {
+        self.feed_options.get(source).is_some_and(|options| options.accept_empty)
+    }
+
     /// It wants more as time goes on, without being edited.
     pub fn is_standing(&self) -> bool {
         !self.recurring.is_empty() || !self.calendar_ends.is_empty()
     }
+}
+
+/// How one feed is read: all that refers to it has to agree on it.
+#[derive(Clone, Default, Debug)]
+pub struct FeedOptions {
+    /// What names of time zones in it mean.
+    pub zones: GivenZones,
+    /// It is taken at its word at once when it becomes empty or loses half of its events.
+    pub accept_empty: bool,
 }
 
 /// One deadline that the schedule wants: an `[[end]]` with `at`, one occurrence of a recurring one, or one event of a
@@ -96,10 +118,20 @@ pub struct CalendarEnd {
     pub property: String,
     /// Its group `meeting` (or first group, or whole match) is the meeting id; `None`: the whole value is.
     pub pattern: Option<Regex>,
+    /// Events of which this property matches end nothing.
+    pub skip: Option<PropertyPattern>,
     /// For floating times and whole days, and for the days of `days`.
     pub timezone: Option<TimeZone>,
     pub days: Days,
     pub limits: Limits,
+}
+
+/// What a property of an event is to match.
+#[derive(Clone, Debug)]
+pub struct PropertyPattern {
+    /// In capitals, as in [`CalendarEnd::property`].
+    pub property: String,
+    pub pattern: Regex,
 }
 
 impl CalendarEnd {

@@ -13,7 +13,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::ends::{Skip, Skipped, ends};
-use super::feed::Feeds;
+use super::feed::{Feeds, Source};
+use super::ical::Remarks;
 use super::model::{Entry, Recurring, Rule, Schedule};
 use super::{expand, rule};
 use crate::job::{
@@ -212,7 +213,8 @@ fn wanted(schedule: &Schedule, feeds: &Feeds, span: &Span) -> Wanted {
         let Some(found) = ends(end, &schedule.calendars, feeds, span.now, span.until) else { continue };
         for entry in found.entries {
             let at = entry.at;
-            first.offer(at, || Planned { entry, notes: Vec::new(), skipped: None });
+            let notes = found.clock_notes.get(&entry.identity).cloned().into_iter().collect();
+            first.offer(at, || Planned { entry, notes, skipped: None });
         }
     }
     first.done()
@@ -402,10 +404,33 @@ fn notes(schedule: &Schedule, feeds: &Feeds, span: &Span) -> Vec<String> {
             Some(found) => {
                 told_skips(&end.name, &found.excepted, &mut notes);
                 told_skips(&end.name, &found.skipped, &mut notes);
+                told_feed(&end.name, &end.source, feeds, &found.remarks, &mut notes);
             }
         }
     }
     notes
+}
+
+/// Of one feed: what was left out of it before anything was worked out, how the rest is understood, and whether it is the
+/// newest copy.
+fn told_feed(name: &str, source: &Source, feeds: &Feeds, remarks: &Remarks, notes: &mut Vec<String>) {
+    let Some(feed) = feeds.get(source) else { return };
+    notes.extend(feed.held().map(|why| format!("{name}: {why}")));
+    let problems = feed.problems();
+    for problem in problems.first.iter().take(MAX_SKIPS) {
+        notes.push(format!("{name}: an event is left out: {problem}"));
+    }
+    let more = problems.count.saturating_sub(problems.first.len().min(MAX_SKIPS));
+    if more > 0 {
+        notes.push(format!("{name}: {more} more events are left out"));
+    }
+    for remark in remarks.first.iter().take(MAX_SKIPS) {
+        notes.push(format!("{name}: {remark}"));
+    }
+    let more = remarks.count.saturating_sub(remarks.first.len().min(MAX_SKIPS));
+    if more > 0 {
+        notes.push(format!("{name}: {more} more remarks on its events"));
+    }
 }
 
 fn told_skips(name: &str, skipped: &Skipped, notes: &mut Vec<String>) {

@@ -141,7 +141,7 @@ fn what_is_wrong_with_a_calendar_end() {
     check_calendar_end("meeting = \"x\"", &["11:11 error: meeting must be a table, not a string"]);
     check_calendar_end(
         "meeting = { from = \"ORGANIZER\" }",
-        &["11:20 error: from is \"ORGANIZER\", not a property that can name a meeting"],
+        &["11:20 error: from is \"ORGANIZER\", not a property that is read here"],
     );
     check_calendar_end(
         "meeting = { from = \"URL\", pattern = '(' }",
@@ -193,6 +193,40 @@ fn names_are_taken_once() {
     );
 }
 
+#[test]
+fn how_a_feed_is_read() {
+    let read = schedule(
+        "[calendars.a]\nics = \"/a.ics\"\nzones = { \"Customized Time Zone\" = \"Europe/Berlin\" }\naccept-empty = true\n\
+         [calendars.b]\nics = \"/b.ics\"\naccept-empty = true\n\
+         [[calendar-end]]\nname = \"lectures\"\nserver = \"campus\"\nics = \"/b.ics\"\nmeeting = { from = \"URL\" }\n\
+         zones = { \"Campus\" = \"US/Eastern\" }\nskip = { from = \"x-busy\", pattern = '^FREE$' }\n",
+    );
+    let [a, b] = ["/a.ics", "/b.ics"].map(|path| Source::File(PathBuf::from(path)));
+    assert_eq!(read.zones_of(&a)["Customized Time Zone"].iana_name(), Some("Europe/Berlin"));
+    assert_eq!(read.zones_of(&b)["Campus"].iana_name(), Some("US/Eastern"));
+    // Both that use it have to say so.
+    assert_eq!((read.accepts_empty(&a), read.accepts_empty(&b)), (true, false));
+    let skip = read.calendar_ends[0].skip.as_ref().unwrap();
+    assert_eq!((skip.property.as_str(), skip.pattern.as_str()), ("X-BUSY", "^FREE$"));
+}
+
+#[test]
+fn how_a_feed_cannot_be_read() {
+    let meeting = "meeting = { from = \"URL\" }\n";
+    let end = |keys: &str, expected: &[&str]| check_calendar_end(&format!("{meeting}{keys}"), expected);
+    end("skip = { from = \"URL\" }\n", &["12:8 error: the skip of [[calendar-end]] has no pattern"]);
+    end(
+        "skip = { from = \"ORGANIZER\", pattern = 'x' }\n",
+        &["12:17 error: from is \"ORGANIZER\", not a property that is read here"],
+    );
+    end("zones = { \"Campus\" = \"Nowhere\" }\n", &["12:9 error: \"Nowhere\" is not a known time zone"]);
+    end(
+        "zones = { \"Campus\" = \"Asia/Tokyo\" }\n[calendars.a]\nics = \"/nowhere.ics\"\n\
+         zones = { \"Campus\" = \"Europe/Berlin\" }\n",
+        &["12:9 error: the time zone \"Campus\" of this feed is given two meanings"],
+    );
+}
+
 /// What a feed in a file says is looked at, and named with its line.
 #[test]
 fn feeds_in_files_are_read() {
@@ -220,7 +254,10 @@ fn feeds_in_files_are_read() {
     check("<html>", &["9:7 note: FEED: it is not iCalendar: it does not begin with BEGIN:VCALENDAR"]);
     check(
         &feed(&event("1", "RRULE:FREQ=OFTEN\n").repeat(3)),
-        &["9:7 note: FEED: line 2: its RRULE cannot be read (and 2 more)"],
+        &[2, 8, 14]
+            .map(|line| format!("9:7 note: FEED: line {line}: its RRULE cannot be read"))
+            .each_ref()
+            .map(String::as_str),
     );
     check(
         &feed(&(event("1", "URL:https://x/1\n") + &event("2", "SUMMARY:Tea\n"))),

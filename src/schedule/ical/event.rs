@@ -1,17 +1,19 @@
 //! One event, as its text says it.
 
-use calcard::common::{CalendarScale, PartialDateTime};
+use calcard::common::PartialDateTime;
 use calcard::icalendar::{
-    ICalendar, ICalendarDuration, ICalendarEntry, ICalendarFrequency, ICalendarParameterName,
-    ICalendarPeriod, ICalendarProperty, ICalendarRecurrenceRule, ICalendarStatus, ICalendarValue,
+    ICalendar, ICalendarDuration, ICalendarEntry, ICalendarParameterName, ICalendarPeriod, ICalendarProperty,
+    ICalendarStatus, ICalendarValue,
 };
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+use super::lines::{parts, with_quoted_zone};
+use super::rule::Rule;
 use super::split::Block;
 use super::when::{Length, When};
-use super::zones::Zones;
+use super::zones::{Whose, Zones};
 
 /// An event that is longer is a mistake.
 const MAX_DAYS: i32 = 5 * 366;
@@ -28,15 +30,34 @@ pub struct Event {
     pub cancelled: bool,
     pub start: When,
     /// `None`: it has no end of its own.
-    pub length: Option<Length>,
-    /// Its UNTIL is local time, as `start` is.
-    pub rule: Option<Box<ICalendarRecurrenceRule>>,
+    length: Option<Length>,
+    /// The time of its end, where that floats as its start does: how long it lasts depends on where one is.
+    floating_end: Option<When>,
+    /// From its start to its end on the clock on the wall.
+    pub wall: Option<SignedDuration>,
+    pub rules: Vec<Rule>,
+    /// EXRULE: what they hit does not take place.
+    pub without: Vec<Rule>,
     pub more: Vec<(When, Option<Length>)>,
     pub except: Vec<When>,
     /// It stands for this occurrence of its series (and, if so marked, for all later ones).
     pub instead_of: Option<(When, Onwards)>,
+    /// Its time zone has a name that means another zone as well.
+    pub other_zone: Option<OtherZone>,
+    /// How it is understood, where that is not what everybody would say.
+    pub remarks: Vec<String>,
     /// `LOCATION`, `X-ROOM`, ...: what it says.
     properties: Vec<(String, String)>,
+    /// Names of properties that are not UTF-8.
+    guessed: Vec<String>,
+}
+
+/// The zone that the name of an event's zone might mean, and does not.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OtherZone {
+    pub name: String,
+    pub whose: Whose,
+    pub zone: TimeZone,
 }
 
 /// What a change of one occurrence stands for.
@@ -53,7 +74,30 @@ impl Event {
         if name == "UID" {
             return Some(&self.uid);
         }
-        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.properties(name).next()
+    }
+
+    /// All values of a property, by its name in capitals.
+    pub fn properties(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.properties.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Is a property, by its name in capitals, not UTF-8, so that what it says is a guess?
+    pub fn is_guessed(&self, name: &str) -> bool {
+        self.guessed.iter().any(|guessed| guessed == name)
+    }
+
+    /// How long it lasts. `here`: where floating times are meant.
+    pub fn length(&self, here: &TimeZone) -> Option<Length> {
+        let exact = self.floating_end.as_ref().and_then(|end| {
+            let (from, to) = (self.start.instant(here)?, end.instant(here)?);
+            Some(Length { days: 0, ms: to.as_millisecond().checked_sub(from.as_millisecond())?.max(0) })
+        });
+        exact.or(self.length)
+    }
+
+    pub fn repeats(&self) -> bool {
+        !self.rules.is_empty() || !self.more.is_empty()
     }
 }
 
@@ -62,21 +106,46 @@ pub fn read(block: &Block, zones: &Zones) -> Result<Event, String> {
     if block.cut {
         return Err("the event is too long to be read".to_owned());
     }
-    let Ok(read) = ICalendar::parse(&block.text) else { return Err("the event cannot be read".to_owned()) };
-    let entries = read.components.into_iter().next().map(|event| event.entries).unwrap_or_default();
-    let mut draft = Draft { zones, ..Draft::new(block) };
-    for entry in &entries {
-        draft.add(entry)?;
+    if block.lines.iter().any(|line| changes_what_was_before(&line.text)) {
+        return Err(
+            "it changes all occurrences before one (RANGE=THISANDPRIOR), which is not done".to_owned()
+        );
+    }
+    let mut draft = Draft::new(block, zones);
+    for entry in entries(block).ok_or("the event cannot be read")? {
+        draft.add(&entry)?;
+    }
+    for line in block.lines.iter().filter(|line| is_rule(&line.text)) {
+        draft.rule(&line.text)?;
     }
     draft.finish()
 }
 
 /// The UID of an event that cannot be read.
 pub fn uid(block: &Block) -> Option<String> {
-    let read = ICalendar::parse(&block.text).ok()?;
-    let entries = &read.components.first()?.entries;
+    let entries = entries(block)?;
     let uid = entries.iter().rev().find(|entry| entry.name == ICalendarProperty::Uid)?;
     uid.values.first()?.as_text().filter(|uid| !uid.is_empty()).map(str::to_owned)
+}
+
+/// Its lines as calcard reads them, without its rules.
+fn entries(block: &Block) -> Option<Vec<ICalendarEntry>> {
+    let mut text = "BEGIN:VEVENT\r\n".to_owned();
+    for line in block.lines.iter().filter(|line| !is_rule(&line.text)) {
+        text.push_str(&with_quoted_zone(&line.text));
+        text.push_str("\r\n");
+    }
+    text.push_str("END:VEVENT\r\n");
+    let read = ICalendar::parse(&text).ok()?;
+    Some(read.components.into_iter().next().map(|event| event.entries).unwrap_or_default())
+}
+
+fn name_of(line: &str) -> &str {
+    line.split([':', ';']).next().unwrap_or_default().trim()
+}
+
+fn is_rule(line: &str) -> bool {
+    ["RRULE", "EXRULE"].iter().any(|rule| name_of(line).eq_ignore_ascii_case(rule))
 }
 
 /// An event while it is read.
@@ -89,31 +158,36 @@ struct Draft<'a> {
     start: Option<When>,
     end: Option<When>,
     duration: Option<Length>,
-    rule: Option<Box<ICalendarRecurrenceRule>>,
+    rules: Vec<Rule>,
+    without: Vec<Rule>,
     more: Vec<(When, Option<Length>)>,
     except: Vec<When>,
     instead_of: Option<(When, Onwards)>,
+    other_zone: Option<OtherZone>,
     properties: Vec<(String, String)>,
+    guessed: Vec<String>,
 }
 
-static NO_ZONES: std::sync::LazyLock<Zones> = std::sync::LazyLock::new(Zones::default);
-
-impl Draft<'_> {
-    fn new(block: &Block) -> Draft<'static> {
+impl<'a> Draft<'a> {
+    fn new(block: &Block, zones: &'a Zones) -> Draft<'a> {
+        let guessed = block.lines.iter().filter(|line| !line.certain);
         Draft {
             line: block.line,
-            zones: &NO_ZONES,
+            zones,
             uid: None,
             sequence: 0,
             cancelled: block.cancels,
             start: None,
             end: None,
             duration: None,
-            rule: None,
+            rules: Vec::new(),
+            without: Vec::new(),
             more: Vec::new(),
             except: Vec::new(),
             instead_of: None,
+            other_zone: None,
             properties: Vec::new(),
+            guessed: guessed.map(|line| name_of(&line.text).to_ascii_uppercase()).collect(),
         }
     }
 
@@ -125,26 +199,23 @@ impl Draft<'_> {
             (ICalendarProperty::Status, Some(value)) => {
                 self.cancelled |= matches!(value, ICalendarValue::Status(ICalendarStatus::Cancelled));
             }
-            (ICalendarProperty::Dtstart, _) => self.start = Some(self.one("DTSTART", entry)?),
+            (ICalendarProperty::Dtstart, _) => {
+                self.start = Some(self.one("DTSTART", entry)?);
+                self.other_zone = entry.tz_id().and_then(|name| other_zone(self.zones, name));
+            }
             (ICalendarProperty::Dtend, _) => self.end = Some(self.one("DTEND", entry)?),
             (ICalendarProperty::Duration, _) => match first {
                 Some(ICalendarValue::Duration(duration)) => self.duration = Some(length(duration)?),
                 _ => return Err("its DURATION cannot be read".to_owned()),
             },
-            (ICalendarProperty::Rrule, _) => match first {
-                Some(ICalendarValue::RecurrenceRule(rule)) => self.rule = Some(rule.clone()),
-                _ => return Err("its RRULE cannot be read".to_owned()),
-            },
             (ICalendarProperty::Rdate, _) => self.rdate(entry)?,
             (ICalendarProperty::Exdate, _) => {
-                for value in &entry.values {
+                for value in entry.values.iter().filter(|value| !is_empty(value)) {
                     self.except.push(self.when("EXDATE", entry, value)?);
                 }
             }
             (ICalendarProperty::RecurrenceId, _) => {
-                let later = entry.has_parameter(&ICalendarParameterName::Range);
-                let onwards = if later { Onwards::AllLater } else { Onwards::OnlyThis };
-                self.instead_of = Some((self.one("RECURRENCE-ID", entry)?, onwards));
+                self.instead_of = Some((self.one("RECURRENCE-ID", entry)?, onwards(entry)));
             }
             (name, Some(_)) => {
                 let texts: Vec<&str> = entry.values.iter().filter_map(ICalendarValue::as_text).collect();
@@ -152,6 +223,17 @@ impl Draft<'_> {
                 self.properties.push((name, texts.join(",").trim().to_owned()));
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn rule(&mut self, line: &str) -> Result<(), String> {
+        let (name, value) = (name_of(line).to_ascii_uppercase(), parts(line).map(|parts| parts.value));
+        let rule = Rule::parse(value.unwrap_or_default()).map_err(|why| format!("its {name} {why}"))?;
+        if name == "RRULE" {
+            self.rules.push(rule);
+        } else {
+            self.without.push(rule);
         }
         Ok(())
     }
@@ -168,8 +250,13 @@ impl Draft<'_> {
         let zone = match (fixed(given), entry.tz_id()) {
             (Some(fixed), _) => Some(fixed),
             (None, Some(id)) if given.hour.is_some() => {
-                let unknown = || format!("its time zone {:?} is not known", shortened(id));
-                Some(self.zones.get(id).ok_or_else(unknown)?)
+                let unknown = || {
+                    let id = shortened(id);
+                    format!(
+                        "its time zone {id:?} is not known for certain (name it: zones = {{ {id:?} = \"Europe/Berlin\" }})"
+                    )
+                };
+                Some(self.zones.get(id).ok_or_else(unknown)?.zone)
             }
             _ => None,
         };
@@ -177,7 +264,7 @@ impl Draft<'_> {
     }
 
     fn rdate(&mut self, entry: &ICalendarEntry) -> Result<(), String> {
-        for value in &entry.values {
+        for value in entry.values.iter().filter(|value| !is_empty(value)) {
             let ICalendarValue::Period(period) = value else {
                 self.more.push((self.when("RDATE", entry, value)?, None));
                 continue;
@@ -208,50 +295,70 @@ impl Draft<'_> {
             (None, Some(duration)) => Some(duration),
             (None, None) => start.all_day.then_some(Length { days: 1, ms: 0 }),
         };
-        let rule = self.rule.map(|rule| checked(rule, &start)).transpose()?;
         let summary =
             self.properties.iter().find(|(name, _)| name == "SUMMARY").map(|(_, value)| value.as_str());
         // Every event must have a UID; what has none is known by what it is.
         let unnamed = || format!("{} {}", start.name(), summary.unwrap_or_default());
+        let floats =
+            |when: &&When| when.zone.is_none() && !when.all_day && !start.all_day && start.zone.is_none();
+        let wall = match &self.end {
+            Some(end) => end.in_zone(start.zone.as_ref()).map(|end| start.local.duration_until(end)),
+            None => length.and_then(|length| Some(start.local.duration_until(start.local_end(length)?))),
+        };
         Ok(Event {
             line: self.line,
             uid: self.uid.filter(|uid| !uid.is_empty()).unwrap_or_else(unnamed),
             sequence: self.sequence,
             cancelled: self.cancelled,
             length,
-            rule,
+            floating_end: self.end.as_ref().filter(floats).cloned(),
+            wall: wall.filter(|_| !start.all_day),
+            remarks: remarks(&start, &self.rules),
+            rules: self.rules,
+            without: self.without,
             more: self.more,
             except: self.except,
             instead_of: self.instead_of,
+            other_zone: self.other_zone,
             properties: self.properties,
+            guessed: self.guessed,
             start,
         })
     }
 }
 
-/// A rule that can be worked out, its UNTIL on the clock of the start.
-fn checked(
-    mut rule: Box<ICalendarRecurrenceRule>,
-    start: &When,
-) -> Result<Box<ICalendarRecurrenceRule>, String> {
-    if rule.freq > ICalendarFrequency::Daily {
-        return Err("its RRULE repeats more often than daily".to_owned());
+fn remarks(start: &When, rules: &[Rule]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if !rules.is_empty() && rules.iter().all(|rule| rule.is_over_before(start.local)) {
+        remarks.push("its RRULE ends before it begins: it never takes place".to_owned());
+    } else if !rules.is_empty() && !rules.iter().any(|rule| rule.hits(start.local)) {
+        let what = "its start is none of the times of its RRULE: it counts as one more of them";
+        remarks.push(what.to_owned());
     }
-    if !matches!(rule.rscale, None | Some(CalendarScale::Gregorian)) || rule.skip.is_some() {
-        return Err("its RRULE counts by another calendar (RSCALE)".to_owned());
+    if rules.len() > 1 {
+        remarks.push(format!("it has {} RRULEs: what any of them hits takes place", rules.len()));
     }
-    if let Some(until) = &rule.until {
-        let odd = || "the UNTIL of its RRULE is no time".to_owned();
-        let mut given = local(until).ok_or_else(odd)?;
-        if until.hour.is_none() {
-            given = given.date().at(23, 59, 59, 0);
-        } else if let Some(zone) = fixed(until) {
-            let until = When { local: given, zone: Some(zone), all_day: false };
-            given = until.in_zone(start.zone.as_ref()).ok_or_else(odd)?;
-        }
-        rule.until = Some(partial(given));
-    }
-    Ok(rule)
+    remarks
+}
+
+fn other_zone(zones: &Zones, name: &str) -> Option<OtherZone> {
+    let (whose, zone) = zones.get(name)?.other?;
+    Some(OtherZone { name: shortened(name), whose, zone })
+}
+
+/// Some write a list of times that has nothing in it.
+fn is_empty(value: &ICalendarValue) -> bool {
+    value.as_text().is_some_and(|text| text.trim().is_empty())
+}
+
+fn onwards(entry: &ICalendarEntry) -> Onwards {
+    if entry.has_parameter(&ICalendarParameterName::Range) { Onwards::AllLater } else { Onwards::OnlyThis }
+}
+
+/// RFC 2445 had a range that RFC 5545 dropped, and calcard drops it without a word.
+fn changes_what_was_before(line: &str) -> bool {
+    name_of(line).eq_ignore_ascii_case("RECURRENCE-ID")
+        && line.to_ascii_uppercase().contains("RANGE=THISANDPRIOR")
 }
 
 /// Hours are exact, as RFC 5545 (3.8.5.3) has it: a repeated event lasts as long when the clocks change.
@@ -309,19 +416,6 @@ fn local(given: &PartialDateTime) -> Option<DateTime> {
     .ok()
 }
 
-pub(super) fn partial(local: DateTime) -> PartialDateTime {
-    let part = |part: i8| Some(part.unsigned_abs());
-    PartialDateTime {
-        year: Some(local.year().unsigned_abs()),
-        month: part(local.month()),
-        day: part(local.day()),
-        hour: part(local.hour()),
-        minute: part(local.minute()),
-        second: part(local.second()),
-        ..PartialDateTime::default()
-    }
-}
-
 /// The offset that is part of a value: `Z`, in practice.
 fn fixed(given: &PartialDateTime) -> Option<TimeZone> {
     let seconds = i32::from(given.tz_hour?) * 3600 + i32::from(given.tz_minute.unwrap_or(0)) * 60;
@@ -337,151 +431,4 @@ fn shortened(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn block(lines: &str) -> Block {
-        let text = format!("BEGIN:VEVENT\r\n{}\r\nEND:VEVENT\r\n", lines.replace('\n', "\r\n"));
-        Block { line: 1, text, ..Block::default() }
-    }
-
-    fn event(lines: &str) -> Event {
-        read(&block(lines), &Zones::default()).unwrap()
-    }
-
-    /// Start and end, seen from New York.
-    #[track_caller]
-    fn check_times(lines: &str, start: &str, end: &str) {
-        let event = event(lines);
-        let here = TimeZone::get("America/New_York").unwrap();
-        let told = |at: Option<crate::job::UtcMs>| at.map_or("none".to_owned(), |at| at.to_string());
-        let ends = event.length.and_then(|length| event.start.end(length, &here));
-        assert_eq!(told(event.start.instant(&here).map(Into::into)), start);
-        assert_eq!(told(ends), end);
-    }
-
-    #[track_caller]
-    fn check_refused(lines: &str, why: &str) {
-        assert_eq!(read(&block(lines), &Zones::default()).map(drop), Err(why.to_owned()));
-    }
-
-    #[test]
-    fn ends_in_all_their_forms() {
-        check_times(
-            "DTSTART;TZID=Europe/Berlin:20261201T170000\nDTEND;TZID=Europe/Berlin:20261201T180000",
-            "2026-12-01T16:00:00.000Z",
-            "2026-12-01T17:00:00.000Z",
-        );
-        check_times(
-            "DTSTART:20261201T170000Z\nDURATION:PT1H30M",
-            "2026-12-01T17:00:00.000Z",
-            "2026-12-01T18:30:00.000Z",
-        );
-        check_times(
-            "DTSTART;TZID=W. Europe Standard Time:20261201T170000\nDTEND:20261201T170000Z",
-            "2026-12-01T16:00:00.000Z",
-            "2026-12-01T17:00:00.000Z",
-        );
-        check_times(
-            "DTSTART;TZID=\"Tokyo Standard Time\":20261201T170000\nDURATION:P1W",
-            "2026-12-01T08:00:00.000Z",
-            "2026-12-08T08:00:00.000Z",
-        );
-        // Floating, and whole days: where one is.
-        check_times(
-            "DTSTART:20261201T170000\nDTEND:20261201T180000",
-            "2026-12-01T22:00:00.000Z",
-            "2026-12-01T23:00:00.000Z",
-        );
-        check_times(
-            "DTSTART;VALUE=DATE:20261201\nDTEND;VALUE=DATE:20261203",
-            "2026-12-01T05:00:00.000Z",
-            "2026-12-03T05:00:00.000Z",
-        );
-        check_times("DTSTART;VALUE=DATE:20261201", "2026-12-01T05:00:00.000Z", "2026-12-02T05:00:00.000Z");
-        check_times("DTSTART:20261201T170000Z", "2026-12-01T17:00:00.000Z", "none");
-    }
-
-    #[test]
-    fn what_it_says() {
-        let event = event(
-            "UID:a@b\nSEQUENCE:3\nSTATUS:CONFIRMED\nDTSTART:20261201T170000Z\nSUMMARY:Physics\\, part 2\\; with tea\n\
-             LOCATION;LANGUAGE=en:https://bbb.example.org/rooms/phy\n sics-2\nDESCRIPTION:one\\ntwo \n three\n\
-             URL:https://example.org/a?b=c;d\nX-Room-Id:r-7",
-        );
-        assert_eq!((event.uid.as_str(), event.sequence, event.cancelled), ("a@b", 3, false));
-        assert_eq!(event.property("SUMMARY"), Some("Physics, part 2; with tea"));
-        assert_eq!(event.property("LOCATION"), Some("https://bbb.example.org/rooms/physics-2"));
-        assert_eq!(event.property("DESCRIPTION"), Some("one\ntwo three"));
-        assert_eq!(event.property("URL"), Some("https://example.org/a?b=c;d"));
-        assert_eq!(event.property("X-ROOM-ID"), Some("r-7"));
-        assert_eq!(event.property("UID"), Some("a@b"));
-        assert_eq!(event.property("CONFERENCE"), None);
-    }
-
-    #[test]
-    fn without_a_uid_it_is_known_by_what_it_is() {
-        assert_eq!(event("DTSTART:20261201T170000Z\nSUMMARY:Tea").uid, "20261201T170000Z Tea");
-    }
-
-    #[test]
-    fn cancelled() {
-        assert!(event("DTSTART:20261201T170000Z\nSTATUS:CANCELLED").cancelled);
-        let whole = Block { cancels: true, ..block("UID:1\nDTSTART:20261201T170000Z") };
-        assert!(read(&whole, &Zones::default()).unwrap().cancelled);
-    }
-
-    #[test]
-    fn what_is_left_out() {
-        check_refused("UID:1", "it has no DTSTART");
-        check_refused("DTSTART:tomorrow", "its DTSTART is no time");
-        check_refused("DTSTART:20260230T100000Z", "its DTSTART is no time");
-        check_refused("DTSTART:00010101T000000Z", "its DTSTART is no time");
-        check_refused(
-            "DTSTART;TZID=Customized Time Zone:20261201T170000",
-            "its time zone \"Customized Time Zone\" is not known",
-        );
-        check_refused("DTSTART:20261201T170000Z\nDTEND:20261201T160000Z", "it ends before it begins");
-        check_refused("DTSTART:20261201T170000Z\nDURATION:-PT1H", "it ends before it begins");
-        check_refused("DTSTART:20261201T170000Z\nDURATION:P9999D", "it is longer than 1830 days");
-        check_refused("DTSTART:20261201T170000Z\nDTEND:21261201T160000Z", "it is longer than 1830 days");
-        check_refused("DTSTART:20261201T170000Z\nDURATION:soon", "its DURATION cannot be read");
-        check_refused("DTSTART:20261201T170000Z\nRRULE:FREQ=OFTEN", "its RRULE cannot be read");
-        check_refused(
-            "DTSTART:20261201T170000Z\nRRULE:FREQ=HOURLY",
-            "its RRULE repeats more often than daily",
-        );
-        check_refused(
-            "DTSTART:20261201T170000Z\nRRULE:RSCALE=HEBREW;FREQ=YEARLY",
-            "its RRULE counts by another calendar (RSCALE)",
-        );
-        let cut = Block { cut: true, ..block("DTSTART:20261201T170000Z") };
-        assert_eq!(read(&cut, &Zones::default()).map(drop), Err("the event is too long to be read".into()));
-    }
-
-    #[test]
-    fn the_until_of_a_rule_is_on_the_clock_of_its_start() {
-        let until = |start: &str, until: &str| {
-            let event = event(&format!("DTSTART{start}\nRRULE:FREQ=DAILY;UNTIL={until}"));
-            local(event.rule.unwrap().until.as_ref().unwrap()).unwrap().to_string()
-        };
-        let berlin = ";TZID=Europe/Berlin:20261101T180000";
-        assert_eq!(until(berlin, "20261105T170000Z"), "2026-11-05T18:00:00");
-        assert_eq!(until(berlin, "20261105"), "2026-11-05T23:59:59");
-        assert_eq!(until(berlin, "20261105T180000"), "2026-11-05T18:00:00");
-        assert_eq!(until(";VALUE=DATE:20261101", "20261105"), "2026-11-05T23:59:59");
-        assert_eq!(until(":20261101T180000", "20261105T170000Z"), "2026-11-05T17:00:00");
-    }
-
-    #[test]
-    fn dates_besides_the_rule() {
-        let event = event(
-            "DTSTART:20261201T170000Z\nDURATION:PT1H\nRDATE:20261203T170000Z,20261204T170000Z\n\
-             RDATE;VALUE=PERIOD:20261205T170000Z/PT2H,20261206T170000Z/20261206T200000Z\n\
-             EXDATE;TZID=Europe/Berlin:20261203T180000\n",
-        );
-        let lengths: Vec<_> = event.more.iter().map(|(_, length)| length.map(|length| length.ms)).collect();
-        assert_eq!(lengths, [None, None, Some(7_200_000), Some(10_800_000)]);
-        assert_eq!(event.except[0].name(), "20261203T170000Z");
-    }
-}
+mod tests;

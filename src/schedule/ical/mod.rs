@@ -1,31 +1,43 @@
 //! iCalendar (RFC 5545), from strangers.
 //!
-//! calcard reads content lines, values and RRULEs, finds the IANA name behind Outlook's zone names, and expands RRULEs:
-//! of the crates there are it is the one that does all of that, is released often, forbids unsafe code, and serves a
-//! public CalDAV server (`ical` is abandoned; `icalendar` refuses a whole feed for one odd line; `rrule` reads only
-//! rules). What is done here is what it leaves open: one event at a time, so that an odd one spoils no other and memory
-//! stays bounded; the newest word on each event; time zones and DST by jiff, as everywhere else in this program.
+//! calcard reads properties and their values, and finds the IANA name behind Outlook's zone names: of the crates there are it
+//! is the one that does that, is released often, forbids unsafe code, and serves a public CalDAV server (`ical` is
+//! abandoned; `icalendar` refuses a whole feed for one odd line). What is done here is what it leaves open: lines that are
+//! folded inside a character; one event at a time, so that an odd one spoils no other and memory stays bounded; the newest
+//! word on each event; VTIMEZONE; recurrence rules; time zones and DST by jiff, as everywhere else in this program.
+//!
+//! What is not certain never becomes another time without a word. An event is left out with a *problem*, and deadlines that
+//! it made before stay; or it counts, and a *remark* says how it is understood.
 //!
 //! | module | does |
 //! |---|---|
+//! | `lines` | content lines, from bytes |
 //! | `split` | the events and time zones in a file, as text, with their lines |
-//! | `event` | one event: its times, its length, what it says |
+//! | `vtimezone` | the time zones that a feed defines itself |
+//! | `zones` | what a name of a time zone means |
 //! | `when` | times as events have them: in a zone, in UTC, floating, or whole days |
-//! | `recur` | RRULE |
-//! | `series` | all that is said about one UID, and its occurrences |
+//! | `rule` | RRULE and EXRULE |
+//! | `event` | one event: its times, its length, what it says |
+//! | `gather` | which events are words on one, and which are different ones |
+//! | `series` | one event, and its occurrences |
 //!
-//! Deliberately absent: EXRULE (deprecated), RSCALE, rules that repeat more often than daily, to-dos and journals.
+//! Deliberately absent: RSCALE, rules that repeat more often than daily, RANGE=THISANDPRIOR, to-dos and journals.
 
 mod event;
-mod recur;
+mod gather;
+mod lines;
+mod rule;
 mod series;
 mod split;
+mod vtimezone;
 mod when;
 mod zones;
 
+pub use self::event::OtherZone;
 pub use self::series::{Occurrence, Series};
 pub use self::split::FeedError;
 pub use self::when::Length;
+pub use self::zones::{GivenZones, Whose, iana};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,6 +52,34 @@ const MAX_PROBLEMS: usize = 20;
 pub struct Contents {
     pub series: Vec<Series>,
     pub problems: Problems,
+    pub remarks: Remarks,
+}
+
+/// How events are understood that others may understand in another way. Nothing is left out for it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Remarks {
+    pub first: Vec<Problem>,
+    /// All of them.
+    pub count: usize,
+}
+
+impl Remarks {
+    pub fn add(&mut self, line: usize, what: impl Into<String>) {
+        self.count += 1;
+        if self.first.len() < MAX_PROBLEMS {
+            self.first.push(Problem { line, what: what.into() });
+        }
+    }
+
+    /// Adds those of another year; each is told once.
+    pub fn extend(&mut self, other: &Remarks) {
+        let untold = other.count - other.first.len();
+        let new: Vec<Problem> =
+            other.first.iter().filter(|remark| !self.first.contains(remark)).cloned().collect();
+        self.count += new.len() + untold;
+        let room = MAX_PROBLEMS.saturating_sub(self.first.len());
+        self.first.extend(new.into_iter().take(room));
+    }
 }
 
 /// What was left out, and why; the rest of the feed is used.
@@ -81,18 +121,40 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads a whole feed.
-pub fn read(bytes: &[u8]) -> Result<Contents, FeedError> {
-    let text = String::from_utf8_lossy(bytes);
-    let found = split::split(&text)?;
-    let zones = zones::Zones::new(found.zones.iter().map(|zone| zone.text.as_str()));
-    let mut problems = Problems::default();
+/// Reads a whole feed. `given`: what names of time zones in it mean, as the entry says.
+pub fn read(bytes: &[u8], given: &GivenZones) -> Result<Contents, FeedError> {
+    let found = split::split(bytes)?;
+    let zones = zones::Zones::new(&found.zones, given);
+    let (mut problems, mut remarks) = (Problems::default(), Remarks::default());
+    remark_on_bytes(&found.events, &mut remarks);
     let mut events = Vec::with_capacity(found.events.len());
     for block in &found.events {
         match event::read(block, &zones) {
-            Ok(event) => events.push(event),
+            Ok(mut event) => {
+                for remark in std::mem::take(&mut event.remarks) {
+                    remarks.add(event.line, remark);
+                }
+                events.push(event);
+            }
             Err(why) => problems.add(block.line, event::uid(block).as_deref(), why),
         }
     }
-    Ok(Contents { series: series::gather(events), problems })
+    Ok(Contents { series: gather::gather(events, &mut remarks), problems, remarks })
+}
+
+/// Of a feed that is not UTF-8 every line may be odd: that is one remark.
+fn remark_on_bytes(events: &[split::Block], remarks: &mut Remarks) {
+    let odd = |block: &&split::Block| block.lines.iter().any(|line| !line.certain);
+    if let Some(first) = events.iter().find(odd) {
+        let count = events.iter().filter(odd).count();
+        let what = "it is not UTF-8, and is shown as Latin-1; no meeting is taken from what is not";
+        remarks.add(
+            first.line,
+            if count > 1 {
+                format!("{what} (the same in {} more events)", count - 1)
+            } else {
+                what.to_owned()
+            },
+        );
+    }
 }

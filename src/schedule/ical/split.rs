@@ -1,7 +1,8 @@
-//! The events in a feed, as text. Works on lines, folded ones included, and keeps only what is of use: descriptions may be
-//! long, but pictures, alarms and guests are left out before anything is parsed.
+//! The events in a feed, as text. Works on lines and keeps only what is of use: descriptions may be long, but pictures,
+//! alarms and guests are left out before anything is parsed.
 
 use super::MAX_EVENTS;
+use super::lines::{Line, unfold};
 
 /// Components within components.
 const MAX_DEPTH: usize = 16;
@@ -36,12 +37,22 @@ pub enum FeedError {
 pub struct Block {
     /// Counted from 1.
     pub line: usize,
-    /// Only the lines that are of use; BEGIN and END included.
-    pub text: String,
+    /// Only the lines that are of use; of a time zone also where its parts begin and end.
+    pub lines: Vec<BlockLine>,
     /// It stands in a calendar that cancels what it lists (METHOD:CANCEL).
     pub cancels: bool,
     /// It was too long, and is not whole.
     pub cut: bool,
+    /// Bytes of its lines.
+    pub size: usize,
+}
+
+/// One line of a component, unfolded.
+#[derive(Debug)]
+pub struct BlockLine {
+    pub text: String,
+    /// False: it is not UTF-8, and a guess.
+    pub certain: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,90 +63,90 @@ pub struct Found {
 
 /// Where we are in the file.
 #[derive(Default)]
-struct Walk<'a> {
+struct Walk {
     found: Found,
-    /// Names of the open components.
-    open: Vec<&'a str>,
+    /// Names of the open components, in capitals.
+    open: Vec<String>,
     calendars: usize,
     /// Events before this one belong to earlier calendars.
     own_events: usize,
     cancels: bool,
     block: Option<Block>,
-    /// Does the line that is continued here count?
-    keep: bool,
 }
 
-pub fn split(text: &str) -> Result<Found, FeedError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+pub fn split(bytes: &[u8]) -> Result<Found, FeedError> {
     let mut walk = Walk::default();
-    let mut number = 0;
-    for line in text.split('\n') {
-        number += 1;
-        walk.line(number, line.strip_suffix('\r').unwrap_or(line))?;
+    let mut lines = unfold(bytes);
+    for line in lines.by_ref() {
+        walk.line(&line)?;
     }
     if walk.calendars == 0 {
         return Err(FeedError::NotCalendar);
     }
     if !walk.open.is_empty() {
-        return Err(FeedError::Truncated { line: number });
+        return Err(FeedError::Truncated { line: lines.lines_read() });
     }
     Ok(walk.found)
 }
 
-impl<'a> Walk<'a> {
-    fn line(&mut self, number: usize, line: &'a str) -> Result<(), FeedError> {
-        if line.starts_with([' ', '\t']) {
-            if self.keep {
-                self.push(line);
-            }
-            return Ok(());
-        }
-        self.keep = false;
-        let end = line.find([':', ';']).unwrap_or(line.len());
-        let name = line[..end].trim();
-        let value = line.get(end + 1..).unwrap_or_default().trim();
+impl Walk {
+    fn line(&mut self, line: &Line<'_>) -> Result<(), FeedError> {
+        let name = line.name();
         if name.eq_ignore_ascii_case("BEGIN") {
-            return self.begin(number, value);
+            return self.begin(line);
         }
         if name.eq_ignore_ascii_case("END") {
-            return self.end(number, value);
+            return self.end(line);
         }
         match self.open.len() {
             // What stands after a calendar is nobody's.
-            0 if self.calendars == 0 && !line.trim().is_empty() => return Err(FeedError::NotCalendar),
-            1 if name.eq_ignore_ascii_case("METHOD") => self.cancels = value.eq_ignore_ascii_case("CANCEL"),
-            2 if self.block.is_some() && is_of_use(name) => {
-                self.keep = true;
-                self.push(line);
+            0 if self.calendars == 0 && !line.bytes.trim_ascii().is_empty() => {
+                return Err(FeedError::NotCalendar);
             }
+            1 if name.eq_ignore_ascii_case("METHOD") => {
+                self.cancels = line.plain_value().eq_ignore_ascii_case("CANCEL");
+            }
+            2 if self.block.is_some() && is_of_use(&name) => self.push(line),
+            3 if self.is_in_zone() => self.push(line),
             _ => {}
         }
         Ok(())
     }
 
-    fn begin(&mut self, number: usize, name: &'a str) -> Result<(), FeedError> {
+    /// In a STANDARD or DAYLIGHT of a time zone.
+    fn is_in_zone(&self) -> bool {
+        self.block.is_some()
+            && self.open.get(1).is_some_and(|name| name == "VTIMEZONE")
+            && self.open.get(2).is_some_and(|name| name == "STANDARD" || name == "DAYLIGHT")
+    }
+
+    fn begin(&mut self, line: &Line<'_>) -> Result<(), FeedError> {
+        let name = line.plain_value().to_ascii_uppercase();
         match self.open.len() {
-            0 if name.eq_ignore_ascii_case("VCALENDAR") => {
+            0 if name == "VCALENDAR" => {
                 self.calendars += 1;
                 self.cancels = false;
                 self.own_events = self.found.events.len();
             }
             0 if self.calendars == 0 => return Err(FeedError::NotCalendar),
-            1 if name.eq_ignore_ascii_case("VEVENT") || name.eq_ignore_ascii_case("VTIMEZONE") => {
-                let mut block = Block { line: number, ..Block::default() };
-                block.text.push_str("BEGIN:");
-                block.text.push_str(name);
-                block.text.push_str("\r\n");
-                self.block = Some(block);
+            1 if name == "VEVENT" || name == "VTIMEZONE" => {
+                self.block = Some(Block { line: line.number, ..Block::default() });
             }
-            MAX_DEPTH => return Err(FeedError::TooDeep { line: number }),
+            MAX_DEPTH => return Err(FeedError::TooDeep { line: line.number }),
             _ => {}
         }
         self.open.push(name);
+        if self.open.len() == 3 && self.is_in_zone() {
+            self.push(line);
+        }
         Ok(())
     }
 
-    fn end(&mut self, number: usize, name: &str) -> Result<(), FeedError> {
+    fn end(&mut self, line: &Line<'_>) -> Result<(), FeedError> {
+        let (number, name) = (line.number, line.plain_value());
+        if self.open.len() == 3 && self.is_in_zone() {
+            self.push(line);
+        }
         let Some(open) = self.open.pop() else {
             let junk = if self.calendars == 0 {
                 FeedError::NotCalendar
@@ -144,7 +155,7 @@ impl<'a> Walk<'a> {
             };
             return Err(junk);
         };
-        if !open.eq_ignore_ascii_case(name) {
+        if !open.eq_ignore_ascii_case(&name) {
             return Err(FeedError::Unbalanced { line: number });
         }
         match self.open.len() {
@@ -154,17 +165,14 @@ impl<'a> Walk<'a> {
                 own.for_each(|block| block.cancels = cancels);
                 Ok(())
             }
-            1 => self.close(number, name),
+            1 => self.close(number, &open),
             _ => Ok(()),
         }
     }
 
     fn close(&mut self, number: usize, name: &str) -> Result<(), FeedError> {
-        let Some(mut block) = self.block.take() else { return Ok(()) };
-        block.text.push_str("END:");
-        block.text.push_str(name);
-        block.text.push_str("\r\n");
-        if name.eq_ignore_ascii_case("VEVENT") {
+        let Some(block) = self.block.take() else { return Ok(()) };
+        if name == "VEVENT" {
             if self.found.events.len() == MAX_EVENTS {
                 return Err(FeedError::TooManyEvents { line: number });
             }
@@ -178,25 +186,27 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn push(&mut self, line: &str) {
+    fn push(&mut self, line: &Line<'_>) {
         let Some(block) = &mut self.block else { return };
-        if block.text.len() + line.len() > MAX_EVENT {
+        if block.size + line.bytes.len() > MAX_EVENT {
             block.cut = true;
             return;
         }
-        block.text.push_str(line);
-        block.text.push_str("\r\n");
+        block.size += line.bytes.len();
+        let (text, certain) = line.text();
+        block.lines.push(BlockLine { text, certain });
     }
 }
 
 /// Properties that are read, in events and in time zones.
-const OF_USE: [&str; 16] = [
+const OF_USE: [&str; 17] = [
     "CONFERENCE",
     "DESCRIPTION",
     "DTEND",
     "DTSTART",
     "DURATION",
     "EXDATE",
+    "EXRULE",
     "LOCATION",
     "RDATE",
     "RECURRENCE-ID",
@@ -220,12 +230,12 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<&[&str], &str>) {
-        let found = split(text);
+        let found = split(text.as_bytes());
         let told = found.map(|found| {
             let tell = |block: &Block| {
-                let body = block.text.replace("BEGIN:VEVENT\r\n", "").replace("END:VEVENT\r\n", "");
+                let body: String = block.lines.iter().map(|line| format!("{}|", line.text)).collect();
                 let cancels = if block.cancels { " cancels" } else { "" };
-                format!("{}{cancels}: {}", block.line, body.replace("\r\n", "|"))
+                format!("{}{cancels}: {body}", block.line)
             };
             found.events.iter().map(tell).collect::<Vec<_>>()
         });
@@ -251,7 +261,7 @@ mod tests {
             "BEGIN:VCALENDAR\nbegin:vevent\nUID:1\nATTACH;VALUE=BINARY:AAAA\n AAAA\nDESCRIPTION:a\n b\n\tc\n\
              BEGIN:VALARM\nDESCRIPTION:no\nEND:VALARM\nx-room;A=b:7\nend:vevent\nBEGIN:VTODO\nUID:2\nEND:VTODO\n\
              END:VCALENDAR",
-            Ok(&["2: BEGIN:vevent|UID:1|DESCRIPTION:a| b|\tc|x-room;A=b:7|END:vevent|"]),
+            Ok(&["2: UID:1|DESCRIPTION:abc|x-room;A=b:7|"]),
         );
     }
 
@@ -285,11 +295,11 @@ mod tests {
     #[test]
     fn bounds() {
         let many = "BEGIN:VEVENT\nEND:VEVENT\n".repeat(MAX_EVENTS + 1);
-        let refused = split(&format!("BEGIN:VCALENDAR\n{many}END:VCALENDAR"));
+        let refused = split(format!("BEGIN:VCALENDAR\n{many}END:VCALENDAR").as_bytes());
         assert_eq!(refused.unwrap_err(), FeedError::TooManyEvents { line: 2 * MAX_EVENTS + 3 });
         let long = format!("UID:1\nDESCRIPTION:{}\nURL:x\n", "a".repeat(MAX_EVENT));
-        let found =
-            split(&format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\n{long}END:VEVENT\nEND:VCALENDAR")).unwrap();
-        assert!(found.events[0].cut && found.events[0].text.len() < 100);
+        let text = format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\n{long}END:VEVENT\nEND:VCALENDAR");
+        let found = split(text.as_bytes()).unwrap();
+        assert!(found.events[0].cut && found.events[0].lines.len() == 2);
     }
 }

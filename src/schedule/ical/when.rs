@@ -1,7 +1,7 @@
 //! Times as events have them.
 
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::job::UtcMs;
@@ -40,6 +40,29 @@ impl When {
         }
     }
 
+    /// The clock on the wall of an event that begins at `start` then: a floating time is meant on that clock. An instant
+    /// beside a floating start is read where floating times are meant, which is `here`.
+    pub fn on_clock_of(&self, start: &When, here: &TimeZone) -> Option<DateTime> {
+        self.in_zone(Some(start.zone.as_ref().unwrap_or(here)))
+    }
+
+    /// What is odd about this time on its own clock, if it does not exist or exists twice.
+    pub fn oddity(&self, here: &TimeZone) -> Option<String> {
+        let zone = self.zone.as_ref().unwrap_or(here);
+        let time = |local: DateTime| {
+            local.strftime(if local.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
+        };
+        let ambiguous = zone.to_ambiguous_timestamp(self.local);
+        match ambiguous.offset() {
+            AmbiguousOffset::Unambiguous { .. } => None,
+            AmbiguousOffset::Fold { .. } => Some(format!("{} exists twice: the first", time(self.local))),
+            AmbiguousOffset::Gap { .. } => {
+                let moved = zone.to_datetime(ambiguous.compatible().ok()?);
+                Some(format!("{} does not exist on that day: moved to {}", time(self.local), time(moved)))
+            }
+        }
+    }
+
     /// The instant at which what begins now is over.
     pub fn end(&self, length: Length, here: &TimeZone) -> Option<UtcMs> {
         let last = self.local.checked_add(jiff::Span::new().try_days(length.days).ok()?).ok()?;
@@ -62,6 +85,37 @@ impl When {
             None => self.local.strftime("%Y%m%dT%H%M%S").to_string(),
         }
     }
+}
+
+/// A time as it is written: `20261201`, `20261201T170000`, `20261201T170000Z`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Digits {
+    pub local: DateTime,
+    pub has_time: bool,
+    pub utc: bool,
+}
+
+/// Reads a time as it is written.
+pub fn digits(text: &str) -> Option<Digits> {
+    let text = text.trim().to_ascii_uppercase();
+    let (text, utc) = text.strip_suffix('Z').map_or((text.as_str(), false), |text| (text, true));
+    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
+    let number = |digits: &str, from: usize, to: usize| -> Option<i16> {
+        digits.get(from..to).filter(|part| part.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+    };
+    let part = |digits: &str, from: usize| i8::try_from(number(digits, from, from + 2)?).ok();
+    if date.len() != 8 || time.is_some_and(|time| time.len() != 6) {
+        return None;
+    }
+    let time = match time {
+        // jiff knows no leap seconds.
+        Some(time) => {
+            jiff::civil::Time::new(part(time, 0)?, part(time, 2)?, part(time, 4)?.min(59), 0).ok()?
+        }
+        None => jiff::civil::Time::midnight(),
+    };
+    let date = jiff::civil::Date::new(number(date, 0, 4)?, part(date, 4)?, part(date, 6)?).ok()?;
+    Some(Digits { local: date.to_datetime(time), has_time: text.contains('T'), utc })
 }
 
 fn resolve(local: DateTime, zone: &TimeZone) -> Option<Timestamp> {

@@ -31,6 +31,7 @@ fn with_lectures() -> Settings {
         source: lectures(),
         property: "LOCATION".to_owned(),
         pattern: None,
+        skip: None,
         timezone: None,
         days: crate::schedule::Days::default(),
         limits: Limits::default(),
