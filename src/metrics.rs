@@ -393,7 +393,8 @@ fn flag(is_set: bool) -> i64 {
 /// Everything that [`end_result`], [`look_result`], [`warn_result`] and [`Metrics::swept`] say.
 const END_RESULTS: [&str; 6] =
     ["accepted", "maybe-gone", "refused", "throttled", "misconfigured", "unreachable"];
-const LOOK_RESULTS: [&str; 6] = ["live", "replaced", "gone", "doubtful", "misconfigured", "unreachable"];
+const LOOK_RESULTS: [&str; 7] =
+    ["live", "replaced", "gone", "vanished", "doubtful", "misconfigured", "unreachable"];
 const WARN_RESULTS: [&str; 4] = ["delivered", "nobody", "unsupported", "failed"];
 const SWEEP_RESULTS: [&str; 2] = ["ok", "failed"];
 

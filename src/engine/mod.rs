@@ -118,6 +118,7 @@ pub fn start(
         lacks_feeds,
         state_dir,
         socket,
+        config: Arc::default(),
         reloading,
     };
     Ok((handle, engine))

@@ -11,6 +11,7 @@ mod plan;
 pub mod preview;
 mod recurrence;
 pub mod rule;
+mod weekday;
 
 pub use self::calendar::{Calendar, CalendarError, Calendars, DateRange, Days, Weekly};
 pub use self::ends::{Ends, Skip, Skipped, ends};
@@ -21,3 +22,4 @@ pub use self::model::{CalendarEnd, Entry, Exempt, Recurring, Rule, Schedule, Sel
 pub use self::overlap::{Overlap, overlaps};
 pub use self::plan::{Action, is_undecided, overtaken, plan, reached};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};
+pub use self::weekday::weekday;

@@ -92,6 +92,7 @@ pub(super) fn start_as(store: Arc<MemStore>, settings: &Settings) -> Planned {
         lacks_feeds: Arc::default(),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
+        config: Arc::default(),
         reloading: Arc::default(),
     };
     Planned { store, platform, built, handle, shutdown }
