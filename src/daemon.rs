@@ -72,13 +72,15 @@ pub struct Options {
     pub reread: Arc<Reread>,
     /// How the store is checked before it is opened.
     pub checker: Checker,
+    /// Where the settings were read, for people.
+    pub config: Vec<String>,
     /// A socket that systemd opened for us.
     pub inherited: Option<StdListener>,
 }
 
 impl Daemon {
     pub async fn start(options: Options) -> Result<Daemon, StartError> {
-        let Options { settings, reread, checker, inherited } = options;
+        let Options { settings, reread, checker, config, inherited } = options;
         let clock = Arc::new(SystemClock);
         let shutdown = CancellationToken::new();
         let store = open_store(&settings, checker).await?;
@@ -97,8 +99,9 @@ impl Daemon {
             kept_feeds: kept_feeds(reader.clone(), &settings),
             read_feeds: read_feeds(reader.clone()),
         };
-        let (handle, engine) =
+        let (mut handle, engine) =
             engine::start(setup, settings, shutdown.clone()).await.map_err(StartError::Schedule)?;
+        handle.config = config.into();
         let housekeeping = housekeeping::start(handle.clone(), store.clone(), reader, clock).await?;
         let control = tokio::spawn(control::serve(listener, Arc::new(handle.clone()), shutdown.clone()));
         tokio::spawn(systemd::keep_status(handle.clone(), shutdown.clone()));

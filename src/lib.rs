@@ -19,7 +19,7 @@
 //! | [`feeds`] | reading iCalendar feeds, and the last good copy of each | decides what a feed means |
 //! | [`housekeeping`] | what is done now and then; tokio-cron-scheduler's only user | holds a deadline |
 //! | [`metrics`] | what is counted, and the text of `/metrics` | a label that strangers choose |
-//! | [`systemd`], [`telemetry`], [`exit`] | readiness and status, logging, exit codes | |
+//! | [`systemd`], [`telemetry`], [`exit`], [`group`] | readiness and status, logging, exit codes, groups by name | |
 //! | [`shortage`] | which faults of the machine pass | |
 //!
 //! Arrows point down only: cli, control, engine to platform, store, schedule to job.
@@ -33,6 +33,7 @@ pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod feeds;
+pub mod group;
 pub mod housekeeping;
 pub mod job;
 pub mod metrics;

@@ -5,6 +5,10 @@
 //! of the daemon. Labels are bounded by what is configured and by the words of this program; no meeting, no person, no
 //! job is ever one.
 
+mod process;
+
+use std::borrow::Cow;
+
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -27,33 +31,33 @@ const WRITE: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfServer {
-    platform: &'static str,
+    platform: Cow<'static, str>,
     server: String,
 }
 
 impl OfServer {
-    fn new(platform: &'static str, server: &ServerName) -> OfServer {
-        OfServer { platform, server: server.as_str().to_owned() }
+    fn new(platform: impl Into<Cow<'static, str>>, server: &ServerName) -> OfServer {
+        OfServer { platform: platform.into(), server: server.as_str().to_owned() }
     }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WithOutcome {
-    platform: &'static str,
+    platform: Cow<'static, str>,
     server: String,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WithResult {
-    platform: &'static str,
+    platform: Cow<'static, str>,
     server: String,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfRule {
-    platform: &'static str,
+    platform: Cow<'static, str>,
     server: String,
     rule: String,
 }
@@ -198,14 +202,43 @@ impl Metrics {
 
     /// The answer to a scrape.
     pub fn encode(&self, status: &Status) -> String {
-        let mut registry = Registry::with_prefix("adjourn");
-        self.register(&mut registry);
-        register_daemon(&mut registry, status);
-        register_store(&mut registry, status);
-        register_servers(&mut registry, status);
+        for (server, shown) in &status.servers {
+            self.begin_at_zero(&OfServer::new(shown.platform.clone(), server));
+        }
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("adjourn");
+        self.register(ours);
+        register_daemon(ours, status);
+        register_store(ours, status);
+        register_servers(ours, status);
+        process::register(&mut registry);
         let mut text = String::new();
         text::encode(&mut text, &registry).expect("a string takes all that is written");
         text
+    }
+
+    /// Every counter of a configured server is there from the first scrape on: `increase()` sees nothing where a counter
+    /// appears with a 1, and the first `failed` of a daemon's life must raise its alert.
+    fn begin_at_zero(&self, of: &OfServer) {
+        let OfServer { platform, server } = of;
+        for outcome in Outcome::ALL {
+            let (platform, server) = (platform.clone(), server.clone());
+            self.outcomes
+                .get_or_create(&WithOutcome { platform, server, outcome: outcome.as_str() })
+                .inc_by(0);
+        }
+        for (family, results) in [
+            (&self.end_calls, &END_RESULTS[..]),
+            (&self.looks, &LOOK_RESULTS[..]),
+            (&self.warnings, &WARN_RESULTS[..]),
+            (&self.sweeps, &SWEEP_RESULTS[..]),
+        ] {
+            for result in results {
+                let (platform, server) = (platform.clone(), server.clone());
+                family.get_or_create(&WithResult { platform, server, result }).inc_by(0);
+            }
+        }
+        drop(self.lateness.get_or_create(of));
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -357,6 +390,14 @@ fn flag(is_set: bool) -> i64 {
     i64::from(is_set)
 }
 
+/// Everything that [`end_result`], [`look_result`], [`warn_result`] and [`Metrics::swept`] say.
+const END_RESULTS: [&str; 6] =
+    ["accepted", "maybe-gone", "refused", "throttled", "misconfigured", "unreachable"];
+const LOOK_RESULTS: [&str; 7] =
+    ["live", "replaced", "gone", "vanished", "doubtful", "misconfigured", "unreachable"];
+const WARN_RESULTS: [&str; 4] = ["delivered", "nobody", "unsupported", "failed"];
+const SWEEP_RESULTS: [&str; 2] = ["ok", "failed"];
+
 fn end_result(answer: &EndAnswer) -> &'static str {
     match answer {
         EndAnswer::Accepted => "accepted",
@@ -458,6 +499,58 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_alerted_on_is_there_before_it_happens() {
+        let mut status = Status::default();
+        let server = ServerStatus { platform: "janus".into(), ..ServerStatus::default() };
+        status.servers.insert(ServerName::from("rooms"), server);
+        let metrics = Metrics::default();
+        let text = metrics.encode(&status);
+        let of = "platform=\"janus\",server=\"rooms\"";
+        for outcome in Outcome::ALL {
+            check(&text, &format!("adjourn_outcomes_total{{{of},outcome=\"{outcome}\"}} 0"));
+        }
+        check(&text, &format!("adjourn_end_calls_total{{{of},result=\"misconfigured\"}} 0"));
+        check(&text, &format!("adjourn_lateness_seconds_count{{{of}}} 0"));
+        metrics.concluded("janus", &ServerName::from("rooms"), Outcome::Failed);
+        check(&metrics.encode(&status), &format!("adjourn_outcomes_total{{{of},outcome=\"failed\"}} 1"));
+    }
+
+    /// What is said of an answer is in the list of what may be said: otherwise it would not be there from the start.
+    #[test]
+    fn every_result_is_in_its_list() {
+        let why = String::new;
+        let ends = [
+            EndAnswer::Accepted,
+            EndAnswer::MaybeGone { why: why() },
+            EndAnswer::Misconfigured { why: why() },
+        ];
+        assert!(ends.iter().all(|answer| END_RESULTS.contains(&end_result(answer))));
+        let warned = [Warned::NotThere, Warned::Unsupported(why())];
+        assert!(warned.iter().all(|result| WARN_RESULTS.contains(&warn_result(result))));
+        let text = everything();
+        let told = |line: &str| line.contains("result=") && line.ends_with(" 1");
+        assert_eq!(text.lines().filter(|line| told(line)).count(), 5, "{text}");
+        for list in [&END_RESULTS[..], &LOOK_RESULTS[..], &WARN_RESULTS[..], &SWEEP_RESULTS[..]] {
+            assert!(list.iter().all(|result| text.contains(&format!("result=\"{result}\""))));
+        }
+    }
+
+    #[test]
+    fn the_process_is_told_under_the_names_that_every_program_uses() {
+        let text = everything();
+        for name in
+            ["cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds"]
+        {
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("process_{name} ")));
+            assert!(
+                line.is_some_and(|value| value.parse::<f64>().is_ok_and(|value| value >= 0.0)),
+                "{name}: {text}"
+            );
+        }
+        assert!(text.contains("process_start_time_seconds "), "{text}");
+    }
+
+    #[test]
     fn a_path_makes_no_label() {
         let metrics = Metrics::default();
         metrics.request(&Method::TRACE, None, StatusCode::NOT_FOUND);
@@ -480,8 +573,9 @@ mod tests {
         let readme = include_str!("../README.md");
         let told: BTreeSet<String> = readme
             .lines()
-            .filter_map(|line| line.strip_prefix("| `adjourn_"))
-            .map(|rest| format!("adjourn_{}", rest.split('`').next().unwrap()))
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter(|line| line.starts_with("adjourn_") || line.starts_with("process_"))
+            .map(|rest| rest.split('`').next().unwrap().to_owned())
             .collect();
         assert_eq!(told, shown);
     }

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::Tone;
 use super::show;
 use super::text::clean;
-use crate::config::{self, Environment};
+use crate::config;
 use crate::control::wire::JobAnswer;
 use crate::engine::api::Status;
 use crate::exit::ExitCode;
@@ -75,7 +75,7 @@ impl Place {
             return std::path::absolute(dir).map_err(|e| Failure::usage(format!("--state-dir: {e}")));
         }
         let paths = check::paths_or_default(self.config);
-        let loaded = config::load(&paths, &Environment::process(), cx.now().wall);
+        let loaded = config::load(&paths, &check::environment(true), cx.now().wall);
         loaded.settings.map(|settings| settings.state_dir).ok_or_else(|| {
             Failure::new(ExitCode::Config, "the schedule file does not tell where the state directory is")
                 .hint("name it with --state-dir, or see: adjourn check")

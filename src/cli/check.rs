@@ -1,31 +1,40 @@
 //! `adjourn check`: the start-up code, without the start. Reports every problem at once.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::context::Context;
 use super::failure::Failure;
 use crate::clock;
-use crate::config::{self, DEFAULT_PATH, Diagnostics, Environment};
+use crate::config::{self, DEFAULT_PATH, Diagnostics, Environment, Secrets};
 use crate::exit::ExitCode;
 
 /// Width of a line where nobody says how wide the terminal is.
 const PLAIN_WIDTH: usize = 140;
 
 /// Read the schedule files as the daemon would, and report every problem at once
+///
+/// A secret that only the daemon may read is a note: everything else is checked without it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Schedule files, or directories with schedule.toml and schedule.d/*.toml [default: /etc/adjourn]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Read no secrets: check everything else
+    #[arg(long)]
+    no_secrets: bool,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// How a command that only looks reads secrets: where it may. The daemon's are often not for whoever runs it.
+pub fn environment(no_secrets: bool) -> Environment {
+    Environment::for_a_look(if no_secrets { Secrets::Unread } else { Secrets::IfReadable })
+}
+
 pub fn run(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let paths = paths_or_default(args.files.clone());
-    let loaded = config::check(&paths, &Environment::process(), clock::system_now().wall);
+    let loaded = config::check(&paths, &environment(args.no_secrets), clock::system_now().wall);
     let found = &loaded.diagnostics;
     if args.json {
         cx.out.json(&found.items())?;
@@ -42,11 +51,9 @@ pub fn paths_or_default(paths: Vec<PathBuf>) -> Vec<PathBuf> {
     if paths.is_empty() { vec![PathBuf::from(DEFAULT_PATH)] } else { paths }
 }
 
-/// All findings, in colour where somebody looks at them.
+/// All findings, in colours that the output takes out where they are not wanted.
 pub fn render(found: &Diagnostics) -> String {
-    let colour =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    found.render(colour, PLAIN_WIDTH)
+    found.render(true, PLAIN_WIDTH)
 }
 
 fn conclusion(loaded: &config::Loaded) -> String {

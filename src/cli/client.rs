@@ -15,8 +15,9 @@ use url::Url;
 
 use super::failure::Failure;
 use crate::control::wire::ProblemDocument;
-use crate::control::{CLI_AGENT, KEEP_ALIVE, REQUEST_TIMEOUT, group_name};
+use crate::control::{CLI_AGENT, KEEP_ALIVE, REQUEST_TIMEOUT};
 use crate::exit::ExitCode;
+use crate::group;
 
 /// The daemon answers, or says that it cannot, within [`REQUEST_TIMEOUT`]; more than this and it hangs.
 const PATIENCE: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(5));
@@ -54,8 +55,31 @@ impl Client {
         self.answer(self.http.request(method, url(path)).json(body).timeout(PATIENCE)).await
     }
 
+    /// The same, if the job still has this revision.
+    pub async fn send_if(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &Value,
+        revision: u64,
+    ) -> Result<Value, Failure> {
+        let request = self.http.request(method, url(path)).header("if-match", format!("\"{revision}\""));
+        self.answer(request.json(body).timeout(PATIENCE)).await
+    }
+
     pub async fn submit(&self, body: &Value, key: Option<&str>) -> Result<Value, Failure> {
         let mut request = self.http.post(url(&["jobs"])).json(body).timeout(PATIENCE);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.answer(request).await
+    }
+
+    /// What the same submit would be answered; makes nothing.
+    pub async fn would_submit(&self, body: &Value, key: Option<&str>) -> Result<Value, Failure> {
+        let mut url = url(&["jobs"]);
+        url.query_pairs_mut().append_pair("dry-run", "true");
+        let mut request = self.http.post(url).json(body).timeout(PATIENCE);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
@@ -79,8 +103,12 @@ impl Client {
     }
 
     /// Lines as jobs: the answers come while the body is still being sent.
-    pub async fn import(&self, body: Body) -> Result<Response, Failure> {
-        let request = self.http.post(url(&["jobs", "import"]));
+    pub async fn import(&self, body: Body, replace: bool) -> Result<Response, Failure> {
+        let mut url = url(&["jobs", "import"]);
+        if replace {
+            url.query_pairs_mut().append_pair("replace", "true");
+        }
+        let request = self.http.post(url);
         self.stream(request.header("content-type", "application/x-ndjson").body(body)).await
     }
 
@@ -133,7 +161,7 @@ impl Client {
     async fn refusal(&self, response: Response) -> Failure {
         let status = response.status().as_u16();
         match response.json::<ProblemDocument>().await {
-            Ok(problem) => Failure::refused(status, problem.detail).hint(problem.hint),
+            Ok(problem) => Failure::refused(status, plain(&problem.detail)).hint(problem.hint),
             Err(_) => self.stranger(),
         }
     }
@@ -142,6 +170,12 @@ impl Client {
         let what = format!("what answers on {} does not speak as adjourn does", self.socket.display());
         Failure::new(ExitCode::Refused, what).hint("is the daemon of the same version? see `adjourn status`")
     }
+}
+
+/// The detail of a refusal without the words of the protocol, which whoever typed a command has not spoken.
+pub fn plain(detail: &str) -> &str {
+    let of_request = ["the body: ", "the query: "];
+    of_request.iter().find_map(|words| detail.strip_prefix(words)).unwrap_or(detail)
 }
 
 /// A socket on a path that others may write to could be anybody's, who would be told of deadlines and answer for them.
@@ -182,7 +216,7 @@ fn way_in(gid: Option<u32>) -> String {
                 .to_owned()
         }
         Some(gid) => {
-            let group = group_name(gid).unwrap_or_else(|| gid.to_string());
+            let group = group::name_of(gid).unwrap_or_else(|| gid.to_string());
             format!("join its group: `sudo usermod -aG {group} $USER`, then log in again")
         }
     }
@@ -264,7 +298,7 @@ mod tests {
     fn a_forbidden_socket_names_the_group_to_join_unless_that_is_root() {
         assert!(way_in(None).contains("sudo"));
         assert!(!way_in(Some(0)).contains("usermod"));
-        let daemon = group_name(1).expect("every system has a group 1");
+        let daemon = group::name_of(1).expect("every system has a group 1");
         assert!(way_in(Some(1)).contains(&format!("usermod -aG {daemon} $USER")));
         assert!(way_in(Some(4_000_000)).contains("usermod -aG 4000000 $USER"));
     }

@@ -1,5 +1,6 @@
 //! `adjourn compact`: gives back the disk space that the queue does not need any more, while no daemon runs.
 
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::text::clean;
 use crate::clock;
-use crate::config::{self, Environment};
+use crate::config;
 use crate::daemon::StartError;
 use crate::exit::ExitCode;
 use crate::store::{self, Checker, CompactError, Compacted, Size, When};
@@ -53,7 +54,7 @@ pub fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
 
 fn configured(paths: Vec<PathBuf>) -> Result<PathBuf, Failure> {
     let loaded =
-        config::load(&check::paths_or_default(paths), &Environment::process(), clock::system_now().wall);
+        config::load(&check::paths_or_default(paths), &check::environment(true), clock::system_now().wall);
     match loaded.settings {
         Some(settings) => Ok(settings.state_dir),
         None => Err(Failure::new(ExitCode::Config, loaded.diagnostics.summary())
@@ -65,6 +66,10 @@ fn failure(error: CompactError) -> Failure {
     let text = error.to_string();
     match error {
         CompactError::Open(error) => {
+            if is_forbidden(&error) {
+                return Failure::new(ExitCode::Permission, text)
+                    .hint("run it as the daemon's user: sudo -u adjourn adjourn compact");
+            }
             let held = matches!(error, store::OpenError::Held { .. });
             let failure = Failure::new(StartError::Store(error).exit_code(), text);
             if held {
@@ -77,6 +82,11 @@ fn failure(error: CompactError) -> Failure {
             .hint("name the state directory with --state-dir, or the schedule file with --config"),
         CompactError::Failed { .. } => Failure::new(ExitCode::Temporary, text),
     }
+}
+
+/// The directory is another user's.
+fn is_forbidden(error: &store::OpenError) -> bool {
+    matches!(error, store::OpenError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn sentence(Compacted { before, after, .. }: &Compacted) -> String {

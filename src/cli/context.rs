@@ -1,5 +1,6 @@
 //! What every command is given: the way to the daemon, the way out, the zone, the clock.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
@@ -18,12 +19,14 @@ pub struct Context {
     /// Times are read and shown in this zone.
     pub zone: TimeZone,
     clock: fn() -> Now,
+    /// Reads what somebody answers; `None`: nobody is there.
+    pub reply: fn() -> Option<String>,
 }
 
 impl Context {
     pub fn standard(socket: PathBuf, color: Color) -> Context {
         let out = Output::standard(color);
-        Context { socket, out, zone: TimeZone::system(), clock: clock::system_now }
+        Context { socket, out, zone: TimeZone::system(), clock: clock::system_now, reply }
     }
 
     pub fn client(&self) -> Result<Client, Failure> {
@@ -32,6 +35,12 @@ impl Context {
 
     pub fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// Asks whoever sits at the terminal; `None`: nobody does.
+    pub fn ask(&mut self, question: &str) -> Option<String> {
+        self.out.question(question);
+        (self.reply)()
     }
 
     /// `18:00:00 CET, in 45m`.
@@ -72,11 +81,21 @@ impl Context {
     }
 }
 
+/// One line from the terminal.
+fn reply() -> Option<String> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return None;
+    }
+    let mut line = String::new();
+    stdin.read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
+}
+
 #[cfg(test)]
 impl Context {
     /// Talks to this socket at the fake daemon's time, in Berlin.
     pub(crate) fn test(socket: PathBuf, out: Output) -> Context {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        Context { socket, out, zone, clock: || crate::control::fake::NOW }
+        Context { socket, out, zone, clock: || crate::control::fake::NOW, reply: || None }
     }
 }

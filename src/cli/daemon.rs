@@ -1,19 +1,22 @@
 //! `adjourn daemon`: reads the schedule, starts, waits for signals, drains.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anstream::adapter::strip_str;
 use anyhow::Context;
 use listenfd::ListenFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check;
+use super::context::Context as Cx;
 use super::failure::Failure;
 use crate::clock;
 use crate::config::{self, Environment, Settings};
 use crate::daemon::{Daemon, Options};
 use crate::engine::api::Service;
 use crate::exit::ExitCode;
+use crate::job::State;
 use crate::store::Checker;
 use crate::{shortage, systemd, telemetry};
 
@@ -37,37 +40,40 @@ struct Source {
 }
 
 /// `socket` is what `--socket` or `ADJOURN_SOCKET` says, if they say anything.
-pub fn run(args: Args, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    telemetry::init();
+pub fn run(args: Args, socket: Option<PathBuf>, cx: &mut Cx) -> Result<ExitCode, Failure> {
+    telemetry::init(cx.out.color().of(&std::io::stderr()));
     let source = Source { paths: check::paths_or_default(args.config), state_dir: args.state_dir, socket };
     let settings = match source.read() {
         Ok(settings) => settings,
         Err(complaint) => {
-            anstream::eprintln!("{complaint}");
-            // A file that could not be read just now may well be right.
             let passes = shortage::is_told_of(&complaint);
+            cx.out.note(complaint);
+            // A file that could not be read just now may well be right.
             return Ok(if passes { ExitCode::Temporary } else { ExitCode::Config });
         }
     };
-    run_to_the_end(settings, source).map_err(|error| Failure::new(ExitCode::Temporary, format!("{error:#}")))
+    run_to_the_end(settings, source, cx)
+        .map_err(|error| Failure::new(ExitCode::Temporary, format!("{error:#}")))
 }
 
-fn run_to_the_end(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
+fn run_to_the_end(settings: Settings, source: Source, cx: &mut Cx) -> anyhow::Result<ExitCode> {
     shortage::none_for_a_start().context("this machine has too few threads or files left for a start")?;
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    let code = runtime.block_on(serve(settings, source))?;
+    let code = runtime.block_on(serve(settings, source, cx))?;
     // What still runs now (a name look-up, say) must not keep the process.
     runtime.shutdown_background();
     Ok(code)
 }
 
-async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
+async fn serve(settings: Settings, source: Source, cx: &mut Cx) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let config = source.paths.iter().map(|path| absolute(path).display().to_string()).collect();
     let options = Options {
         settings,
-        reread: Arc::new(move || source.read()),
+        config,
+        reread: Arc::new(move || source.read().map_err(|complaint| strip_str(&complaint).to_string())),
         checker: Checker::Child,
         inherited: ListenFd::from_env().take_unix_listener(0).context("the socket that was handed over")?,
     };
@@ -81,11 +87,11 @@ async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
     let mut daemon = match started {
         Ok(daemon) => daemon,
         Err(error) => {
-            anstream::eprintln!("error: {error}");
+            cx.out.failure(&Failure::new(error.exit_code(), error.to_string()));
             return Ok(error.exit_code());
         }
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    tell_the_start(&daemon).await;
     let reloads = tokio::spawn(reload_on(hangup, daemon.handle.clone()));
     let code = tokio::select! {
         _ = terminate.recv() => ExitCode::Done,
@@ -98,7 +104,10 @@ async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
     reloads.abort();
     tracing::info!("stopping");
     tokio::select! {
-        () = daemon.drain() => Ok(code),
+        () = daemon.drain() => {
+            tracing::info!("stopped");
+            Ok(code)
+        }
         _ = terminate.recv() => Ok(at_once()),
         _ = interrupt.recv() => Ok(at_once()),
     }
@@ -107,6 +116,23 @@ async fn serve(settings: Settings, source: Source) -> anyhow::Result<ExitCode> {
 fn stopped_early() -> ExitCode {
     tracing::info!("asked to stop before everything was ready: stopping");
     ExitCode::Done
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// One line from which an operator sees that this is the right daemon.
+async fn tell_the_start(daemon: &Daemon) {
+    let version = env!("CARGO_PKG_VERSION");
+    let Ok(status) = daemon.handle.status().await else {
+        tracing::info!(version, "ready");
+        return;
+    };
+    let open: u64 = status.jobs.iter().filter(|(state, _)| **state != State::Done).map(|(_, n)| n).sum();
+    let next = status.next_due.as_deref().unwrap_or("nothing is planned");
+    let (config, socket, servers) = (status.config.join(":"), &status.socket, status.servers.len());
+    tracing::info!(version, config, state_dir = status.store.path, socket, servers, open, next, "ready");
 }
 
 /// A second signal: no more waiting. What was under way is looked at first after the next start.
@@ -133,7 +159,7 @@ impl Source {
         let complaint = check::render(&loaded.diagnostics);
         let Some(mut settings) = loaded.settings else { return Err(complaint) };
         if !loaded.diagnostics.is_empty() {
-            tracing::info!("the schedule file has notes:\n{complaint}");
+            tracing::info!("the schedule file has notes:\n{}", strip_str(&complaint));
         }
         if let Some(state_dir) = &self.state_dir {
             settings.state_dir =

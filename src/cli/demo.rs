@@ -16,7 +16,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::context::Context as Cx;
 use super::failure::Failure;
-use super::{clean, table};
+use super::output::Tone;
+use super::say as words;
+use super::table::{self, Cell};
+
 use crate::clock;
 use crate::config::settings::{ServerSettings, Settings};
 use crate::daemon::{Daemon, Options};
@@ -127,7 +130,11 @@ fn scenes() -> Vec<Scene> {
 }
 
 pub fn run(_: Args, cx: &mut Cx) -> Result<ExitCode, Failure> {
-    perform(cx).map_err(|error| Failure::new(ExitCode::Refused, format!("{error:#}")))
+    // A reader that has left is a failure of its own kind, and no error.
+    perform(cx).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::new(ExitCode::Refused, format!("{error:#}")),
+    })
 }
 
 fn perform(cx: &mut Cx) -> anyhow::Result<ExitCode> {
@@ -162,7 +169,9 @@ async fn demo(directory: &Path, cx: &mut Cx) -> anyhow::Result<bool> {
     for scene in &scenes {
         jobs.push(set_up(scene, &servers[scene.server], &daemon.handle, begun).await?.id);
     }
-    let told = tokio::time::timeout(AT_MOST, tell(&mut events, begun, &scenes, &jobs, cx)).await;
+    let mut stage = Stage::new(&scenes, cx);
+    stage.open(cx)?;
+    let told = tokio::time::timeout(AT_MOST, tell(&mut events, begun, &mut stage, &jobs, cx)).await;
     let right = verdict(&scenes, &jobs, &daemon.handle, &servers, cx)?;
     daemon.drain().await;
     for server in servers.into_values() {
@@ -193,7 +202,7 @@ async fn start_daemon(directory: &Path, demo: &BTreeMap<&str, Server>) -> anyhow
         schedule: crate::schedule::Schedule::default(),
     };
     let reread = Arc::new(|| Err("the demo has no schedule file".to_owned()));
-    let options = Options { settings, reread, checker: Checker::Child, inherited: None };
+    let options = Options { settings, reread, checker: Checker::Child, config: Vec::new(), inherited: None };
     Daemon::start(options).await.context("the daemon did not start")
 }
 
@@ -227,12 +236,11 @@ async fn set_up(scene: &Scene, server: &Server, handle: &Handle, begun: UtcMs) -
 async fn tell(
     events: &mut broadcast::Receiver<Arc<Notice>>,
     begun: UtcMs,
-    scenes: &[Scene],
+    stage: &mut Stage<'_>,
     jobs: &[JobId],
     cx: &mut Cx,
 ) -> anyhow::Result<()> {
     let mut open: Vec<JobId> = jobs.to_vec();
-    let mut told_story: Vec<JobId> = Vec::new();
     while !open.is_empty() {
         let notice = match events.recv().await {
             Ok(notice) => notice,
@@ -241,13 +249,8 @@ async fn tell(
         };
         let Some(view) = &notice.job else { continue };
         let Some(at) = jobs.iter().position(|job| *job == view.id) else { continue };
-        if !told_story.contains(&view.id) {
-            told_story.push(view.id);
-            say(cx, format_args!("           {:<13} {}", scenes[at].meeting, scenes[at].story))?;
-        }
         let since = clock::system_now().wall.ms_since(begun);
-        let seconds = since as f64 / 1_000.0;
-        say(cx, format_args!("{seconds:>8.3} s {:<13} {}", scenes[at].meeting, clean(&notice.text)))?;
+        stage.show(at, view, &notice.text, since, cx)?;
         if notice.event == "concluded" {
             open.retain(|job| *job != view.id);
         }
@@ -255,8 +258,65 @@ async fn tell(
     Ok(())
 }
 
+/// What is seen while it happens: on a terminal one line a meeting, which changes in place; elsewhere one a step.
+struct Stage<'a> {
+    scenes: &'a [Scene],
+    lines: Vec<String>,
+    /// Columns, where lines change in place.
+    width: Option<usize>,
+}
+
+/// Columns of the names of the demo's meetings, and of outcomes.
+const NAMES: usize = 13;
+const OUTCOMES: usize = 12;
+
+impl<'a> Stage<'a> {
+    fn new(scenes: &'a [Scene], cx: &Cx) -> Stage<'a> {
+        let width = cx.out.width().filter(|_| cx.out.redraws()).map(usize::from);
+        Stage { scenes, lines: Vec::new(), width }
+    }
+
+    /// What is going to happen to each.
+    fn open(&mut self, cx: &mut Cx) -> anyhow::Result<()> {
+        for scene in self.scenes {
+            let line = self.line(scene, "waiting", None, scene.story);
+            say(cx, format_args!("{line}"))?;
+            self.lines.push(line);
+        }
+        if self.width.is_none() {
+            say(cx, format_args!(""))?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, at: usize, job: &JobView, text: &str, since: i64, cx: &mut Cx) -> anyhow::Result<()> {
+        let scene = &self.scenes[at];
+        if self.width.is_none() {
+            let seconds = since as f64 / 1_000.0;
+            let (meeting, text) = (scene.meeting, words::shortened(text));
+            return say(cx, format_args!("{seconds:>8.3} s  {meeting:<NAMES$} {text}"));
+        }
+        self.lines[at] = self.line(scene, words::outcome(job), words::tone(job), &words::shortened(text));
+        // Up to the first line, and each line anew.
+        let anew: Vec<String> = self.lines.iter().map(|line| format!("\r\u{1b}[K{line}")).collect();
+        say(cx, format_args!("\u{1b}[{}A{}", anew.len(), anew.join("\n")))
+    }
+
+    fn line(&self, scene: &Scene, state: &str, tone: Option<Tone>, text: &str) -> String {
+        let state = format!("{state:<OUTCOMES$}");
+        let state = tone.map_or_else(|| state.clone(), |tone| tone.paint(&state));
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(NAMES + OUTCOMES + 3));
+        let mut pieces = table::wrapped(text, room.saturating_sub(1)).into_iter();
+        let mut text = pieces.next().unwrap_or_default();
+        if pieces.next().is_some() {
+            text.push('…');
+        }
+        format!("{:<NAMES$} {state} {text}", scene.meeting)
+    }
+}
+
 fn say(cx: &mut Cx, text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    cx.out.line(text).and_then(|()| cx.out.flush()).map_err(|failure| anyhow::anyhow!("{}", failure.what()))
+    Ok(cx.out.line(text).and_then(|()| cx.out.flush())?)
 }
 
 /// The table, and whether everything came out as it should, in the eyes of the sandbox too.
@@ -275,29 +335,36 @@ fn verdict(
         all_right &= right.is_ok();
         rows.push(row(scene, &job, right));
     }
-    let heads = ["meeting", "due", "late by", "proof after", "outcome", "reason", ""];
+    let heads = ["MEETING", "OUTCOME", "LATE BY", "PROVEN AFTER", "TRUE", "WHY"];
     let table = table::table(&cx.out, &heads, rows);
-    say(cx, format_args!("\n{table}"))?;
-    let conclusion = if all_right { "every outcome is the right one" } else { "SOMETHING IS WRONG" };
+    say(cx, format_args!("\nWhat adjourn says, and whether the simulated servers agree\n\n{table}"))?;
+    let conclusion = if all_right {
+        Tone::Good.paint("every outcome is the right one")
+    } else {
+        Tone::Bad.paint("SOMETHING IS WRONG")
+    };
     say(cx, format_args!("\n{conclusion}"))?;
     Ok(all_right)
 }
 
-fn row(scene: &Scene, job: &Job, right: anyhow::Result<()>) -> Vec<String> {
+fn row(scene: &Scene, job: &Job, right: anyhow::Result<()>) -> Vec<Cell> {
     let view = JobView::new(job, clock::system_now());
     let ms = |from: Option<UtcMs>, to: Option<UtcMs>| match (from, to) {
         (Some(from), Some(to)) => format!("{} ms", to.ms_since(from)),
         _ => "-".to_owned(),
     };
-    let reopened = if job.reopened_at.is_some() { " (reopened)" } else { "" };
+    let reopened = if job.reopened_at.is_some() { ", reopened" } else { "" };
+    let (judged, tone) = match &right {
+        Ok(()) => ("yes".to_owned(), Tone::Good),
+        Err(wrong) => (format!("NO: {wrong:#}"), Tone::Bad),
+    };
     vec![
-        scene.meeting.to_owned(),
-        view.due.timestamp().strftime("%H:%M:%S%.3f").to_string(),
-        ms(Some(view.due), view.end_sent_at),
-        ms(view.end_sent_at, view.proven_at),
-        format!("{}{reopened}", view.outcome.map_or("none", Outcome::as_str)),
-        clean(&view.reason),
-        right.map_or_else(|wrong| format!("WRONG: {wrong:#}"), |()| "right".to_owned()),
+        scene.meeting.to_owned().into(),
+        Cell::toned(format!("{}{reopened}", words::outcome(&view)), words::tone(&view)),
+        ms(Some(view.due), view.end_sent_at).into(),
+        ms(view.end_sent_at, view.proven_at).into(),
+        Cell::toned(judged, Some(tone)),
+        words::shortened(&view.reason).into(),
     ]
 }
 

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::text::cut;
 use super::{say, wait, when};
+use crate::config::time::format_span;
 use crate::control::wire::{JobAnswer, Meeting, Meetings};
 use crate::exit::ExitCode;
 use crate::job::UtcMs;
@@ -29,10 +30,12 @@ const NAME_COLUMNS: usize = 60;
 #[command(group = clap::ArgGroup::new("limit").args(["at", "in", "now", "max_duration"]).multiple(true).required(true))]
 pub struct Args {
     /// The server, as the configuration names it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     server: String,
     /// The meeting, as the platform knows it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     meeting: String,
-    /// At this time: 18:00 (today), "2026-12-01 18:00", RFC 3339, RFC 9557
+    /// At this time: 18:00, 6pm, "tomorrow 18:00", "Mon 18:00", +45m, "2026-12-01 18:00", RFC 3339, RFC 9557
     #[arg(long, value_name = "TIME", group = "when")]
     at: Option<String>,
     /// After so long: 45m, "1h 30m"
@@ -62,7 +65,7 @@ pub struct Args {
     /// Tell the people inside so long before the end, where the platform can: 10m,1m
     #[arg(long, value_name = "DURATION", value_parser = when::duration, value_delimiter = ',')]
     warn: Vec<Duration>,
-    /// What they are told; {remaining}, {due} and {meeting} are filled in
+    /// What they are told; {remaining} ({remaining:de} in German), {minutes}, {due} and {meeting} are filled in
     #[arg(long, value_name = "TEXT")]
     warn_text: Option<String>,
     #[command(flatten)]
@@ -113,8 +116,10 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     // The look goes its own way: a slow platform must not hold the submit up.
     let looking = tokio::spawn(look(client.clone(), args.server.clone(), args.meeting.clone()));
     if args.dry_run {
+        // The daemon refuses what it would refuse.
+        let would: JobAnswer = typed(&client.would_submit(&body, args.key.as_deref()).await?)?;
         let live = looking.await.unwrap_or_else(|_| Err(died()));
-        return dry_run(&args, cx, due, &body, live);
+        return dry_run(&args, cx, &would, due, &body, live);
     }
     let mut answer = client.submit(&body, args.key.as_deref()).await?;
     let made: JobAnswer = typed(&answer)?;
@@ -186,7 +191,7 @@ impl Args {
 }
 
 fn duration(duration: Duration) -> Value {
-    json!(humantime::format_duration(duration).to_string())
+    json!(format_span(duration))
 }
 
 /// Is the meeting live now?
@@ -225,15 +230,11 @@ fn live_sentence(args: &Args, cx: &Context, live: &Result<Option<Meeting>, Failu
 fn dry_run(
     args: &Args,
     cx: &mut Context,
+    would: &JobAnswer,
     due: Option<UtcMs>,
     body: &Value,
     live: Result<Option<Meeting>, Failure>,
 ) -> Result<ExitCode, Failure> {
-    // The daemon knows the server, or not: that is worth more than a soft remark.
-    let live = match live {
-        Err(failure) if matches!(failure.status(), Some(404 | 422)) => return Err(failure),
-        live => live,
-    };
     if args.json {
         let meeting = live.as_ref().ok().map(Option::is_some);
         let due = due.map(|due| due.to_string());
@@ -243,8 +244,7 @@ fn dry_run(
         return Ok(ExitCode::Done);
     }
     let what = super::clean(&format!("{}/{}", args.server, args.meeting));
-    let limit =
-        args.max_duration.map(|limit| format!("{} after its start", humantime::format_duration(limit)));
+    let limit = args.max_duration.map(|limit| format!("{} after its start", format_span(limit)));
     let at = match (due, limit) {
         (Some(due), None) => format!("at {}", cx.moment(due)),
         (Some(due), Some(limit)) => format!("at {}, or {limit} if that comes first", cx.moment(due)),
@@ -254,10 +254,7 @@ fn dry_run(
     cx.out.line(format_args!("would end {what} {at}; nothing was submitted"))?;
     let sentence = live_sentence(args, cx, &live);
     cx.out.line(sentence)?;
-    for deadline in live.ok().flatten().iter().flat_map(|meeting| &meeting.deadlines) {
-        let text = cx.deadline(deadline);
-        cx.out.line(format_args!("another deadline of this meeting: {text}"))?;
-    }
+    cx.others(would)?;
     cx.out.line(super::clean(&body.to_string()))?;
     Ok(ExitCode::Done)
 }

@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::list::states;
 use crate::exit::ExitCode;
 use crate::job::State;
 
@@ -14,8 +15,8 @@ use crate::job::State;
 /// `adjourn import deadlines.ndjson`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Only jobs in these states: waiting, held, ending, confirming, guarding, done
-    #[arg(long, value_name = "STATE", value_delimiter = ',', conflicts_with = "open")]
+    /// Only jobs in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', conflicts_with = "open", value_parser = states())]
     state: Vec<String>,
     /// Only jobs on this server
     #[arg(long)]
@@ -23,7 +24,7 @@ pub struct Args {
     /// All that are not done, those at work too (whose time has passed: an import refuses them)
     #[arg(long)]
     open: bool,
-    /// The deadlines of the schedule file too, without their keys
+    /// The deadlines of the schedule file too, with keys of their own instead of the file's
     #[arg(long)]
     with_schedule: bool,
 }

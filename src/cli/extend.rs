@@ -9,8 +9,10 @@ use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Tone;
+use super::select::job_id;
 use super::text::clean;
 use super::{say, when};
+use crate::config::time::format_span;
 use crate::control::wire::{Extended, JobAnswer, Refused};
 use crate::exit::ExitCode;
 use crate::job::State;
@@ -28,13 +30,15 @@ pub struct Args {
     /// ID or SERVER MEETING, then DURATION unless --until is given
     #[arg(required = true, num_args = 1..=3, value_name = "ARG")]
     args: Vec<String>,
-    /// The new time: 18:00 (today), "2026-12-01 18:00", RFC 3339
+    /// The new time: 18:00, 6pm, "tomorrow 18:00", "Mon 18:00", +15m (from now), "2026-12-01 18:00", RFC 3339
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+const HINT: &str = "`adjourn extend 1a2b3c4d 10m`, `adjourn extend campus math-101 --until 18:30`";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum What {
@@ -45,7 +49,7 @@ enum What {
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let (what, by) = split(args.args, args.until.is_some())?;
     let body = match (by, &args.until) {
-        (Some(by), _) => json!({ "by": humantime::format_duration(by).to_string() }),
+        (Some(by), _) => json!({ "by": format_span(by) }),
         (None, Some(until)) => json!({ "until": when::deadline(until, &cx.zone, cx.now())?.to_string() }),
         (None, None) => return Err(how()),
     };
@@ -73,14 +77,16 @@ fn split(mut args: Vec<String>, until: bool) -> Result<(What, Option<Duration>),
     let mut args = args.into_iter();
     match (args.next(), args.next()) {
         (Some(server), Some(meeting)) => Ok((What::Meeting { server, meeting }, by)),
-        (Some(id), None) => Ok((What::Job(id), by)),
+        (Some(id), None) => match job_id(&id) {
+            Ok(id) => Ok((What::Job(id), by)),
+            Err(why) => Err(Failure::usage(format!("{id:?} is no job id: {why}")).hint(HINT)),
+        },
         (None, _) => Err(how()),
     }
 }
 
 fn how() -> Failure {
-    Failure::usage("extend takes a job or a meeting, and either a duration or --until")
-        .hint("`adjourn extend 1a2b3c4d 10m`, `adjourn extend campus math-101 --until 18:30`")
+    Failure::usage("extend takes a job or a meeting, and either a duration or --until").hint(HINT)
 }
 
 fn wrong_duration(text: &str, why: &str) -> Failure {

@@ -1,5 +1,6 @@
 //! Why a command did not do what it was asked: one sentence, a hint, an exit code.
 
+use std::fmt;
 use std::io;
 
 use crate::exit::ExitCode;
@@ -68,6 +69,14 @@ impl Failure {
         self.exit == ExitCode::Unreachable || self.exit == ExitCode::Temporary
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// 503, 504 and 507 pass by themselves; everything else is a refusal.
 fn exit_of(status: u16) -> ExitCode {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
+use super::select::job_id;
 use crate::control::wire::JobAnswer;
 use crate::exit::ExitCode;
 
@@ -13,6 +14,7 @@ use crate::exit::ExitCode;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The job: its whole id, or its last 8 characters
+    #[arg(value_parser = job_id)]
     id: String,
     /// Print JSON
     #[arg(long)]

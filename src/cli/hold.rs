@@ -5,20 +5,25 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
+use super::select::{Deed, Selection};
 use super::when;
+use crate::config::time::format_span;
 use crate::control::wire::JobAnswer;
 use crate::exit::ExitCode;
+use crate::job::State;
+
+const HOLD: Deed =
+    Deed { verb: "hold", past: "held", states: &[State::Waiting], method: Method::POST, path: Some("hold") };
 
 /// Put a job aside until it is released
 ///
 /// A held job whose time passes stays held; releasing it then needs --now or --until.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The job: its whole id, or its last 8 characters
-    id: String,
+    #[command(flatten)]
+    which: Selection,
     /// Release it by itself after so long
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     r#for: Option<Duration>,
@@ -29,14 +34,9 @@ pub struct Args {
 
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let body = match args.r#for {
-        Some(wait) => json!({ "for": humantime::format_duration(wait).to_string() }),
+        Some(wait) => json!({ "for": format_span(wait) }),
         None => json!({}),
     };
-    let answer = cx.client()?.send(Method::POST, &["jobs", &args.id, "hold"], &body).await?;
-    if args.json {
-        cx.out.json(&answer)?;
-    } else {
-        cx.report(&typed::<JobAnswer>(&answer)?)?;
-    }
-    Ok(ExitCode::Done)
+    let tell = |answer: &JobAnswer, cx: &mut Context| cx.report(answer);
+    args.which.change(&HOLD, &body, args.json, cx, tell).await
 }

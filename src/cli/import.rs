@@ -34,7 +34,8 @@ const AGAIN: &str = "import the same file again: a line with a key makes no seco
 ///
 /// Each line is a JSON object as `POST /v1/jobs` takes it, and may have a "key":
 /// {"server":"campus","meeting":"math-101","at":"2026-12-01T18:00:00+01:00","key":"booking-4711"}.
-/// A line that is refused stops nothing. With keys, the same file can be imported again without making any job twice.
+/// A line that is refused stops nothing. With keys, the same file can be imported again without making any job twice; with
+/// --replace, times that were changed in it move their jobs.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The file; `-` is standard input
@@ -43,6 +44,9 @@ pub struct Args {
     /// Print the answer to every line as JSON
     #[arg(long)]
     json: bool,
+    /// A line whose key has made a job already moves that job to the time of the line
+    #[arg(long, conflicts_with = "dry_run")]
+    replace: bool,
     /// Check syntax and times without the daemon, and submit nothing
     #[arg(long, conflicts_with = "json")]
     dry_run: bool,
@@ -58,9 +62,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     }
     let trouble = Trouble::default();
     let client = cx.client()?;
-    let mut tally = Tally::default();
+    let mut tally = Tally { replace: args.replace, ..Tally::default() };
     let sent = async {
-        let response = client.import(Body::wrap_stream(chunks(input, trouble.clone()))).await?;
+        let response = client.import(Body::wrap_stream(chunks(input, trouble.clone())), args.replace).await?;
         let mut answers =
             Lines::new(response.bytes_stream().map(|chunk| chunk.map_err(|e| client.unreachable(e))));
         while let Some(line) = answers.next().await? {
@@ -180,6 +184,8 @@ where
 
 #[derive(Debug, Default)]
 struct Tally {
+    /// What is there already is moved.
+    replace: bool,
     accepted: u64,
     existing: u64,
     refused: u64,
@@ -212,7 +218,8 @@ impl Tally {
     }
 
     fn sums(&self) -> String {
-        format!("{} accepted, {} existing, {} refused", self.accepted, self.existing, self.refused)
+        let existing = if self.replace { "moved or the same" } else { "existing" };
+        format!("{} accepted, {} {existing}, {} refused", self.accepted, self.existing, self.refused)
     }
 
     /// With `--json` the answers are on stdout, and this is a remark.
@@ -228,6 +235,7 @@ impl Tally {
 fn refused(line: u64, detail: &str, hint: &str, cx: &mut Context) {
     cx.out.progress("");
     let label = Tone::Bad.paint(format_args!("line {line}:"));
+    let detail = detail.strip_prefix("the line: ").unwrap_or(detail);
     cx.out.note(format_args!("{label} {} ({})", clean(detail), clean(hint)));
 }
 

@@ -1,33 +1,40 @@
 //! `adjourn list`.
 
+use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
 use super::client::{Client, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::say;
-use super::table::table;
+use super::table::{Cell, table};
 use super::text::{clean, cut};
 use super::when::{self, Toward};
 use crate::control::MAX_PAGE;
 use crate::control::wire::Page;
 use crate::exit::ExitCode;
-use crate::job::JobView;
+use crate::job::{JobView, Outcome, State};
 
 /// Columns that a meeting's id may take.
 const MEETING_COLUMNS: usize = 48;
 
-/// List jobs, newest first
+/// List jobs: what ends next first, then what is done, newest first
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Only jobs in these states: waiting, held, ending, confirming, guarding, done
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    /// Only jobs in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = states())]
     state: Vec<String>,
     /// Only jobs on this server
     #[arg(long)]
     server: Option<String>,
-    /// Only jobs with these outcomes: ended, already-over, absent, superseded, cancelled, missed, unconfirmed, failed
-    #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
+    /// Only jobs of meetings that match: * is any text, ? any one character
+    #[arg(long, value_name = "PATTERN")]
+    r#match: Option<String>,
+    /// Only jobs that came this way: cli, api, schedule:NAME, rule:NAME (with * and ?)
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// Only jobs with these outcomes
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = outcomes())]
     outcome: Vec<String>,
     /// Only jobs due at or after this time, this day, or so long ago
     #[arg(long, value_name = "TIME")]
@@ -35,9 +42,12 @@ pub struct Args {
     /// Only jobs due before this time, this day, or so far ahead
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
+    /// due: what ends next first; newest: the latest submission first
+    #[arg(long, value_name = "ORDER", default_value = "due", value_parser = ["due", "newest"])]
+    sort: String,
     /// At most so many jobs
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +55,8 @@ pub struct Args {
 
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let query = query(&args, cx)?;
-    let (jobs, next) = pages(&cx.client()?, query, args.limit).await?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (jobs, next) = pages(&cx.client()?, query, limit).await?;
     if args.json {
         cx.out.json(&json!({ "jobs": jobs, "next": next }))?;
         return Ok(ExitCode::Done);
@@ -71,9 +82,10 @@ fn query(args: &Args, cx: &Context) -> Result<Vec<(&'static str, String)>, Failu
             query.push((name, words.join(",")));
         }
     }
-    if let Some(server) = &args.server {
-        query.push(("server", server.clone()));
-    }
+    query.extend(args.server.iter().map(|server| ("server", server.clone())));
+    query.extend(args.r#match.iter().map(|pattern| ("match", pattern.clone())));
+    query.extend(args.origin.iter().map(|origin| ("origin", origin.clone())));
+    query.push(("sort", args.sort.clone()));
     for (name, given, toward) in
         [("since", &args.since, Toward::Past), ("until", &args.until, Toward::Future)]
     {
@@ -84,8 +96,17 @@ fn query(args: &Args, cx: &Context) -> Result<Vec<(&'static str, String)>, Failu
     Ok(query)
 }
 
-/// Up to `limit` jobs, and the id to go on from.
-async fn pages(
+/// The names of states and outcomes: for clap.
+pub fn states() -> PossibleValuesParser {
+    PossibleValuesParser::new(State::ALL.map(State::as_str))
+}
+
+fn outcomes() -> PossibleValuesParser {
+    PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str))
+}
+
+/// Up to `limit` jobs, and the place to go on from.
+pub async fn pages(
     client: &Client,
     query: Vec<(&'static str, String)>,
     limit: usize,
@@ -101,7 +122,7 @@ async fn pages(
         if let Some(Value::Array(more)) = answer.get_mut("jobs").map(Value::take) {
             jobs.extend(more);
         }
-        before = page.next.map(|id| id.to_string());
+        before = page.next;
         if before.is_none() || jobs.len() >= limit {
             return Ok((jobs, before));
         }
@@ -113,7 +134,7 @@ fn render(cx: &Context, jobs: &[JobView]) -> String {
     table(&cx.out, &["ID", "DUE", "", "MEETING", "STATE", "REASON"], rows)
 }
 
-fn row(cx: &Context, job: &JobView) -> Vec<String> {
+fn row(cx: &Context, job: &JobView) -> Vec<Cell> {
     let state = match job.outcome {
         Some(outcome) => outcome.to_string(),
         None if job.overdue => format!("{} (overdue)", job.state),
@@ -124,11 +145,19 @@ fn row(cx: &Context, job: &JobView) -> Vec<String> {
         _ => [say::absolute(job.due, &cx.zone, cx.now()), say::relative(job.due, cx.now())],
     };
     let [absolute, relative] = due;
-    vec![job.id.short(), absolute, relative, cut(&say::meeting(job), MEETING_COLUMNS), state, reason(job)]
+    let meeting = cut(&say::meeting(job), MEETING_COLUMNS);
+    vec![
+        job.id.short().into(),
+        absolute.into(),
+        relative.into(),
+        meeting.into(),
+        Cell::toned(state, say::tone(job)),
+        reason(job).into(),
+    ]
 }
 
 fn reason(job: &JobView) -> String {
-    let mut text = clean(job.alarm.as_deref().unwrap_or(&job.reason));
+    let mut text = say::shortened(job.alarm.as_deref().unwrap_or(&job.reason));
     let extended = say::extension(job).filter(|_| job.extended_from.is_some() && job.outcome.is_none());
     if let Some(extended) = extended {
         text.push_str("; ");
@@ -144,7 +173,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Output;
     use crate::control::fake::{NOW, concluded, job};
-    use crate::job::{Job, Outcome};
+    use crate::job::Job;
 
     #[test]
     fn a_listing_is_clean_and_says_why() {
@@ -158,7 +187,7 @@ mod tests {
             JobView { extended_from: Some(NOW.wall), ..view(&job(4, "math", hour / 2), "waiting") },
         ];
         let cx = Context::test("/nowhere".into(), Output::captured(None).0);
-        insta::assert_snapshot!(render(&cx, &jobs), @r"
+        insta::assert_snapshot!(anstream::adapter::strip_str(&render(&cx, &jobs)).to_string(), @r"
         ID        DUE                                    MEETING                      STATE              REASON
         00000003  18:15:00 CET                 in 1h     campus/evil␛[2J\u{202e}name  unconfirmed        nothing can␊prove it
         00000002  Wed 2026-12-02 19:15:00 CET  in 1d 2h  campus/数学                  waiting (overdue)  waiting

@@ -16,6 +16,7 @@ const NAME_COLUMNS: usize = 40;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The server, as the configuration names it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     server: String,
     /// Print JSON
     #[arg(long)]

@@ -32,6 +32,7 @@ mod release;
 mod reload;
 mod sandbox;
 mod say;
+mod select;
 mod show;
 mod sse;
 mod status;
@@ -75,7 +76,6 @@ Exit status:
 /// Ends online meetings on time, and proves that they ended
 #[derive(Parser, Debug)]
 #[command(name = "adjourn", version, after_help = AFTER_HELP)]
-#[command(disable_help_subcommand = true)]
 struct Cli {
     /// The control socket of the daemon [default: /run/adjourn/control.sock]
     #[arg(long, global = true, value_name = "PATH", env = "ADJOURN_SOCKET")]
@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
 /// `socket` is what `--socket` or `ADJOURN_SOCKET` says, if they say anything: the daemon has its own from the schedule.
 fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Result<ExitCode, Failure> {
     match command {
-        Command::Daemon(args) => daemon::run(args, socket),
+        Command::Daemon(args) => daemon::run(args, socket, cx),
         Command::Audit(args) => block_on(audit::run(args, cx)),
         Command::Check(args) => check::run(&args, cx),
         Command::Demo(args) => demo::run(args, cx),

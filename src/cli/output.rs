@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
+use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -19,10 +20,12 @@ pub enum Color {
     Never,
 }
 
-impl From<Color> for ColorChoice {
-    fn from(color: Color) -> ColorChoice {
-        match color {
-            Color::Auto => ColorChoice::Auto,
+impl Color {
+    /// What this comes to for a stream: the one place where it is decided, for answers, remarks, findings and the log.
+    /// `auto` heeds NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM, and whether the stream is a terminal.
+    pub fn of(self, stream: &impl RawStream) -> ColorChoice {
+        match self {
+            Color::Auto => AutoStream::choice(stream),
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         }
@@ -58,19 +61,31 @@ pub struct Output {
     width: Option<u16>,
     /// Remarks go to a terminal, where one may replace the one before.
     interactive: bool,
+    color: Color,
 }
 
 impl Output {
     pub fn standard(color: Color) -> Output {
-        let out = AutoStream::new(std::io::stdout(), color.into());
-        let err = AutoStream::new(std::io::stderr(), color.into());
+        let (out, err) = (std::io::stdout(), std::io::stderr());
+        let (for_out, for_err) = (color.of(&out), color.of(&err));
+        let (out, err) = (AutoStream::new(out, for_out), AutoStream::new(err, for_err));
         let width = comfy_table::Table::new().width();
         let interactive = std::io::stderr().is_terminal();
-        Output { out: Box::new(out), err: Box::new(err), width, interactive }
+        Output { out: Box::new(out), err: Box::new(err), width, interactive, color }
+    }
+
+    /// What was asked for on the command line.
+    pub fn color(&self) -> Color {
+        self.color
     }
 
     pub fn width(&self) -> Option<u16> {
         self.width
+    }
+
+    /// Lines of the answer may be written over: they go to a terminal, and control sequences with them.
+    pub fn redraws(&self) -> bool {
+        self.width.is_some() && self.color.of(&std::io::stdout()) != ColorChoice::Never
     }
 
     /// One line (or several) of the answer.
@@ -103,6 +118,14 @@ impl Output {
     /// A remark beside the answer. That nobody reads it is no error.
     pub fn note(&mut self, text: impl Display) {
         let _ = writeln!(self.err, "{text}");
+    }
+
+    /// A remark that stays on its line, for the answer.
+    pub fn question(&mut self, text: &str) {
+        if self.interactive {
+            let _ = write!(self.err, "{text}");
+            let _ = self.err.flush();
+        }
     }
 
     /// A remark that the next one replaces, on a terminal only; an empty one clears it away.
@@ -158,7 +181,11 @@ pub(crate) mod capture {
             let plain = |captured: &Captured| -> Box<dyn Write + Send> {
                 Box::new(anstream::StripStream::new(Box::new(captured.clone()) as Box<dyn Write + Send>))
             };
-            (Output { out: plain(&out), err: plain(&err), width, interactive: false }, out, err)
+            (
+                Output { out: plain(&out), err: plain(&err), width, interactive: false, color: Color::Auto },
+                out,
+                err,
+            )
         }
     }
 }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::say;
 use super::table::table;
 use super::text::{clean, cut};
-use crate::config::{self, Environment};
+use crate::config;
 use crate::control::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, preview_of_files};
 use crate::exit::ExitCode;
 use crate::job::{ServerName, UtcMs};
@@ -42,6 +42,9 @@ pub struct Args {
     /// Show what these schedule files would do, without asking the daemon and its queue: before a reload
     #[arg(long = "file", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
+    /// With --file: read no secrets
+    #[arg(long, requires = "files")]
+    no_secrets: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,7 +69,7 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
 /// By the files alone, read as the daemon would read them.
 fn offline(args: &Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let now = cx.now().wall;
-    let loaded = config::load(&args.files, &Environment::process(), now);
+    let loaded = config::load(&args.files, &check::environment(args.no_secrets), now);
     if !loaded.diagnostics.is_empty() {
         cx.out.note(check::render(&loaded.diagnostics));
     }

@@ -3,22 +3,31 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
+use super::select::{Deed, Selection};
 use super::when;
 use crate::control::wire::JobAnswer;
 use crate::exit::ExitCode;
+use crate::job::State;
+
+const RELEASE: Deed = Deed {
+    verb: "release",
+    past: "released",
+    states: &[State::Held],
+    method: Method::POST,
+    path: Some("release"),
+};
 
 /// Let a held job go on
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The job: its whole id, or its last 8 characters
-    id: String,
+    #[command(flatten)]
+    which: Selection,
     /// End the meeting at once
     #[arg(long, conflicts_with = "until")]
     now: bool,
-    /// A new time: 18:00 (today), "2026-12-01 18:00", RFC 3339
+    /// A new time: 18:00, 6pm, "tomorrow 18:00", "Mon 18:00", +15m (from now), "2026-12-01 18:00", RFC 3339
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Print JSON
@@ -32,11 +41,6 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
         None if args.now => json!({ "now": true }),
         None => json!({}),
     };
-    let answer = cx.client()?.send(Method::POST, &["jobs", &args.id, "release"], &body).await?;
-    if args.json {
-        cx.out.json(&answer)?;
-    } else {
-        cx.report(&typed::<JobAnswer>(&answer)?)?;
-    }
-    Ok(ExitCode::Done)
+    let tell = |answer: &JobAnswer, cx: &mut Context| cx.report(answer);
+    args.which.change(&RELEASE, &body, args.json, cx, tell).await
 }

@@ -96,7 +96,9 @@ pub fn sentence(job: &JobView, zone: &TimeZone, now: Now) -> String {
         }
         State::Ending | State::Confirming => format!("is ending {what}, due {due}; job {id}"),
         State::Guarding => format!("{what} is over and is kept closed; job {id}"),
-        State::Done => format!("{}: {what}, due {due}: {}; job {id}", outcome(job), clean(&job.reason)),
+        State::Done => {
+            format!("{}: {what}, due {due}: {}; job {id}", painted_outcome(job), shortened(&job.reason))
+        }
     }
 }
 
@@ -124,18 +126,56 @@ pub fn outcome(job: &JobView) -> &'static str {
     job.outcome.map_or(job.state.as_str(), Outcome::as_str)
 }
 
+/// How the outcome, or the state of a job that has none, is to stand out.
+pub fn tone(job: &JobView) -> Option<Tone> {
+    match job.outcome {
+        Some(outcome) => Some(tone_of(outcome)),
+        None if job.overdue || job.alarm.is_some() => Some(Tone::Bad),
+        None if job.state == State::Held => Some(Tone::Doubtful),
+        None => None,
+    }
+}
+
+/// Green is proof; red needs somebody.
+pub fn tone_of(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Ended | Outcome::AlreadyOver => Tone::Good,
+        Outcome::Unconfirmed | Outcome::Failed | Outcome::Missed => Tone::Bad,
+        Outcome::Absent | Outcome::Vanished | Outcome::Superseded => Tone::Doubtful,
+        Outcome::Cancelled => Tone::Faint,
+    }
+}
+
 /// The outcome in its colour.
 pub fn painted_outcome(job: &JobView) -> String {
-    let tone = match job.outcome {
-        Some(Outcome::Ended | Outcome::AlreadyOver) => Tone::Good,
-        Some(Outcome::Unconfirmed | Outcome::Failed | Outcome::Missed) => Tone::Bad,
-        Some(Outcome::Absent | Outcome::Vanished | Outcome::Superseded | Outcome::Cancelled) => {
-            Tone::Doubtful
+    tone(job).map_or_else(|| outcome(job).to_owned(), |tone| tone.paint(outcome(job)))
+}
+
+/// The text, cleaned, with the ids of instances cut to their last eight characters, as ids of jobs are: they tell two runs
+/// of a meeting apart, and a sentence can be read. The whole ids are in `show` and in `--json`.
+pub fn shortened(text: &str) -> String {
+    const LONG: usize = 24;
+    const KEPT: usize = 8;
+    let text = clean(text);
+    let of_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut short = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(begin) = rest.find(of_id) {
+        short.push_str(&rest[..begin]);
+        rest = &rest[begin..];
+        let end = rest.find(|c| !of_id(c)).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        if word.len() >= LONG && digits >= KEPT && !word.ends_with('-') {
+            short.push('…');
+            short.push_str(&word[word.len() - KEPT..]);
+        } else {
+            short.push_str(word);
         }
-        None if job.overdue || job.alarm.is_some() => Tone::Bad,
-        None => return outcome(job).to_owned(),
-    };
-    tone.paint(outcome(job))
+        rest = behind;
+    }
+    short.push_str(rest);
+    short
 }
 
 /// `10m, 5m and 1m`; `None`: there are none.
@@ -183,6 +223,21 @@ mod tests {
         view.extended_from = None;
         view.extension_left_ms = Some(0);
         assert_eq!(extension(&view).as_deref(), Some("0s of 1h left"));
+    }
+
+    #[test]
+    fn instances_are_short_in_sentences_and_other_words_are_whole() {
+        let bbb = "183f0bf3a0982a127bdb8161e0c44eb696b3e75c-1715262300000";
+        assert_eq!(shortened(&format!("instance {bbb}, gone")), "instance …62300000, gone");
+        assert_eq!(shortened("(019a0000-0000-7000-8000-000000000001)"), "(…00000001)");
+        for whole in [
+            "gone since 2026-12-01T17:00:00.002Z",
+            "math-101-2026-12-01",
+            "a-very-long-word-without-any-digits",
+            "…",
+        ] {
+            assert_eq!(shortened(whole), whole);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
 use super::say;
+use super::select::job_id;
 use super::text::clean;
 use crate::control::wire::JobAnswer;
 use crate::exit::ExitCode;
@@ -13,6 +14,7 @@ use crate::job::{HistoryLine, JobView};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The job: its whole id, or its last 8 characters
+    #[arg(value_parser = job_id)]
     id: String,
     /// Print JSON
     #[arg(long)]

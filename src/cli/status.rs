@@ -4,7 +4,7 @@ use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Tone;
-use super::table::table;
+use super::table::{Cell, table};
 use super::text::clean;
 use crate::config::time::parse_at;
 use crate::engine::api::{ClockStatus, ServerStatus, Status, StoreStatus};
@@ -109,11 +109,11 @@ fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB)
 }
 
-fn row(name: &str, server: &ServerStatus) -> Vec<String> {
-    let reached = match server.reachable {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "not yet",
+fn row(name: &str, server: &ServerStatus) -> Vec<Cell> {
+    let (reached, tone) = match server.reachable {
+        Some(true) => ("yes", Some(Tone::Good)),
+        Some(false) => ("no", Some(Tone::Bad)),
+        None => ("not yet", None),
     };
     let mut summary = match &server.alarm {
         Some(alarm) => format!("ALARM: {}", clean(alarm)),
@@ -123,15 +123,16 @@ fn row(name: &str, server: &ServerStatus) -> Vec<String> {
         summary.push_str(&format!("; nobody can be warned: {}", clean(why)));
     }
     vec![
-        clean(name),
-        clean(&server.platform),
-        reached.to_owned(),
+        clean(name).into(),
+        clean(&server.platform).into(),
+        Cell::toned(reached, tone),
         format!(
             "{} sent, {} in flight, {} queued",
             server.ends_sent, server.ends_in_flight, server.ends_queued
-        ),
-        format!("{} sent, {} queued", server.looks_sent, server.looks_queued),
-        summary,
+        )
+        .into(),
+        format!("{} sent, {} queued", server.looks_sent, server.looks_queued).into(),
+        Cell::toned(summary, server.alarm.as_ref().map(|_| Tone::Bad)),
     ]
 }
 

@@ -11,6 +11,8 @@ use crate::engine::api::RefusalKind;
 use crate::job::{Fact, Job, Outcome};
 use output::Output;
 
+mod select;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Daemon {
@@ -97,6 +99,15 @@ fn end_says_when_and_whether_the_meeting_is_live() {
 }
 
 #[test]
+fn a_long_duration_arrives_as_it_was_given() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["end", "campus", "m", "--in", "45d", "--late-limit", "30d"]);
+    assert!(ran.0 == 0 && ran.1.contains("in 45d; job"), "{}{}", ran.1, ran.2);
+    let submission = daemon.served.service.submissions.lock().unwrap()[0].clone();
+    assert_eq!(submission.limits.late_limit, Some(30 * 24 * HOUR));
+}
+
+#[test]
 fn end_passes_its_limits_on() {
     let daemon = Daemon::start();
     let args = [
@@ -145,6 +156,14 @@ fn a_dry_run_submits_nothing_and_knows_the_servers() {
         (ran.0, ran.2.as_str()),
         (1, "error: there is no server lab\nhint: the configuration names campus\n")
     );
+    let ran = daemon.run(&["end", "campus", "m", "--now", "--dry-run", "--keep-closed", "25h"]);
+    let told = "error: keep-closed is \"1day 1h\", more than 1d\nhint: give 1d or less\n";
+    assert_eq!((ran.0, ran.2.as_str()), (1, told));
+    daemon.served.service.refuse_next(RefusalKind::Invalid, "the room cannot be closed", "leave lock out");
+    assert_eq!(daemon.run(&["end", "campus", "m", "--now", "--dry-run"]).0, 1);
+    assert!(
+        daemon.run(&["end", "campus", "math", "--in", "90m", "--dry-run"]).1.contains("00000001 at 18:15:00")
+    );
     assert!(daemon.served.service.submissions.lock().unwrap().is_empty());
 }
 
@@ -154,8 +173,12 @@ fn wrong_usage_is_two_and_refusals_are_told_with_their_hint() {
     for (args, part) in [
         (&["end", "campus", "m"][..], "--at"),
         (&["end", "campus", "m", "--now", "--in", "5m"], "cannot be used with"),
-        (&["end", "campus", "m", "--in", "soon"], "write it as 90m"),
-        (&["end", "campus", "m", "--at", "17:00"], "17:00:00 CET has passed (15m ago)"),
+        (&["end", "campus", "m", "--in", "soon"], "write it like 90m"),
+        (&["end", "campus", "m", "--in", "10M"], "minutes are m: 10m"),
+        (
+            &["end", "campus", "m", "--at", "17:00"],
+            "17:00:00 CET has passed (15m ago)\nhint: for Wed 2026-12-02 17:00:00 CET, in 23h 45m, give \"tomorrow 17:00\"",
+        ),
         (&["end", "campus", "m", "--at", "2027-03-28 02:30"], "does not exist in Europe/Berlin"),
         (&["end", "campus", "m", "--now", "--timezone", "Mars/Olympus"], "no such time zone"),
         (&["extend", "00000001"], "either a duration or --until"),
@@ -276,6 +299,16 @@ fn a_preview_of_the_daemon_and_one_of_a_file() {
     assert_eq!((ran.0, ran.1.lines().count()), (0, 2), "{}{}", ran.1, ran.2);
     let line = "Wed 2026-12-02 18:00:00 CET  17:00:00Z  in 1d  rooms/1234  schedule:exam       planned";
     assert!(ran.1.contains(line), "{}", ran.1);
+    let tokyo = text.replace("18:00:00+01:00", "18:00:00[Asia/Tokyo]");
+    std::fs::write(&file, tokyo.replace("SECRET", secret.to_str().unwrap())).unwrap();
+    let ran = run_at(nowhere.clone(), &["preview", "--file", file.to_str().unwrap(), "--no-secrets"]);
+    let line = "Wed 2026-12-02 18:00:00 JST  09:00:00Z  in 16h 45m  rooms/1234  schedule:exam       planned";
+    assert!(ran.1.contains(line), "{}", ran.1);
+    std::fs::write(&file, text.replace("{ file = \"SECRET\" }", "{ credential = \"janus\" }")).unwrap();
+    let ran = run_at(nowhere.clone(), &["preview", "--file", file.to_str().unwrap()]);
+    assert!(ran.0 == 0 && ran.2.contains("this secret is not checked"), "{}", ran.2);
+    let quiet = run_at(nowhere.clone(), &["check", "--no-secrets", file.to_str().unwrap()]);
+    assert!(quiet.0 == 0 && !quiet.2.contains("this secret"), "{}{}", quiet.1, quiet.2);
     std::fs::write(&file, "[servers.rooms\n").unwrap();
     assert_eq!(run_at(nowhere, &["preview", "--file", file.to_str().unwrap()]).0, 78);
 }
@@ -294,11 +327,14 @@ fn listings() {
     let daemon = Daemon::with(vec![job(1, "math", HOUR), job(2, "math/101 ü", 26 * HOUR), done]);
     let listed = daemon.run(&["list"]).1;
     let ids: Vec<&str> = listed.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(ids, ["ID", "00000003", "00000002", "00000001"]);
+    assert_eq!(ids, ["ID", "00000001", "00000002", "00000003"]);
     daemon.check(&["list", "--state", "held"], 0, "");
     let ran = daemon.run(&["list", "--limit", "2", "--json"]);
     let page: serde_json::Value = serde_json::from_str(&ran.1).unwrap();
-    assert_eq!((page["jobs"].as_array().unwrap().len(), &page["next"]), (2, &serde_json::json!(id(2))));
+    assert_eq!(
+        (page["jobs"].as_array().unwrap().len(), &page["next"]),
+        (2, &serde_json::json!(format!("due-{}-{}", (NOW.wall + 26 * HOUR).0, id(2))))
+    );
     insta::assert_snapshot!(daemon.run(&["meetings", "campus"]).1, @r"
     MEETING     NAME                      STARTED  PEOPLE  ENDS
     math/101 ü  Mathematics\u{202e} 101␊  10m ago  23      00000002 at Wed 2026-12-02 19:15:00 CET, in 1d 2h (waiting)
@@ -312,7 +348,8 @@ fn listings() {
     SERVER  PLATFORM       REACHED  ENDS                           LOOKS             SUMMARY
     campus  bigbluebutton  yes      0 sent, 0 in flight, 0 queued  0 sent, 0 queued  BigBlueButton 3.0
     ");
-    assert!(daemon.run(&["list", "--state", "dead"]).2.contains("\"dead\" is no state"));
+    let ran = daemon.run(&["list", "--state", "dead"]);
+    assert!(ran.0 == 2 && ran.2.contains("invalid value 'dead'"), "{}", ran.2);
     let moved = "move    exam: math-101 on campus moved from 18:00:00 CET (in 45m) to 19:00:00 CET (in 1h 45m), the file \
                  gives another time";
     daemon.check(&["reload"], 0, moved);

@@ -14,8 +14,10 @@ use crate::exit::ExitCode;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The server, as the configuration names it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     server: String,
     /// The meeting, as the platform names it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     meeting: String,
     /// Print JSON
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -9,19 +10,23 @@ use super::client::{Client, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::follow::{Events, Heard, Patience};
-use super::text::clean;
+use super::select::{Deed, OPEN, Picked, Selection};
 use super::{say, when};
 use crate::exit::ExitCode;
 use crate::job::{JobView, State};
 
+const WAIT: Deed = Deed { verb: "wait", past: "waited for", states: OPEN, method: Method::GET, path: None };
+
 /// Wait until a job is done; the exit status tells its outcome
 ///
+/// Of several jobs (SERVER MEETING, or --match and the like) those that are open now are waited for, and the exit status is
+/// that of the worst outcome; with --json each is one line.
 /// With keep-closed the wait is over once the meeting is proven over and guarding begins. If the daemon restarts
 /// meanwhile, the wait goes on.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The job: its whole id, or its last 8 characters
-    id: String,
+    #[command(flatten)]
+    which: Selection,
     /// Give up after so long (exit status 75)
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     timeout: Option<Duration>,
@@ -44,8 +49,39 @@ pub struct Kind {
 }
 
 pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
-    let job = until_over(cx, &args.id, args.kind.guarded, args.timeout).await?;
-    report(cx, &job, args.kind, args.json)
+    let client = cx.client()?;
+    match args.which.pick(&client, &WAIT).await? {
+        Picked::One(id) => {
+            let job = until_over(cx, &id, args.kind.guarded, args.timeout).await?;
+            report(cx, &job, args.kind, args.json)
+        }
+        Picked::Many(jobs) => {
+            let count = jobs.len();
+            let waiting = until_all_over(cx, jobs, &args);
+            let Some(bound) = args.timeout else { return waiting.await };
+            timeout(bound, waiting).await.unwrap_or_else(|_| {
+                let what = format!("not all of {count} jobs are done after {}", say::span(bound));
+                Err(Failure::new(ExitCode::Temporary, what).hint("see `adjourn list`, or wait again"))
+            })
+        }
+    }
+}
+
+/// One after the other, what ends next first; the exit status is that of the worst outcome.
+async fn until_all_over(cx: &mut Context, jobs: Vec<JobView>, args: &Args) -> Result<ExitCode, Failure> {
+    let mut worst = ExitCode::Done;
+    for job in jobs {
+        let job = until_over(cx, &job.id.to_string(), args.kind.guarded, None).await?;
+        let code = if args.json {
+            cx.out.json_line(&job)?;
+            code_of(&job, args.kind)
+        } else {
+            report(cx, &job, args.kind, false)?
+        };
+        cx.out.flush()?;
+        worst = if code as u8 > worst as u8 { code } else { worst };
+    }
+    Ok(worst)
 }
 
 /// The job once it is over. Subscribes first and reads the job then, so that nothing is missed in between.
@@ -71,8 +107,12 @@ pub fn report(cx: &mut Context, job: &JobView, kind: Kind, json: bool) -> Result
     } else {
         cx.out.line(story(job))?;
     }
+    Ok(code_of(job, kind))
+}
+
+fn code_of(job: &JobView, kind: Kind) -> ExitCode {
     let code = job.outcome.map(|outcome| ExitCode::of_outcome(outcome, kind.absent_ok));
-    Ok(code.unwrap_or(ExitCode::Done))
+    code.unwrap_or(ExitCode::Done)
 }
 
 async fn wait(cx: &mut Context, client: &Client, id: &str, guarded: bool) -> Result<JobView, Failure> {
@@ -130,7 +170,7 @@ fn story(job: &JobView) -> String {
     let mut story = format!("{} {}", say::painted_outcome(job), say::meeting(job));
     if !job.reason.is_empty() {
         story.push_str(": ");
-        story.push_str(&clean(&job.reason));
+        story.push_str(&say::shortened(&job.reason));
     }
     if let Some(late) = job.lateness_ms {
         story.push_str(&format!("; the end was sent {late} ms after due"));

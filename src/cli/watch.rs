@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::follow::{Events, Heard, Patience};
 use super::output::Tone;
 use super::say;
+use super::select::job_id;
 use super::text::clean;
 use crate::config::time::parse_at;
 use crate::engine::api::Notice;
@@ -14,7 +15,7 @@ use crate::exit::ExitCode;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only this job: its whole id, or its last 8 characters
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = job_id)]
     job: Option<String>,
     /// Print one JSON object a line
     #[arg(long)]
@@ -71,5 +72,7 @@ fn line(notice: &Notice, cx: &Context) -> String {
         None => (clean(notice.server.as_str()), "-".to_owned()),
     };
     let event = clean(&notice.event);
-    format!("{}  {what}  {id}  {event}  {}", Tone::Faint.paint(at), clean(&notice.text))
+    let tone = notice.job.as_ref().and_then(say::tone).filter(|_| notice.event != "held");
+    let event = tone.map_or_else(|| event.clone(), |tone| tone.paint(&event));
+    format!("{}  {what}  {id}  {event}  {}", Tone::Faint.paint(at), say::shortened(&notice.text))
 }

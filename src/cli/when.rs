@@ -1,18 +1,19 @@
-//! Times as people type them: `18:00`, `2026-12-01 18:00`, RFC 3339, RFC 9557, `90m`.
+//! Times as people type them: `18:00`, `6pm`, `tomorrow 18:00`, `Mon 18:00`, `+15m`, `2026-12-01 18:00`, RFC 3339, RFC 9557.
 //!
 //! Nothing is guessed: a wall-clock time that does not exist, or exists twice, is an error that names the choices, and so
 //! is a time that has passed.
 
 use std::time::Duration;
 
+use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 use super::failure::Failure;
 use super::say;
-use crate::config::time::{TimeError, parse_at, parse_local};
+use crate::config::time::{TimeError, parse_at, parse_local, parse_span};
 use crate::job::{Now, UtcMs};
-use crate::schedule::zone_named;
+use crate::schedule::{weekday, zone_named};
 
 /// Why a text is no time for this purpose.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -40,17 +41,26 @@ pub fn deadline(text: &str, zone: &TimeZone, now: Now) -> Result<UtcMs, WhenErro
     let at = instant(text, zone, now)?;
     if at < now.wall {
         let what = format!("{} has passed ({})", say::absolute(at, zone, now), say::relative(at, now));
-        return Err(WhenError {
-            what,
-            hint: "give a time that lies ahead; `--now` means at once".to_owned(),
-        });
+        return Err(WhenError { what, hint: instead(text, zone, now) });
     }
     Ok(at)
 }
 
+/// What whoever gave a time that has passed may have meant.
+fn instead(text: &str, zone: &TimeZone, now: Now) -> String {
+    let tomorrow = format!("tomorrow {}", text.trim());
+    match (time_of_day(text.trim()), instant(&tomorrow, zone, now)) {
+        (Some(_), Ok(at)) => {
+            let at = say::moment(at, zone, now);
+            format!("for {at}, give \"{tomorrow}\"")
+        }
+        _ => "give a time that lies ahead".to_owned(),
+    }
+}
+
 /// `--since`, `--until` of a listing: any instant, a day (its beginning), or a duration from now.
 pub fn bound(text: &str, zone: &TimeZone, now: Now, toward: Toward) -> Result<UtcMs, WhenError> {
-    if let Ok(distance) = humantime::parse_duration(text) {
+    if let Ok(distance) = parse_span(text) {
         return Ok(match toward {
             Toward::Past => now.wall - distance,
             Toward::Future => now.wall + distance,
@@ -64,7 +74,7 @@ pub fn bound(text: &str, zone: &TimeZone, now: Now, toward: Toward) -> Result<Ut
 
 /// `--in`, `--for`, `--timeout`: for clap.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 90m or \"1h 30m\""))
+    parse_span(text).map_err(|why| format!("{why}; {}", why.hint()))
 }
 
 /// `--timezone`: for clap.
@@ -74,15 +84,59 @@ pub fn time_zone(name: &str) -> Result<TimeZone, String> {
 
 fn instant(text: &str, zone: &TimeZone, now: Now) -> Result<UtcMs, WhenError> {
     let text = text.trim();
+    if let Some(distance) = text.strip_prefix('+') {
+        return parse_span(distance)
+            .map(|distance| now.wall + distance)
+            .map_err(|why| WhenError { what: why.to_string(), hint: why.hint() });
+    }
+    let here = now.wall.timestamp().to_zoned(zone.clone()).datetime();
     if let Some(time) = time_of_day(text) {
-        let today = now.wall.timestamp().to_zoned(zone.clone()).date();
-        return local(today.to_datetime(time), zone);
+        return local(here.date().to_datetime(time), zone);
+    }
+    if let Some((day, time)) = text.split_once(char::is_whitespace)
+        && let Some(time) = time_of_day(time.trim())
+        && let Some(at) = on_day(&day.to_lowercase(), time, here)
+    {
+        return local(at, zone);
     }
     parse_at(text, Some(zone)).map_err(|error| explained(&error))
 }
 
-/// Only what looks like a clock face: the parser would also read `1800` as a time.
+/// `today`, `tomorrow`, or the next day of that name: today's only as long as the time is ahead.
+fn on_day(day: &str, time: Time, here: DateTime) -> Option<DateTime> {
+    let date = match day {
+        "today" => here.date(),
+        "tomorrow" => here.date().tomorrow().ok()?,
+        name => {
+            let weekday = weekday(name)?;
+            let ahead = i64::from(here.date().weekday().until(weekday));
+            let days = if ahead == 0 && time < here.time() { 7 } else { ahead };
+            here.date().checked_add(days.days()).ok()?
+        }
+    };
+    Some(date.to_datetime(time))
+}
+
+/// `6pm`, `6:30 pm`, `12am`; 12am is midnight.
+fn half_day(text: &str) -> Option<Time> {
+    let text = text.to_lowercase();
+    let (clock, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {
+        (Some(clock), _) => (clock, 0),
+        (_, Some(clock)) => (clock, 12),
+        _ => return None,
+    };
+    let (hour, minute) = clock.trim().split_once(':').unwrap_or((clock.trim(), "00"));
+    let digits =
+        |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<i8>().ok()).flatten();
+    let hour = digits(hour).filter(|hour| (1..=12).contains(hour))?;
+    Time::new(hour % 12 + noon, digits(minute).filter(|_| minute.len() == 2)?, 0, 0).ok()
+}
+
+/// Only what looks like a clock face, or ends in am or pm: the parser would also read `1800` as a time.
 fn time_of_day(text: &str) -> Option<Time> {
+    if let Some(time) = half_day(text) {
+        return Some(time);
+    }
     let clock_face = text.contains(':') && text.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.');
     let padded = if text.find(':') == Some(1) { format!("0{text}") } else { text.to_owned() };
     clock_face.then(|| padded.parse().ok()).flatten()
@@ -99,7 +153,8 @@ fn explained(error: &TimeError) -> WhenError {
         }
         TimeError::DateOnly(_) => "add the time of day: \"2026-12-01 18:00\"",
         _ => {
-            "a time is 18:00 (today), \"2026-12-01 18:00\", or 2026-12-01T18:00:00+01:00; a duration goes with --in"
+            "a time is 18:00, 6pm, \"tomorrow 18:00\", \"Mon 18:00\", +45m, \"2026-12-01 18:00\", or \
+             2026-12-01T18:00:00+01:00"
         }
     };
     WhenError { what: error.to_string(), hint: hint.to_owned() }
@@ -146,6 +201,33 @@ mod tests {
         check("2026-12-01T18:00:00-05:00", Ok("2026-12-01T23:00:00.000Z"));
         check("2026-12-01T18:00Z", Ok("2026-12-01T18:00:00.000Z"));
         check("2026-12-01T13:00[America/New_York]", Ok("2026-12-01T18:00:00.000Z"));
+    }
+
+    #[test]
+    fn reads_the_words_of_people() {
+        // It is a Tuesday.
+        check("6pm", Ok("2026-12-01T17:00:00.000Z"));
+        check("6:30 PM", Ok("2026-12-01T17:30:00.000Z"));
+        check("tomorrow 12am", Ok("2026-12-01T23:00:00.000Z"));
+        check("tomorrow 12:05pm", Ok("2026-12-02T11:05:00.000Z"));
+        check("tomorrow 18:00", Ok("2026-12-02T17:00:00.000Z"));
+        check("today  18:00", Ok("2026-12-01T17:00:00.000Z"));
+        check("Tue 18:00", Ok("2026-12-01T17:00:00.000Z"));
+        check("tue 17:00", Ok("2026-12-08T16:00:00.000Z"));
+        check("Monday 8:15", Ok("2026-12-07T07:15:00.000Z"));
+        check("wed 6am", Ok("2026-12-02T05:00:00.000Z"));
+        check("+15m", Ok("2026-12-01T16:30:00.000Z"));
+        check("+1h 30m", Ok("2026-12-01T17:45:00.000Z"));
+        check("+10M", Err("means months"));
+        for text in
+            ["13pm", "0am", "6:5pm", "pm", "mo 18:00", "Mon", "tomorrow", "tomorrow 18", "yesterday 18:00"]
+        {
+            assert!(deadline(text, &berlin(), NOW).is_err(), "{text}");
+        }
+        let error = deadline("17:00", &berlin(), NOW).unwrap_err();
+        assert_eq!(error.hint, "for Wed 2026-12-02 17:00:00 CET, in 23h 45m, give \"tomorrow 17:00\"");
+        let error = deadline("2026-11-30 18:00", &berlin(), NOW).unwrap_err();
+        assert_eq!(error.hint, "give a time that lies ahead");
     }
 
     #[test]
@@ -210,7 +292,8 @@ mod tests {
     #[test]
     fn durations_and_zones_for_clap() {
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
-        assert!(duration("90").unwrap_err().contains("write it as 90m"));
+        assert!(duration("90").unwrap_err().contains("write it like 90m"));
+        assert!(duration("10M").unwrap_err().contains("minutes are m: 10m"));
         assert!(time_zone("Europe/Berlin").is_ok());
         assert!(time_zone("Mars/Olympus").is_err());
     }

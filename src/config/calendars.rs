@@ -347,6 +347,9 @@ impl Resolver<'_> {
             Ics::Secret(secret) => {
                 let secret = Located { value: secret.clone(), place: given.place };
                 fetched = secret::load(&secret, self.env, self.found)?;
+                if secret::is_unread(&fetched) {
+                    return None;
+                }
                 fetched.expose_secret()
             }
         };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::document::did_you_mean;
+use super::time::{SpanError, format_span, parse_span};
 use crate::job::{
-    Expect, LimitsPatch, Lock, MeetingId, PLACEHOLDERS, TextError, WARN_TEXT_LENGTH, check_text,
+    Expect, LimitsPatch, Lock, MeetingId, PLACEHOLDERS, TextError, WARN_TEXT_LENGTH, check_text, languages,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,6 +19,11 @@ pub struct Bound {
     pub min: Duration,
     pub max: Duration,
 }
+
+/// So long after the start of its meeting a deadline may be due; of rules, entries and submits.
+pub const MAX_DURATION: Bound = bound("max-duration", SECOND, days(30));
+/// Bytes of an idempotency key.
+pub const MAX_KEY_BYTES: usize = 128;
 
 /// Zero: never late.
 pub const LATE_LIMIT: Bound = bound("late-limit", Duration::ZERO, days(30));
@@ -52,8 +58,8 @@ const fn days(n: u64) -> Duration {
 /// Why a text is no duration, or not one for this key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DurationError {
-    #[error("{key} is {text:?}, which is not a duration")]
-    Syntax { key: &'static str, text: String },
+    #[error("{key} is {}", said(why))]
+    Syntax { key: &'static str, why: SpanError },
     #[error("{key} is {text:?}, less than {}", short(*min))]
     TooShort { key: &'static str, text: String, min: Duration },
     #[error("{key} is {text:?}, more than {}", short(*max))]
@@ -61,10 +67,31 @@ pub enum DurationError {
 }
 
 impl DurationError {
+    /// In the words of whoever wrote it.
+    fn worded(self, written: &str) -> DurationError {
+        let text = written.to_owned();
+        match self {
+            DurationError::TooShort { key, min, .. } => DurationError::TooShort { key, text, min },
+            DurationError::TooLong { key, max, .. } => DurationError::TooLong { key, text, max },
+            syntax @ DurationError::Syntax { .. } => syntax,
+        }
+    }
+}
+
+fn said(why: &SpanError) -> String {
+    match why {
+        SpanError::Syntax(text) => format!("{text:?}, which is not a duration"),
+        SpanError::Calendar { text, unit, meaning } => {
+            format!("{text:?}, and {unit:?} means {meaning}, which have no fixed length")
+        }
+    }
+}
+
+impl DurationError {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            DurationError::Syntax { .. } => "write it like 90m, 1h 30m or 0s".to_owned(),
+            DurationError::Syntax { why, .. } => why.hint(),
             DurationError::TooShort { min, .. } => {
                 format!("give {} or more", short(*min))
             }
@@ -78,15 +105,25 @@ impl DurationError {
 impl Bound {
     /// Reads a duration such as `90m` or `1h 30m`; kept to the millisecond, as records do.
     pub fn parse(&self, text: &str) -> Result<Duration, DurationError> {
+        let key = self.key;
+        let read = parse_span(text).map_err(|why| DurationError::Syntax { key, why })?;
+        self.check(read).map_err(|error| error.worded(text))
+    }
+
+    /// The nearest duration that is allowed.
+    pub fn nearest(&self, span: Duration) -> Duration {
+        span.clamp(self.min, self.max)
+    }
+
+    /// The same of a duration that has been read; kept to the millisecond.
+    pub fn check(&self, read: Duration) -> Result<Duration, DurationError> {
         let Bound { key, min, max } = *self;
-        let Ok(read) = humantime::parse_duration(text.trim()) else {
-            return Err(DurationError::Syntax { key, text: text.to_owned() });
-        };
+        let text = || format_span(read);
         if read < min {
-            return Err(DurationError::TooShort { key, text: text.to_owned(), min });
+            return Err(DurationError::TooShort { key, text: text(), min });
         }
         if read > max {
-            return Err(DurationError::TooLong { key, text: text.to_owned(), max });
+            return Err(DurationError::TooLong { key, text: text(), max });
         }
         // Within `max` milliseconds fit in 64 bits.
         Ok(Duration::from_millis(u64::try_from(read.as_millis()).unwrap_or(u64::MAX)))
@@ -158,7 +195,7 @@ pub fn lock_fault(server: &str, asked: Lock, offered: Lock) -> Option<(String, S
 pub fn warn_marks(mut marks: Vec<Duration>) -> Result<Vec<Duration>, (String, String)> {
     let within = |mark: &&Duration| **mark < WARN.min || **mark > WARN.max;
     if let Some(odd) = marks.iter().find(within) {
-        let message = format!("a mark of warn is {}", humantime::format_duration(*odd));
+        let message = format!("a mark of warn is {}", format_span(*odd));
         return Err((message, format!("give {} to {}", short(WARN.min), short(WARN.max))));
     }
     if marks.len() > MOST_MARKS {
@@ -168,7 +205,7 @@ pub fn warn_marks(mut marks: Vec<Duration>) -> Result<Vec<Duration>, (String, St
     marks.sort_unstable_by(|a, b| b.cmp(a));
     match marks.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => {
-            let message = format!("warn has the mark {} twice", humantime::format_duration(pair[0]));
+            let message = format!("warn has the mark {} twice", format_span(pair[0]));
             Err((message, "keep one of the two".to_owned()))
         }
         None => Ok(marks),
@@ -184,6 +221,7 @@ pub fn warn_text_fault(text: &str, meeting: Option<&MeetingId>) -> Option<(Strin
             none if none.is_empty() => format!("there are: {known}"),
             near => format!("{near} There are: {known}"),
         },
+        TextError::Language(_) => format!("there are: {}", languages()),
         TextError::Unclosed => format!("braces are for placeholders: {known}"),
         TextError::Control => "write it as one line".to_owned(),
         TextError::Empty => "leave it out: there is a text for that".to_owned(),
@@ -226,6 +264,8 @@ mod tests {
         check(RETENTION, "", "retention is \"\", which is not a duration");
         check(RETENTION, "90", "retention is \"90\", which is not a duration");
         check(RETENTION, "-5m", "retention is \"-5m\", which is not a duration");
+        let months = "retention is \"3M\", and \"M\" means months, which have no fixed length";
+        check(RETENTION, "3M", months);
     }
 
     #[test]
@@ -237,12 +277,9 @@ mod tests {
         check(KEEP_CLOSED, "25h", "keep-closed is \"25h\", more than 1d");
         check(MAX_EXTENSION, "0s", "0s");
         check(MAX_EXTENSION, "31d", "max-extension is \"31d\", more than 30d");
-        check(LATE_LIMIT, "1000years", "late-limit is \"1000years\", more than 30d");
-        check(
-            OVERDUE_AFTER,
-            "99999999999999999999y",
-            "overdue-after is \"99999999999999999999y\", which is not a duration",
-        );
+        check(LATE_LIMIT, "365000d", "late-limit is \"365000d\", more than 30d");
+        let endless = "overdue-after is \"99999999999999999999d\", which is not a duration";
+        check(OVERDUE_AFTER, "99999999999999999999d", endless);
     }
 
     #[test]
@@ -266,7 +303,7 @@ mod tests {
     fn a_misspelt_placeholder_is_suggested() {
         let (message, hint) = warn_text_fault("ends in {remainig}", None).unwrap();
         assert_eq!(message, "warn-text: there is no placeholder {remainig}");
-        assert_eq!(hint, "did you mean \"remaining\"? There are: {remaining}, {due}, {meeting}");
+        assert_eq!(hint, "did you mean \"remaining\"? There are: {remaining}, {minutes}, {due}, {meeting}");
     }
 
     #[test]

@@ -36,17 +36,18 @@ pub mod settings;
 pub mod time;
 mod url;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use diagnostics::{Diagnostics, Item, Severity};
 pub use resolve::{
     DEFAULT_AHEAD, DEFAULT_REFRESH, DEFAULT_RETENTION, DEFAULT_SOCKET, DEFAULT_SOCKET_MODE, DEFAULT_STATE_DIR,
 };
-pub use secret::Environment;
+pub use secret::{Environment, Secrets};
 pub use settings::Settings;
 pub use url::{UrlError, api_base};
 
-use crate::job::UtcMs;
+use crate::job::{ServerName, UtcMs};
 
 /// What is read when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/adjourn";
@@ -57,6 +58,8 @@ pub struct Loaded {
     /// Present exactly if there was no error; notes do not count.
     pub settings: Option<Settings>,
     pub diagnostics: Diagnostics,
+    /// Servers whose secrets were not read, which only a look can do without.
+    pub without_secrets: BTreeSet<ServerName>,
 }
 
 /// Reads, merges and checks the configuration: the code behind the start, a reload, and `adjourn check`.
@@ -88,8 +91,8 @@ fn read(
     merged.broken |= found.unreadable();
     let resolved = resolve::resolve(&merged, env, now, &mut found);
     look(&merged, &resolved, &mut found);
-    let settings = resolved.settings;
-    Loaded { settings: (found.errors() == 0).then_some(settings), diagnostics: found }
+    let resolve::Resolved { settings, without_secrets, .. } = resolved;
+    Loaded { settings: (found.errors() == 0).then_some(settings), diagnostics: found, without_secrets }
 }
 
 #[cfg(test)]

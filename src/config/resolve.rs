@@ -1,6 +1,6 @@
 //! Stage three: what the files mean. Every value is checked, also after others have failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::rules::{self, Known};
 use super::secret::Environment;
 use super::servers::{Builder, check_twins};
 use super::settings::{PlatformSettings, ServerSettings, Settings};
-use super::time::{has_zone, parse_at, parse_zone, years_after};
+use super::time::{has_zone, parse_at, parse_zone, years_after, zone_in};
+use crate::group;
 use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
 use crate::schedule::{Entry, Recurring, Rule, Schedule, Source};
 
@@ -45,16 +46,27 @@ pub(super) struct Resolved {
     pub settings: Settings,
     /// Every feed, with where it was given.
     pub feeds: Vec<(Source, Place)>,
+    /// Servers whose secrets were not read.
+    pub without_secrets: BTreeSet<ServerName>,
 }
 
 pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mut Diagnostics) -> Resolved {
     let control = &merged.control;
     let defaults = merge_limits(&merged.defaults, &Limits::default(), found);
-    let servers: BTreeMap<ServerName, ServerSettings> = {
-        let mut builder = Builder { defaults: &defaults, env, found: &mut *found };
-        merged.servers.iter().filter_map(|server| builder.server(server)).collect()
+    let mut builder = Builder {
+        defaults: &defaults,
+        env,
+        found: &mut *found,
+        unread: false,
+        without_secrets: BTreeSet::new(),
     };
-    check_twins(&merged.servers, &servers, found);
+    let servers: BTreeMap<ServerName, ServerSettings> =
+        merged.servers.iter().filter_map(|server| builder.server(server)).collect();
+    let without_secrets = builder.without_secrets;
+    // Secrets that were not read are all alike.
+    let read =
+        |server: &&file::Server| !without_secrets.contains(&ServerName::from(server.name.value.as_str()));
+    check_twins(merged.servers.iter().filter(read), &servers, found);
     if merged.servers.is_empty() && found.errors() == 0 {
         found.general_note("no server is configured: no meeting can be ended", "add a [servers.NAME] table");
     }
@@ -81,7 +93,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         servers,
         schedule,
     };
-    Resolved { settings, feeds }
+    Resolved { settings, feeds, without_secrets }
 }
 
 /// Everything that makes jobs, and where each entry is named, or stands.
@@ -97,7 +109,10 @@ fn schedule(known: &Known<'_>, now: UtcMs, found: &mut Diagnostics) -> (Schedule
     let mut schedule = Schedule { ahead, refresh, rules, exempt, ..Schedule::default() };
     for end in ends {
         match end {
-            Ended::At(entry) => schedule.entries.push(entry),
+            Ended::At(entry, zone) => {
+                schedule.zones.extend(zone.map(|zone| (entry.identity.clone(), zone)));
+                schedule.entries.push(entry);
+            }
             Ended::Again(recurring) => schedule.recurring.push(recurring),
             Ended::After(rule) => schedule.rules.push(*rule),
         }
@@ -245,12 +260,18 @@ fn group(given: Option<&Located<String>>, found: &mut Diagnostics) -> Option<Str
         found.error(*place, format!("group is {value:?}, which cannot be a group's name"), "");
         return None;
     }
+    if group::gid_of(value).is_none() {
+        let message =
+            format!("there is no group {value:?} on this machine: the daemon does not start without it");
+        found.note(*place, message, "create it (groupadd --system), or give its number");
+    }
     Some(value.clone())
 }
 
 /// What an `[[end]]` comes to.
 enum Ended {
-    At(Entry),
+    /// With the zone that it names.
+    At(Entry, Option<TimeZone>),
     /// `cron`
     Again(Recurring),
     /// `max-duration`
@@ -260,7 +281,7 @@ enum Ended {
 impl Ended {
     fn identity(&self) -> &str {
         match self {
-            Ended::At(entry) => &entry.identity,
+            Ended::At(entry, _) => &entry.identity,
             Ended::Again(recurring) => &recurring.name,
             Ended::After(rule) => &rule.name,
         }
@@ -331,7 +352,7 @@ impl Entries<'_> {
         end.cron_keys.refuse(self.found);
         if let Some(given) = &end.max_duration {
             self.whatever_runs(end);
-            let length = duration(rules::MAX_DURATION, Some(given), self.found);
+            let length = duration(limits::MAX_DURATION, Some(given), self.found);
             let (server, meeting, length) = (server?, meeting?, length?);
             let name = match name {
                 Some(name) => name?,
@@ -354,7 +375,9 @@ impl Entries<'_> {
             Some(instance) => Some(instance?),
             None => None,
         };
-        Some(Ended::At(Entry { identity, of: None, server, meeting, instance, at, limits }))
+        let zone = end.at.as_ref().and_then(|given| zone_in(&given.value));
+        let zone = zone.or_else(|| parse_zone(&end.timezone.as_ref()?.value).ok());
+        Some(Ended::At(Entry { identity, of: None, server, meeting, instance, at, limits }, zone))
     }
 
     /// Beside `max-duration` no run can be named, and no zone is needed.

@@ -11,7 +11,7 @@ use super::calendars::named;
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText, suggest};
 use super::file::{self, End};
-use super::limits::{Bound, bound};
+use super::limits::{self, Bound, bound};
 use super::merged::Merged;
 use super::names;
 use super::resolve::{check_lock, check_warn, merge_limits};
@@ -23,9 +23,7 @@ use crate::schedule::{Days, Exempt, Rule, Select};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-pub const MAX_DURATION: Bound = bound("max-duration", SECOND, MONTH);
 const EMPTY_FOR: Bound = bound("empty-for", SECOND, DAY);
 const ALONE_FOR: Bound = bound("alone-for", SECOND, DAY);
 const FIRST_HIT_DELAY: Bound = bound("first-hit-delay", Duration::ZERO, DAY);
@@ -220,7 +218,7 @@ impl Resolver<'_, '_> {
             server: server?,
             meeting: None,
             select: select?,
-            max_duration: self.duration(MAX_DURATION, table.max_duration.as_ref()),
+            max_duration: self.duration(limits::MAX_DURATION, table.max_duration.as_ref()),
             close_at,
             empty_for: self.duration(EMPTY_FOR, table.empty_for.as_ref()),
             alone_for: self.duration(ALONE_FOR, table.alone_for.as_ref()),

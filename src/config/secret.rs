@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::file::Secret;
@@ -21,21 +21,41 @@ const OTHERS_MAY_READ: u32 = 0o004;
 /// Where systemd puts the credentials of a unit.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
+/// What becomes of a secret that is not for this process to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Secrets {
+    /// An error: the daemon needs them all.
+    Needed,
+    /// A note: whoever checks a file is often not the daemon's user.
+    IfReadable,
+    /// Nothing is read, and nothing is said.
+    Unread,
+}
+
 /// The environment variables that secrets may come from: the process's, or a test's.
-pub struct Environment(Option<BTreeMap<String, OsString>>);
+pub struct Environment {
+    variables: Option<BTreeMap<String, OsString>>,
+    secrets: Secrets,
+}
 
 impl Environment {
+    /// This process's, as the daemon reads it.
     pub fn process() -> Environment {
-        Environment(None)
+        Environment { variables: None, secrets: Secrets::Needed }
+    }
+
+    /// The same for a command that can do without secrets.
+    pub fn for_a_look(secrets: Secrets) -> Environment {
+        Environment { variables: None, secrets }
     }
 
     pub fn fixed<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Environment {
         let own = |(name, value): (&str, &str)| (name.to_owned(), OsString::from(value));
-        Environment(Some(variables.into_iter().map(own).collect()))
+        Environment { variables: Some(variables.into_iter().map(own).collect()), secrets: Secrets::Needed }
     }
 
     fn get(&self, name: &str) -> Option<OsString> {
-        match &self.0 {
+        match &self.variables {
             None => std::env::var_os(name),
             Some(fixed) => fixed.get(name).cloned(),
         }
@@ -45,8 +65,17 @@ impl Environment {
 /// Without the values.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Environment(fixed)" } else { "Environment(process)" })
+        f.write_str(if self.variables.is_some() { "Environment(fixed)" } else { "Environment(process)" })
     }
+}
+
+/// What stands for a secret that was not read. No secret that was is empty.
+fn unread() -> SecretString {
+    SecretString::from("")
+}
+
+pub(super) fn is_unread(secret: &SecretString) -> bool {
+    secret.expose_secret().is_empty()
 }
 
 /// Fetches one secret. `None` if that failed, which has then been reported.
@@ -56,10 +85,27 @@ pub(super) fn load(
     found: &mut Diagnostics,
 ) -> Option<SecretString> {
     let place = source.place;
-    let bytes = match &source.value {
-        Secret::Env(name) => from_variable(name, place, env, found)?,
-        Secret::Credential(name) => from_credential(name, place, env, found)?,
-        Secret::File(path) => from_file(path, place, found)?,
+    well_named(&source.value, place, found)?;
+    if env.secrets == Secrets::Unread {
+        return Some(unread());
+    }
+    let fetched = match &source.value {
+        Secret::Env(name) => from_variable(name, env),
+        Secret::Credential(name) => from_credential(name, env),
+        Secret::File(path) => from_file(path, place, found),
+    };
+    let bytes = match fetched {
+        Ok(bytes) => bytes,
+        Err(Unfetched { what, is_ours: false, .. }) if env.secrets == Secrets::IfReadable => {
+            let hint = "the daemon needs it; to check it too, run this as the daemon's user, with CREDENTIALS_DIRECTORY \
+                        for credentials, or leave all secrets out with --no-secrets";
+            found.note(place, format!("{what}: this secret is not checked"), hint);
+            return Some(unread());
+        }
+        Err(Unfetched { what, hint, .. }) => {
+            found.error(place, what, hint);
+            return None;
+        }
     };
     match usable(bytes) {
         Ok(secret) => Some(secret),
@@ -79,73 +125,84 @@ fn describe(source: &Secret) -> String {
     }
 }
 
-fn from_variable(name: &str, place: Place, env: &Environment, found: &mut Diagnostics) -> Option<Vec<u8>> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        // It may be the secret itself.
-        found.mask(place);
-        let hint = "env is the name of a variable, such as CAMPUS_SECRET, not the value";
-        found.error(place, "env is not the name of an environment variable", hint);
-        return None;
-    }
-    let value = env.get(name);
-    if value.is_none() {
-        let hint = "set it for the daemon (in a unit: EnvironmentFile=), and for this command";
-        found.error(place, format!("the environment variable {name} is not set"), hint);
-    }
-    value.map(OsString::into_encoded_bytes)
+/// Why a secret was not fetched.
+struct Unfetched {
+    what: String,
+    hint: String,
+    /// Another user or another environment would do no better.
+    is_ours: bool,
 }
 
-fn from_credential(name: &str, place: Place, env: &Environment, found: &mut Diagnostics) -> Option<Vec<u8>> {
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-        let hint =
-            "credential is the name given in LoadCredential=NAME:PATH; use file = \"/path\" for a path";
-        found.error(place, format!("{name:?} is not the name of a credential"), hint);
-        return None;
+/// Is the source named as sources are? What is not may be the secret itself, and is masked.
+fn well_named(source: &Secret, place: Place, found: &mut Diagnostics) -> Option<()> {
+    match source {
+        Secret::Env(name) => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+                found.mask(place);
+                let hint = "env is the name of a variable, such as CAMPUS_SECRET, not the value";
+                found.error(place, "env is not the name of an environment variable", hint);
+                return None;
+            }
+        }
+        Secret::Credential(name) => {
+            if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+                let hint = "credential is the name given in LoadCredential=NAME:PATH; use file = \"/path\" for a path";
+                found.error(place, format!("{name:?} is not the name of a credential"), hint);
+                return None;
+            }
+        }
+        Secret::File(path) => {
+            if !path.starts_with('/') {
+                found.mask(place);
+                found.error(
+                    place,
+                    "the file of a secret must be an absolute path",
+                    "write file = \"/etc/adjourn/NAME\"",
+                );
+                return None;
+            }
+        }
     }
+    Some(())
+}
+
+fn from_variable(name: &str, env: &Environment) -> Result<Vec<u8>, Unfetched> {
+    let value = env.get(name).ok_or_else(|| Unfetched {
+        what: format!("the environment variable {name} is not set"),
+        hint: "set it for the daemon (in a unit: EnvironmentFile=), and for this command".to_owned(),
+        is_ours: false,
+    })?;
+    Ok(value.into_encoded_bytes())
+}
+
+fn from_credential(name: &str, env: &Environment) -> Result<Vec<u8>, Unfetched> {
     let hint = format!("in a unit: LoadCredential={name}:/path; elsewhere use env or file");
     let Some(directory) = env.get(CREDENTIALS_DIRECTORY) else {
-        let message = format!(
+        let what = format!(
             "there are no credentials here to take {name:?} from: {CREDENTIALS_DIRECTORY} is not set"
         );
-        found.error(place, message, hint);
-        return None;
+        return Err(Unfetched { what, hint, is_ours: false });
     };
     let path = Path::new(&directory).join(name);
-    match read(&path) {
-        Ok((bytes, _)) => Some(bytes),
-        Err(error) => {
-            found.error(place, format!("cannot read the credential {}: {error}", path.display()), hint);
-            None
-        }
-    }
+    read(&path).map(|(bytes, _)| bytes).map_err(|error| Unfetched {
+        what: format!("cannot read the credential {}: {error}", path.display()),
+        hint,
+        is_ours: error.kind() != io::ErrorKind::PermissionDenied,
+    })
 }
 
-fn from_file(path: &str, place: Place, found: &mut Diagnostics) -> Option<Vec<u8>> {
-    if !path.starts_with('/') {
-        // It may be the secret itself.
-        found.mask(place);
-        found.error(
-            place,
-            "the file of a secret must be an absolute path",
-            "write file = \"/etc/adjourn/NAME\"",
-        );
-        return None;
+fn from_file(path: &str, place: Place, found: &mut Diagnostics) -> Result<Vec<u8>, Unfetched> {
+    let (bytes, mode) = read(Path::new(path)).map_err(|error| Unfetched {
+        what: format!("cannot read the secret in {path}: {error}"),
+        hint: "it must exist and be readable by the user that runs adjourn".to_owned(),
+        is_ours: error.kind() != io::ErrorKind::PermissionDenied,
+    })?;
+    if mode & OTHERS_MAY_READ != 0 {
+        let message = format!("the secret in {path} can be read by every user of this machine");
+        found.note(place, message, format!("chmod 600 {path}, owned by the user that runs adjourn"));
     }
-    match read(Path::new(path)) {
-        Ok((bytes, mode)) => {
-            if mode & OTHERS_MAY_READ != 0 {
-                let message = format!("the secret in {path} can be read by every user of this machine");
-                found.note(place, message, format!("chmod 600 {path}, owned by the user that runs adjourn"));
-            }
-            Some(bytes)
-        }
-        Err(error) => {
-            let hint = "it must exist and be readable by the user that runs adjourn";
-            found.error(place, format!("cannot read the secret in {path}: {error}"), hint);
-            None
-        }
-    }
+    Ok(bytes)
 }
 
 /// At most one byte more than a secret may have, and the mode of the file.

@@ -1,6 +1,6 @@
 //! Stage three for `[servers.*]`: what all platforms need. The keys of each are in [`platforms`](super::platforms).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use url::Url;
@@ -24,17 +24,21 @@ pub(super) struct Builder<'a> {
     pub defaults: &'a Limits,
     pub env: &'a Environment,
     pub found: &'a mut Diagnostics,
+    /// A secret of the server at hand was not read.
+    pub unread: bool,
+    /// Servers of which that is true.
+    pub without_secrets: BTreeSet<ServerName>,
 }
 
 /// The same account at the same address twice: each would take what the other ends for a sign that the server has lost
 /// its state.
-pub(super) fn check_twins(
-    given: &[file::Server],
+pub(super) fn check_twins<'a>(
+    given: impl Iterator<Item = &'a file::Server>,
     servers: &BTreeMap<ServerName, ServerSettings>,
     found: &mut Diagnostics,
 ) {
     let mut seen: Vec<(&Located<String>, &ServerSettings)> = Vec::new();
-    for name in given.iter().map(|server| &server.name) {
+    for name in given.map(|server| &server.name) {
         let Some(settings) = servers.get(&ServerName::from(name.value.as_str())) else { continue };
         let twin = seen.iter().find(|(_, other)| other.platform.is_same_account(&settings.platform));
         if let Some((first, _)) = twin {
@@ -58,7 +62,11 @@ impl Builder<'_> {
         });
         let limits = merge_limits(&server.limits, self.defaults, self.found);
         let max_concurrent = self.max_concurrent(server.max_concurrent.as_ref());
+        self.unread = false;
         let platform = server.platform.as_ref()?.settings(self)?;
+        if self.unread {
+            self.without_secrets.extend(name.as_ref().ok().cloned());
+        }
         let place = server.limits.lock.as_ref().map_or(server.name.place, |lock| lock.place);
         check_lock(&server.name.value, &platform, &limits, place, self.found);
         let place = server.limits.warn.as_ref().map_or(server.name.place, |warn| warn.place);
@@ -106,7 +114,9 @@ impl Builder<'_> {
     }
 
     pub fn secret(&mut self, given: Option<&Located<file::Secret>>) -> Option<SecretString> {
-        secret::load(given?, self.env, self.found)
+        let secret = secret::load(given?, self.env, self.found)?;
+        self.unread |= secret::is_unread(&secret);
+        Some(secret)
     }
 
     /// `None` if it was not given, or not understood, which has then been reported.

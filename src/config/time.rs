@@ -3,6 +3,8 @@
 //! A deadline is never guessed. A local time that does not exist, or exists twice, on a day when the clocks change is
 //! an error that names the instants there are to choose from.
 
+use std::time::Duration;
+
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
@@ -59,6 +61,69 @@ impl TimeError {
     }
 }
 
+/// Why a text is no duration.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpanError {
+    #[error("{0:?} is no duration")]
+    Syntax(String),
+    #[error("{text:?} is no duration: {unit:?} means {meaning}, which have no fixed length")]
+    Calendar { text: String, unit: String, meaning: &'static str },
+}
+
+impl SpanError {
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            SpanError::Calendar { unit, .. } if unit == "M" => {
+                "minutes are m: 10m; for months give days: 30d".to_owned()
+            }
+            SpanError::Calendar { meaning, .. } => {
+                let days = if *meaning == "months" { 30 } else { 365 };
+                format!("give days: {days}d")
+            }
+            SpanError::Syntax(_) => "write it like 90m, \"1h 30m\" or 2d".to_owned(),
+        }
+    }
+}
+
+/// Units that a calendar defines, which the reader of durations would take at an average.
+const CALENDAR_UNITS: [(&str, &str); 6] = [
+    ("M", "months"),
+    ("month", "months"),
+    ("months", "months"),
+    ("y", "years"),
+    ("year", "years"),
+    ("years", "years"),
+];
+
+/// Reads a duration such as `90m` or `1h 30m`. Months and years are refused: nobody who writes `10M` means ten months, and
+/// a deadline is not to be half a day off.
+pub fn parse_span(text: &str) -> Result<Duration, SpanError> {
+    let text = text.trim();
+    let units = text.split(|c: char| !c.is_ascii_alphabetic());
+    let calendar = units.flat_map(|word| CALENDAR_UNITS.iter().find(|(unit, _)| *unit == word)).next();
+    match (humantime::parse_duration(text), calendar) {
+        (Ok(_), Some((unit, meaning))) => {
+            Err(SpanError::Calendar { text: text.to_owned(), unit: (*unit).to_owned(), meaning })
+        }
+        (Ok(span), None) => Ok(span),
+        (Err(_), _) => Err(SpanError::Syntax(text.to_owned())),
+    }
+}
+
+/// Writes a duration as [`parse_span`] reads it: days are the largest unit.
+pub fn format_span(span: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    let days = span.as_secs() / DAY;
+    let rest = span - Duration::from_secs(days * DAY);
+    let named = format!("{days}day{}", if days == 1 { "" } else { "s" });
+    match (days, rest.is_zero()) {
+        (0, _) => humantime::format_duration(rest).to_string(),
+        (_, true) => named,
+        (_, false) => format!("{named} {}", humantime::format_duration(rest)),
+    }
+}
+
 /// Reads an instant: RFC 3339 with an offset, RFC 9557 with a zone in brackets, or a local time in `default_zone`.
 /// Files have no default zone unless they name one; the command line has the system's.
 ///
@@ -101,6 +166,13 @@ pub fn parse_zone(name: &str) -> Result<TimeZone, TimeError> {
 pub(super) fn has_zone(text: &str) -> bool {
     Pieces::parse(text.trim())
         .is_ok_and(|pieces| pieces.offset().is_some() || pieces.time_zone_annotation().is_some())
+}
+
+/// The zone that the text itself names: in brackets, and not only as an offset.
+pub(super) fn zone_in(text: &str) -> Option<TimeZone> {
+    let pieces = Pieces::parse(text.trim()).ok()?;
+    let zone = pieces.time_zone_annotation()?.to_time_zone().ok()?;
+    zone.iana_name().is_some().then_some(zone)
 }
 
 fn is_relative(text: &str) -> bool {
@@ -208,6 +280,39 @@ mod tests {
         check(" 2026-12-01T18:00 ", Some("America/New_York"), "2026-12-01T23:00:00.000Z");
         check("2026-12-01T18:00:00+01:00", Some("America/New_York"), "2026-12-01T17:00:00.000Z");
         check("2026-12-01T18:00:00.000001Z", None, "2026-12-01T18:00:00.001Z");
+    }
+
+    #[test]
+    fn durations_without_months_and_years() {
+        assert_eq!(parse_span(" 1h 30m "), Ok(Duration::from_secs(5_400)));
+        assert_eq!(parse_span("2weeks 1ms"), Ok(Duration::from_millis(1_209_600_001)));
+        for (secs, text) in
+            [(0, "0s"), (5_400, "1h 30m"), (86_400, "1day"), (90 * 86_400 + 61, "90days 1m 1s")]
+        {
+            let span = Duration::from_secs(secs);
+            assert_eq!((format_span(span).as_str(), parse_span(text)), (text, Ok(span)));
+        }
+        assert_eq!(parse_span(&format_span(Duration::MAX)), Ok(Duration::MAX));
+        let check = |text: &str, error: &str, hint: &str| {
+            let found = parse_span(text).unwrap_err();
+            assert_eq!((found.to_string().as_str(), found.hint().as_str()), (error, hint));
+        };
+        check(
+            "10M",
+            "\"10M\" is no duration: \"M\" means months, which have no fixed length",
+            "minutes are m: 10m; for months give days: 30d",
+        );
+        check(
+            "1h 2y",
+            "\"1h 2y\" is no duration: \"y\" means years, which have no fixed length",
+            "give days: 365d",
+        );
+        check(
+            "1month",
+            "\"1month\" is no duration: \"month\" means months, which have no fixed length",
+            "give days: 30d",
+        );
+        check("90", "\"90\" is no duration", "write it like 90m, \"1h 30m\" or 2d");
     }
 
     #[test]

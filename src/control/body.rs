@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use super::extract::checked_key;
 use super::problem::Problem;
-use crate::config::limits;
+use crate::config::limits::{self, Bound};
 use crate::config::names::{self, MAX_MEETING_ID};
-use crate::config::time::parse_at;
+use crate::config::time::{parse_at, parse_span};
 use crate::engine::api::{self, Submission, When};
 use crate::job::{
     By, Change, Expect, InstanceId, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
@@ -34,9 +34,7 @@ pub(super) struct Span(pub Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Span, D::Error> {
         let text = String::deserialize(d)?;
-        humantime::parse_duration(&text).map(Span).map_err(|error| {
-            D::Error::custom(format!("{text:?} is no duration such as \"90m\" or \"1h 30m\": {error}"))
-        })
+        parse_span(&text).map(Span).map_err(|why| D::Error::custom(format!("{why}; {}", why.hint())))
     }
 }
 
@@ -126,11 +124,11 @@ impl Submit {
 
     fn when(&self, now: Now) -> Result<When, Problem> {
         if let Some(Span(limit)) = self.max_duration {
-            if limit.is_zero() || self.now {
-                let detail = "the body: max-duration: must be longer than 0s, and excludes `now`";
+            if self.now {
+                let detail = "the body: max-duration: excludes `now`";
                 return Err(Problem::invalid(detail, "for instance \"max-duration\": \"4h\""));
             }
-            in_range(now.wall + limit)?;
+            within(limits::MAX_DURATION, limit)?;
         }
         match (self.at, self.r#in, self.now) {
             (Some(Instant(at)), None, false) => in_range(at).map(When::At),
@@ -146,7 +144,8 @@ impl Submit {
     }
 
     fn limits(&self) -> Result<LimitsPatch, Problem> {
-        let span = |given: Option<Span>| given.map(|Span(duration)| duration);
+        let span =
+            |bound: Bound, given: Option<Span>| given.map(|Span(read)| within(bound, read)).transpose();
         let fault = |(detail, hint): (String, String)| Problem::invalid(format!("the body: {detail}"), hint);
         let marks = self.warn.as_ref().map(|marks| marks.iter().map(|Span(mark)| *mark).collect());
         let warn = marks.map(limits::warn_marks).transpose().map_err(fault)?;
@@ -155,18 +154,18 @@ impl Submit {
             return Err(fault(why));
         }
         Ok(LimitsPatch {
-            late_limit: span(self.late_limit),
-            give_up_after: span(self.give_up_after),
-            prove_within: span(self.prove_within),
-            overdue_after: span(self.overdue_after),
-            resend_after: span(self.resend_after),
-            pin_before: span(self.pin_before),
-            keep_closed: span(self.keep_closed),
+            late_limit: span(limits::LATE_LIMIT, self.late_limit)?,
+            give_up_after: span(limits::GIVE_UP_AFTER, self.give_up_after)?,
+            prove_within: span(limits::PROVE_WITHIN, self.prove_within)?,
+            overdue_after: span(limits::OVERDUE_AFTER, self.overdue_after)?,
+            resend_after: span(limits::RESEND_AFTER, self.resend_after)?,
+            pin_before: span(limits::PIN_BEFORE, self.pin_before)?,
+            keep_closed: span(limits::KEEP_CLOSED, self.keep_closed)?,
             expect: self.expect,
             lock: self.lock,
             warn,
             warn_text: self.warn_text.clone(),
-            max_extension: span(self.max_extension),
+            max_extension: span(limits::MAX_EXTENSION, self.max_extension)?,
         })
     }
 }
@@ -294,6 +293,11 @@ fn future(field: &str, at: UtcMs, now: Now) -> Result<UtcMs, Problem> {
         return Err(Problem::invalid(detail, "to end it at once, fire it"));
     }
     in_range(at)
+}
+
+/// The bounds that a schedule file has too.
+fn within(bound: Bound, read: Duration) -> Result<Duration, Problem> {
+    bound.check(read).map_err(|error| Problem::invalid(format!("the body: {error}"), error.hint()))
 }
 
 fn in_range(at: UtcMs) -> Result<UtcMs, Problem> {

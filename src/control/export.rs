@@ -3,6 +3,8 @@
 //! Everything that a submit can say is written out, limits too, so that the other daemon's defaults change nothing. What
 //! a job has learned (its instance, its looks) stays behind: the other daemon must see that for itself.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
@@ -14,11 +16,16 @@ use super::extract::Params;
 use super::jobs::states;
 use super::problem::Problem;
 use super::{App, MAX_PAGE};
+use crate::config::limits::{self, Bound};
+use crate::config::time::format_span;
 use crate::engine::{RULE_KEYS, SCHEDULE_KEYS};
 use crate::job::{
     Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState, WARN_TEXT,
 };
 use crate::store::Filter;
+
+/// A job that has no key of its own gets one, so that importing the same file again makes nothing twice.
+const EXPORT_KEYS: &str = "export:";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,36 +70,41 @@ struct Exported<'a> {
     warn: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warn_text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
+    key: Cow<'a, str>,
 }
 
 impl Exported<'_> {
     fn of(job: &Job) -> Exported<'_> {
-        let span = |span| humantime::format_duration(span).to_string();
+        // Of a time when a submit could go further than a schedule file: the other daemon would refuse that.
+        let limit = |bound: Bound, span| format_span(bound.nearest(span));
         let held = job.state == JobState::Held;
         let key = job.key.as_ref().map(|key| key.key.as_str());
         Exported {
             server: &job.server,
             meeting: &job.meeting,
             at: Some(job.due).filter(|due| !due.is_never()).map(|due| due.to_string()),
-            max_duration: job.max_duration.filter(|_| job.awaits_start).map(span),
+            max_duration: job
+                .max_duration
+                .filter(|_| job.awaits_start)
+                .map(|span| limit(limits::MAX_DURATION, span)),
             instance: job.only.as_ref(),
             held,
             held_until: job.held_until.filter(|_| held).map(|until| until.to_string()),
-            late_limit: span(job.limits.late_limit),
-            give_up_after: span(job.limits.give_up_after),
-            prove_within: span(job.limits.prove_within),
-            overdue_after: span(job.limits.overdue_after),
-            resend_after: span(job.limits.resend_after),
-            pin_before: span(job.limits.pin_before),
-            keep_closed: span(job.limits.keep_closed),
-            max_extension: job.extension_left().map(span),
+            late_limit: limit(limits::LATE_LIMIT, job.limits.late_limit),
+            give_up_after: limit(limits::GIVE_UP_AFTER, job.limits.give_up_after),
+            prove_within: limit(limits::PROVE_WITHIN, job.limits.prove_within),
+            overdue_after: limit(limits::OVERDUE_AFTER, job.limits.overdue_after),
+            resend_after: limit(limits::RESEND_AFTER, job.limits.resend_after),
+            pin_before: limit(limits::PIN_BEFORE, job.limits.pin_before),
+            keep_closed: limit(limits::KEEP_CLOSED, job.limits.keep_closed),
+            max_extension: job.extension_left().map(|span| limit(limits::MAX_EXTENSION, span)),
             expect: job.limits.expect,
             lock: job.limits.lock,
-            warn: job.limits.warn.iter().copied().map(span).collect(),
+            warn: job.limits.warn.iter().copied().map(format_span).collect(),
             warn_text: job.limits.warn_text.as_deref().or((!job.limits.warn.is_empty()).then_some(WARN_TEXT)),
-            key: key.filter(|key| !key.starts_with(SCHEDULE_KEYS) && !key.starts_with(RULE_KEYS)),
+            key: key
+                .filter(|key| !key.starts_with(SCHEDULE_KEYS) && !key.starts_with(RULE_KEYS))
+                .map_or_else(|| Cow::Owned(format!("{EXPORT_KEYS}{}", job.id)), Cow::Borrowed),
         }
     }
 }
@@ -105,6 +117,9 @@ pub(super) async fn export(
     let ExportParams { mut state, server, schedule } = params;
     if state.is_empty() {
         state = vec![JobState::Waiting, JobState::Held];
+    }
+    if let Some(server) = &server {
+        app.knows(server).await?;
     }
     let filter = Filter { states: state, server, ..Filter::default() };
     let pages = stream::unfold(Some(None), move |before: Option<Option<JobId>>| {
@@ -164,9 +179,9 @@ mod tests {
         full.key = Some(Key { key: "booking-1".to_owned(), fingerprint: String::new() });
         full.limits = Limits {
             late_limit: Duration::ZERO,
-            give_up_after: Duration::from_millis(1),
+            give_up_after: Duration::from_secs(1),
             prove_within: Duration::from_millis(90_061_001),
-            overdue_after: Duration::from_secs(400 * 24 * 3600 + 1),
+            overdue_after: Duration::from_secs(6 * 24 * 3600 + 1),
             resend_after: Duration::from_millis(999),
             pin_before: Duration::from_secs(90),
             keep_closed: Duration::from_secs(600),
@@ -190,6 +205,16 @@ mod tests {
     }
 
     #[test]
+    fn limits_beyond_the_bounds_are_exported_so_that_they_can_be_imported() {
+        let mut job = full();
+        job.limits.overdue_after = Duration::from_secs(400 * 24 * 3600);
+        job.limits.give_up_after = Duration::from_millis(1);
+        let read = read_text(&line(&job), NOW).unwrap().limits;
+        assert_eq!(read.overdue_after, Some(limits::OVERDUE_AFTER.max));
+        assert_eq!(read.give_up_after, Some(limits::GIVE_UP_AFTER.min));
+    }
+
+    #[test]
     fn what_is_left_of_the_extension_goes_along() {
         let by = crate::job::By::Peer { uid: 1000, pid: None };
         let change = crate::job::Change::Extend { by: Duration::from_secs(600) };
@@ -209,12 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_goes_along_and_a_key_of_the_schedule_does_not() {
+    fn a_hold_goes_along_and_a_key_that_is_not_its_own_is_made() {
         let mut job = full();
         job.state = JobState::Held;
         job.held_until = Some(job.due - Duration::from_secs(60));
         job.key = Some(Key { key: format!("{SCHEDULE_KEYS}exam"), fingerprint: String::new() });
         let read = read_text(&line(&job), NOW).unwrap();
-        assert_eq!((read.hold, read.key), (Some(Hold { until: job.held_until }), None));
+        let made = Some(format!("export:{}", job.id));
+        assert_eq!((read.hold, &read.key), (Some(Hold { until: job.held_until }), &made));
+        job.key = None;
+        assert_eq!(read_text(&line(&job), NOW).unwrap().key, made);
     }
 }

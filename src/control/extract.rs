@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::Problem;
-use super::{App, MAX_CANDIDATES, MAX_KEY_BYTES};
+use super::{App, MAX_CANDIDATES};
+use crate::config::limits::MAX_KEY_BYTES;
 use crate::job::JobId;
 
 /// The characters of an id that people must give at least: its last ones.

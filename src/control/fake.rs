@@ -143,6 +143,15 @@ impl FakeService {
 
 #[async_trait]
 impl Service for FakeService {
+    async fn would_submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        self.meetings(&submission.server).await?;
+        let before = self.store.jobs.lock().unwrap().clone();
+        let receipt = self.submit(submission).await;
+        *self.store.jobs.lock().unwrap() = before;
+        self.submissions.lock().unwrap().pop();
+        receipt
+    }
+
     async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
         self.submissions.lock().unwrap().push(submission.clone());
         self.refused()?;
@@ -187,6 +196,10 @@ impl Service for FakeService {
     }
 
     async fn put(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        let known = self.store.by_key(&submission.server, submission.key.as_deref().unwrap_or_default());
+        if let (Ok(Some(id)), When::At(to)) = (known, submission.when) {
+            return self.change(id, None, Change::Move { to }, submission.by).await;
+        }
         self.submit(submission).await
     }
 

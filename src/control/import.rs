@@ -14,12 +14,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
+use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Submit;
-use super::extract::{no_if_match, parse};
+use super::extract::{Params, no_if_match, parse};
 use super::jobs::origin;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::peer::Peer;
@@ -33,8 +35,18 @@ use crate::metrics::{ImportResult, Metrics};
 /// A batch is full with so many lines, or so many bytes of them.
 const BATCH_LINES: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
+/// UTF-8's.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// One on its way to the disk, one being read.
 const BATCHES_AT_ONCE: usize = 2;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportParams {
+    /// A line whose key has made a job already moves that job to the time of the line.
+    #[serde(default)]
+    replace: bool,
+}
 
 /// The lines of one commit: what each asks for, or why it is refused already.
 type Batch = Vec<(u64, Result<Submission, Problem>)>;
@@ -42,6 +54,7 @@ type Batch = Vec<(u64, Result<Submission, Problem>)>;
 pub(super) async fn import(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Params(params): Params<ImportParams>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -65,7 +78,7 @@ pub(super) async fn import(
         Tally { metrics: app.service.metrics(), by: peer.into(), accepted: 0, existing: 0, refused: 0 };
     let service = app.service;
     let answers = stream::unfold(Some(input), next)
-        .map(move |batch| carry_out(service.clone(), batch))
+        .map(move |batch| carry_out(service.clone(), batch, params.replace))
         .buffered(BATCHES_AT_ONCE)
         .map(move |answers| {
             let _held = &slot;
@@ -153,6 +166,12 @@ fn read_line(line: &Line, origin: Origin, by: By, now: Now) -> Result<Submission
         let detail = format!("the line is longer than {MAX_LINE_BYTES} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "one job a line"));
     };
+    // Editors of other systems begin a file with a byte order mark, and files are put one behind the other.
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    if text.contains(&0) {
+        let detail = "the line holds NUL bytes, as UTF-16 does".to_owned();
+        return Err(Problem::bad_request(detail, "save the file as UTF-8"));
+    }
     // The careful parser says where an error is, and reads everything twice for that.
     let submit = serde_json::from_slice(text).or_else(|_| parse::<Submit>(text));
     let submission = submit.and_then(|mut submit| {
@@ -192,6 +211,7 @@ pub struct Checked {
 async fn carry_out(
     service: Arc<dyn Service>,
     batch: Result<Batch, axum::Error>,
+    replace: bool,
 ) -> Result<Vec<Imported>, axum::Error> {
     let batch = batch?;
     let mut submissions = Vec::with_capacity(batch.len());
@@ -201,7 +221,17 @@ async fn carry_out(
         places.push((line, refused));
     }
     let mut receipts = Vec::new();
-    if !submissions.is_empty() {
+    if replace {
+        // Asked for in their order, answered together: what is written at once is one commit.
+        let asked = submissions.into_iter().map(|submission| async {
+            if submission.key.is_some() {
+                service.put(submission).await
+            } else {
+                service.submit(submission).await
+            }
+        });
+        receipts = join_all(asked).await;
+    } else if !submissions.is_empty() {
         receipts = service.submit_many(submissions).await;
     }
     let mut receipts = receipts.into_iter();
@@ -250,6 +280,21 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         let Tally { accepted, existing, refused, by, .. } = self;
-        tracing::info!(accepted, existing, refused, ?by, "an import has ended");
+        let by = match by {
+            By::Peer { uid, .. } => format!("uid {uid}"),
+            By::Schedule => "the schedule".to_owned(),
+            By::Daemon => "the daemon".to_owned(),
+        };
+        if *refused > 0 {
+            tracing::warn!(
+                accepted,
+                existing,
+                refused,
+                by,
+                "an import has ended, with lines that were refused"
+            );
+        } else {
+            tracing::info!(accepted, existing, refused, by, "an import has ended");
+        }
     }
 }

@@ -10,26 +10,40 @@ use super::body::{Extend, Hold, Instant, Move, Nothing, Release, Submit};
 use super::extract::{
     Body, Params, Segments, checked_key, idempotency_key, if_match, no_if_match, no_such_job,
 };
+use super::listing::{Place, Sort, Wanted};
 use super::peer::Peer;
 use super::problem::Problem;
 use super::wire::{History, JobAnswer, Page};
-use super::{App, DEFAULT_PAGE, MAX_PAGE};
+use super::{App, DEFAULT_PAGE, MAX_PAGE, listing};
 use crate::engine::api::Receipt;
-use crate::job::{Change, HistoryLine, Job, JobId, JobView, Origin, Outcome, ServerName, State as JobState};
+use crate::job::{Change, HistoryLine, Job, JobView, Origin, Outcome, ServerName, State as JobState};
 use crate::store::Filter;
 
 type Answer = Result<Response, Problem>;
 
-/// `POST /v1/jobs`: 201 with a new job, 200 with the one that the idempotency key made before.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct SubmitParams {
+    /// Say what would be made, and make nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /v1/jobs`: 201 with a new job, 200 with the one that the idempotency key made before, or that `dry-run` would.
 pub(super) async fn submit(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    Params(params): Params<SubmitParams>,
     headers: HeaderMap,
     Body(body): Body<Submit>,
 ) -> Answer {
     no_if_match(&headers)?;
     let key = idempotency_key(&headers)?;
     let submission = body.submission(None, key, origin(&headers), peer.into(), app.service.now())?;
+    if params.dry_run {
+        let Receipt { job, others, .. } = app.service.would_submit(submission).await?;
+        return Ok(Json(JobAnswer::new(&job, &others, app.service.now())).into_response());
+    }
     let receipt = app.service.submit(submission).await?;
     Ok(receipt_answer(&app, &receipt))
 }
@@ -66,11 +80,18 @@ pub(super) struct ListParams {
     outcome: Vec<Outcome>,
     since: Option<Instant>,
     until: Option<Instant>,
+    /// The whole id of a meeting.
+    meeting: Option<String>,
+    /// Globs of meetings and of origins.
+    r#match: Option<String>,
+    origin: Option<String>,
+    #[serde(default)]
+    sort: Sort,
     limit: Option<usize>,
-    before: Option<JobId>,
+    before: Option<Place>,
 }
 
-/// `GET /v1/jobs`: a page, newest first.
+/// `GET /v1/jobs`: a page, newest first unless `sort` says otherwise.
 pub(super) async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Answer {
     let limit = params.limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -84,15 +105,15 @@ pub(super) async fn list(State(app): State<App>, Params(params): Params<ListPara
         since: params.since.map(|Instant(at)| at),
         until: params.until.map(|Instant(at)| at),
     };
-    let before = params.before;
-    // One more than asked for tells whether there is a next page.
-    let mut jobs = app.scan(move |store| store.page(&filter, before, limit + 1)).await?;
-    let more = jobs.len() > limit;
-    jobs.truncate(limit);
-    let next = jobs.last().filter(|_| more).map(|job| job.id);
+    let wanted = Wanted { filter, meeting: params.meeting, matches: params.r#match, origin: params.origin };
+    let (sort, before, server) = (params.sort, params.before, wanted.filter.server.clone());
+    let (jobs, next) = app.scan(move |store| listing::page(store, &wanted, sort, before, limit)).await?;
+    if let Some(server) = server.filter(|_| jobs.is_empty()) {
+        app.knows(&server).await?;
+    }
     let now = app.service.now();
     let jobs = jobs.iter().map(|job| JobView::new(job, now)).collect();
-    Ok(Json(Page { jobs, next }).into_response())
+    Ok(Json(Page { jobs, next: next.map(|place| place.to_string()) }).into_response())
 }
 
 /// `GET /v1/jobs/{id}`: the whole story.
@@ -178,6 +199,21 @@ pub(super) async fn extend(
 }
 
 impl App {
+    /// Refuses a server that is neither configured nor has jobs here (from when it was): its name is a slip.
+    pub(super) async fn knows(&self, server: &ServerName) -> Result<(), Problem> {
+        let servers = self.service.standing().await?.servers;
+        if servers.contains(server) {
+            return Ok(());
+        }
+        let filter = Filter { server: Some(server.clone()), ..Filter::default() };
+        if !self.scan(move |store| store.page(&filter, None, 1)).await?.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<&str> = servers.iter().map(ServerName::as_str).collect();
+        let hint = format!("the configuration names {}", known.join(", "));
+        Err(Problem::not_found(format!("there is no server {server}"), hint))
+    }
+
     async fn job(&self, given: &str) -> Result<Job, Problem> {
         let id = self.resolve(given).await?;
         self.read(move |store| store.get(id)).await?.ok_or_else(|| no_such_job(given))

@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 use tokio::net::UnixListener;
 
 use crate::exit::ExitCode;
+use crate::group;
 use crate::shortage;
 
 /// Bytes that the kernel has for the path of a socket, its closing zero not counted.
@@ -50,7 +51,7 @@ pub enum ListenError {
     )]
     TooLong { path: PathBuf, limit: usize },
     #[error(
-        "there is no group {group:?} in /etc/group for the control socket; create it, or give its number"
+        "there is no group {group:?} on this machine for the control socket; create it, or give its number"
     )]
     NoGroup { group: String },
     #[error("{what} {}: {source}{hint}", path.display())]
@@ -140,14 +141,6 @@ impl SocketFile {
     }
 }
 
-/// The name of a group, for hints.
-pub fn group_name(gid: u32) -> Option<String> {
-    groups().lines().find_map(|line| {
-        let (name, number) = group_line(line)?;
-        (number == gid).then(|| name.to_owned())
-    })
-}
-
 /// Nothing there, or a socket that nobody answers on.
 fn check_place(path: &Path) -> Result<(), ListenError> {
     match std::fs::symlink_metadata(path) {
@@ -211,23 +204,7 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ListenEr
 }
 
 fn gid_of(group: &str) -> Result<u32, ListenError> {
-    if let Ok(gid) = group.parse() {
-        return Ok(gid);
-    }
-    let found = groups().lines().filter_map(group_line).find(|(name, _)| *name == group).map(|(_, gid)| gid);
-    found.ok_or_else(|| ListenError::NoGroup { group: group.to_owned() })
-}
-
-/// Groups that come from a directory service are not here; their number can be given.
-fn groups() -> String {
-    std::fs::read_to_string("/etc/group").unwrap_or_default()
-}
-
-fn group_line(line: &str) -> Option<(&str, u32)> {
-    let mut fields = line.split(':');
-    let name = fields.next()?;
-    let gid = fields.nth(1)?.parse().ok()?;
-    Some((name, gid))
+    group::gid_of(group).ok_or_else(|| ListenError::NoGroup { group: group.to_owned() })
 }
 
 #[cfg(test)]
@@ -307,12 +284,5 @@ mod tests {
         assert!(matches!(listen(&long, 0o660, None), Err(ListenError::TooLong { limit: 103, .. })));
         let group = Some("no-such-group-here");
         assert!(matches!(listen(&dir.path().join("s"), 0o660, group), Err(ListenError::NoGroup { .. })));
-    }
-
-    #[test]
-    fn groups_are_known_by_name_and_by_number() {
-        assert_eq!(group_line("adjourn:x:991:anna,ben"), Some(("adjourn", 991)));
-        assert_eq!(group_line("# comment"), None);
-        assert_eq!(gid_of("4711").unwrap(), 4711);
     }
 }

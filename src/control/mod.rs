@@ -10,6 +10,7 @@
 //! | `peer` | connections: how many, how idle, whose |
 //! | `extract`, `body`, `lines` | what comes in, checked |
 //! | `jobs`, `import`, `export`, `preview`, `servers`, `events`, `metrics` | the routes |
+//! | `listing` | which jobs a list shows, in which order |
 //! | `wire` | what goes out; the command line reads it with the same types |
 //! | `problem` | every refusal, as RFC 9457 documents with a hint |
 //!
@@ -25,6 +26,7 @@ mod import;
 mod jobs;
 mod lines;
 mod listen;
+mod listing;
 mod metrics;
 mod peer;
 mod preview;
@@ -37,11 +39,12 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -57,11 +60,11 @@ use crate::store::{Store, StoreError};
 
 pub use import::{Checked, check_line};
 pub use lines::MAX_LINE_BYTES;
-pub use listen::{ListenError, SocketFile, group_name, listen};
+pub use listen::{ListenError, SocketFile, listen};
 pub use preview::{DEFAULT_PREVIEW_DAYS, MAX_PREVIEW_DAYS, of_files as preview_of_files};
 
 use peer::Slots;
-use problem::Problem;
+use problem::{Problem, Said};
 
 /// Clients connected at once ...
 pub const MAX_CONNECTIONS: usize = 256;
@@ -88,11 +91,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Requests at work get so long when the daemon stops.
 pub const DRAIN: Duration = Duration::from_secs(5);
-/// Bytes of an idempotency key.
-pub const MAX_KEY_BYTES: usize = 128;
 /// Jobs on one page.
 pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
+/// Refusals that are told in the log within a minute.
+pub const MOST_REFUSALS: u32 = 30;
 /// Jobs named in the answer to an ambiguous id.
 pub const MAX_CANDIDATES: usize = 10;
 /// How the `User-Agent` of our own command line begins.
@@ -124,7 +127,10 @@ async fn serve_within(
     drop(listener);
     clients.close();
     if timeout(drain, clients.wait()).await.is_err() {
-        tracing::warn!("control requests still at work after {drain:?} are cut off");
+        tracing::warn!(
+            "control requests still at work after {} are cut off",
+            humantime::format_duration(drain)
+        );
         cut.cancel();
     }
 }
@@ -194,7 +200,7 @@ fn router(app: App, bound: Duration) -> Router {
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(Watch { bound, metrics: app.service.metrics() }, in_time))
+        .layer(middleware::from_fn_with_state(Watch::new(bound, app.service.clone()), in_time))
         .with_state(app)
 }
 
@@ -203,6 +209,37 @@ fn router(app: App, bound: Duration) -> Router {
 struct Watch {
     bound: Duration,
     metrics: Arc<Metrics>,
+    service: Arc<dyn Service>,
+    /// The minute at hand, and how many refusals of it there were.
+    refused: Arc<Mutex<(i64, u32)>>,
+}
+
+impl Watch {
+    fn new(bound: Duration, service: Arc<dyn Service>) -> Watch {
+        Watch { bound, metrics: service.metrics(), service, refused: Arc::default() }
+    }
+
+    /// An operator sees what was not taken: a booking system that is refused loses deadlines. One that asks again and again
+    /// does not fill the log.
+    fn refused(&self, what: &str, status: u16, why: &str) {
+        let minute = self.service.now().wall.0 / 60_000;
+        match nth(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner), minute) {
+            1..MOST_REFUSALS => tracing::warn!(what, status, "refused: {why}"),
+            MOST_REFUSALS => {
+                tracing::warn!(what, status, "refused: {why}; more refusals within this minute are not told");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The how manyth of its minute this one is.
+fn nth(counted: &mut (i64, u32), minute: i64) -> u32 {
+    if counted.0 != minute {
+        *counted = (minute, 0);
+    }
+    counted.1 = counted.1.saturating_add(1);
+    counted.1
 }
 
 /// Answers within the bound. The body of an event stream comes after its head and is not timed.
@@ -214,6 +251,10 @@ async fn in_time(State(watch): State<Watch>, request: Request, next: Next) -> Re
     let answer = timeout(bound, next.run(request)).await;
     let answer = answer.unwrap_or_else(|_| Problem::timed_out(bound).into_response());
     watch.metrics.request(&method, route.as_ref().map(MatchedPath::as_str), answer.status());
-    tracing::debug!(%what, status = answer.status().as_u16(), "control request");
+    let status = answer.status().as_u16();
+    if let Some(Said(why)) = answer.extensions().get().filter(|_| method != Method::GET) {
+        watch.refused(&what, status, why);
+    }
+    tracing::debug!(what, status, "control request");
     answer
 }

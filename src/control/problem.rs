@@ -22,6 +22,10 @@ pub(super) struct Problem {
     extra: Map<String, Value>,
 }
 
+/// What a refusal says, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Said(pub String);
+
 impl Problem {
     pub(super) fn new(
         status: StatusCode,
@@ -88,6 +92,7 @@ impl Problem {
         if let Some(rest) = detail.strip_prefix("the body") {
             detail = format!("the line{rest}");
         }
+        detail = detail.replace(" at line 1 column ", " at column ");
         // Where in the text of the one line, that is: always 1, and beside the number of the line misleading.
         extra.remove("line");
         Problem { detail, extra, ..self }
@@ -111,9 +116,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status;
+        let (status, said) = (self.status, Said(self.detail.clone()));
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
-        (status, kind, self.document().to_string()).into_response()
+        let mut answer = (status, kind, self.document().to_string()).into_response();
+        answer.extensions_mut().insert(said);
+        answer
     }
 }
 

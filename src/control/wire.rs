@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::time::format_span;
 use crate::engine::api::Receipt;
 pub use crate::engine::api::{
     PlannedAction, PlannedChange, Reloaded, RuleHit, ServerAction, ServerChange, UnreadFeed, Unseen,
@@ -58,7 +59,7 @@ pub struct Deadline {
 
 impl Deadline {
     pub(super) fn of(job: &Job) -> Deadline {
-        let max_duration = job.max_duration.map(|limit| humantime::format_duration(limit).to_string());
+        let max_duration = job.max_duration.map(format_span);
         Deadline { id: job.id, due: job.due, max_duration, state: job.state }
     }
 }
@@ -67,7 +68,7 @@ impl Deadline {
 pub struct Page {
     pub jobs: Vec<JobView>,
     /// Pass it as `before` for the next page; absent on the last one.
-    pub next: Option<JobId>,
+    pub next: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

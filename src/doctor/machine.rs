@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Finding, space, sync};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::control::group_name;
+use crate::group;
 
 /// Writes that are measured, and how large each is.
 const WRITES: usize = 15;
@@ -99,7 +99,7 @@ fn socket(path: &Path) -> Finding {
     let Ok(file) = fs::metadata(path) else {
         return Finding::note(HERE, "socket", format!("{shown} is not there: no daemon runs"), start);
     };
-    let group = group_name(file.gid()).unwrap_or_else(|| file.gid().to_string());
+    let group = group::name_of(file.gid()).unwrap_or_else(|| file.gid().to_string());
     let access = format!("mode {:04o}, group {group}", file.permissions().mode() & 0o7777);
     match UnixStream::connect(path) {
         Ok(_) => Finding::good(HERE, "socket", format!("{shown} is open to this user ({access})")),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use tokio::sync::broadcast::Sender;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::api::{Notice, Receipt, Refusal, Told};
-use crate::job::{By, Change, Event, Fact, Job, JobView, Now, UtcMs, Wake, Warning, recovered};
+use crate::job::{By, Change, Event, Fact, Job, JobView, Now, Outcome, UtcMs, Wake, Warning, recovered};
 use crate::store::Stored;
 
 pub(super) type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
@@ -224,16 +225,52 @@ fn log(notice: &Notice) {
     let Notice { event, text, server, job, .. } = notice;
     let (id, meeting) =
         job.as_ref().map_or((String::new(), ""), |job| (job.id.short(), job.meeting.as_str()));
-    match event.as_str() {
+    match level(event, job.as_ref().and_then(|job| job.outcome)) {
+        Level::ERROR => tracing::error!(%server, meeting, job = id, event, "{text}"),
+        Level::WARN => tracing::warn!(%server, meeting, job = id, event, "{text}"),
+        Level::INFO => tracing::info!(%server, meeting, job = id, event, "{text}"),
+        _ => tracing::debug!(%server, meeting, job = id, event, "{text}"),
+    }
+}
+
+/// How loud an event is in the log. A meeting that goes as planned is one line, its conclusion; what people change is
+/// told too; every other step is for those who look for it.
+fn level(event: &str, outcome: Option<Outcome>) -> Level {
+    match event {
+        "concluded" => match outcome {
+            Some(Outcome::Failed | Outcome::Missed) => Level::ERROR,
+            Some(Outcome::Unconfirmed | Outcome::Superseded) => Level::WARN,
+            _ => Level::INFO,
+        },
         "alarm"
         | "server-alarm"
         | "expected-live"
         | "overdue"
         | "stubborn"
         | "held-past-due"
-        | "warnings-unsupported" => {
-            tracing::warn!(%server, meeting, job = id, event, "{text}");
-        }
-        _ => tracing::info!(%server, meeting, job = id, event, "{text}"),
+        | "lock-failed"
+        | "came-back"
+        | "warnings-unsupported" => Level::WARN,
+        "moved" | "held" | "released" | "alarm-over" | "reopened" | "guarding" | "rule-hit"
+        | "rule-would-hit" => Level::INFO,
+        _ => Level::DEBUG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_louder_than_what_went_well() {
+        let concluded = |outcome| level("concluded", Some(outcome));
+        assert_eq!([Outcome::Failed, Outcome::Missed].map(concluded), [Level::ERROR; 2]);
+        assert_eq!([Outcome::Unconfirmed, Outcome::Superseded].map(concluded), [Level::WARN; 2]);
+        let well = [Outcome::Ended, Outcome::AlreadyOver, Outcome::Absent, Outcome::Cancelled];
+        assert_eq!(well.map(concluded), [Level::INFO; 4]);
+        let steps = ["submitted", "due-reached", "end-sent", "end-answered", "pinned", "warning-due"];
+        assert_eq!(steps.map(|step| level(step, None)), [Level::DEBUG; 6]);
+        assert_eq!(level("overdue", None), Level::WARN);
+        assert_eq!(level("moved", None), Level::INFO);
     }
 }

@@ -154,6 +154,12 @@ pub struct Status {
     /// Feeds that are not believed yet, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feeds: Vec<String>,
+    /// The schedule files and directories that the daemon reads.
+    #[serde(default)]
+    pub config: Vec<String>,
+    /// Where it listens.
+    #[serde(default)]
+    pub socket: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -383,6 +389,8 @@ pub struct Standing {
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
     async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal>;
+    /// What [`Service::submit`] would answer; makes nothing.
+    async fn would_submit(&self, submission: Submission) -> Result<Receipt, Refusal>;
     /// All of them in one durable commit, except those that are refused or known; one answer each, in their order.
     /// `others` stays empty. If the caller leaves before the answer, either all or none of the new ones are there.
     async fn submit_many(&self, submissions: Vec<Submission>) -> Vec<Result<Receipt, Refusal>>;

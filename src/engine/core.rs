@@ -596,7 +596,7 @@ impl Core {
                 biased;
                 () = waiting => {}
                 () = clock.sleep(bound) => tracing::warn!(
-                    ?bound,
+                    bound = %humantime::format_duration(bound),
                     "not waiting any longer: what is under way is looked at first after the next start"
                 ),
             }

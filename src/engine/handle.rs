@@ -51,6 +51,8 @@ pub struct Handle {
     /// What must not change while the daemon runs.
     pub(super) state_dir: PathBuf,
     pub(super) socket: PathBuf,
+    /// The schedule files that it was started with, for people.
+    pub(crate) config: Arc<[String]>,
     /// One reload at a time, from reading the file on: of two, the one that read last counts.
     pub(super) reloading: Arc<Mutex<()>>,
 }
@@ -209,6 +211,10 @@ impl Service for Handle {
         self.receipt(|reply| Request::Submit(submission, reply)).await
     }
 
+    async fn would_submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        self.receipt(|reply| Request::WouldSubmit(submission, reply)).await
+    }
+
     async fn submit_many(&self, submissions: Vec<Submission>) -> Vec<Result<Receipt, Refusal>> {
         let (count, store) = (submissions.len(), self.store.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&*store, submissions)).await;
@@ -235,6 +241,8 @@ impl Service for Handle {
 
     async fn status(&self) -> Result<Status, Refusal> {
         let mut status = self.engine_status().await?;
+        status.socket = self.socket.display().to_string();
+        status.config = self.config.to_vec();
         // Here rather than in the engine: a disk that hangs must not hold it up.
         let (store, state_dir) = (self.store.clone(), self.state_dir.clone());
         let looked = tokio::task::spawn_blocking(move || (store.health(), rustix::fs::statvfs(&state_dir)));

@@ -132,6 +132,7 @@ pub async fn start(
         lacks_feeds,
         state_dir,
         socket,
+        config: Arc::default(),
         reloading,
     };
     Ok((handle, engine))

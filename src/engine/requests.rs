@@ -30,6 +30,8 @@ use crate::store::{Change as Write, Store, StoreError, Stored};
 #[derive(Debug)]
 pub(super) enum Request {
     Submit(Submission, Reply),
+    /// What a submit would come to; nothing is made.
+    WouldSubmit(Submission, Reply),
     SubmitMany(Vec<Prepared>, BulkReply),
     Put(Submission, Reply),
     Change {
@@ -86,6 +88,13 @@ impl Core {
         self.watch_the_clock();
         match request {
             Request::Submit(submission, reply) => self.submit(submission, reply),
+            Request::WouldSubmit(submission, reply) => {
+                let asked = self.asked(&submission).map(|asked| match asked {
+                    Asked::Anew(job) => self.receipt(*job, true),
+                    Asked::Before(job) => self.receipt(*job, false),
+                });
+                answer(reply, asked);
+            }
             Request::SubmitMany(batch, reply) => self.submit_many(batch, reply),
             Request::Put(submission, reply) => self.put(submission, reply),
             Request::Change { id, if_match, change, by, reply } => {
@@ -279,6 +288,9 @@ impl Core {
     }
 
     pub(super) fn cannot_write(&mut self, error: StoreError) -> Refusal {
+        if self.store_error.is_none() {
+            tracing::error!(%error, "the disk takes no changes: new work is refused until it does, accepted deadlines still fire");
+        }
         self.store_error = Some(error.to_string());
         store_failed(error)
     }
@@ -495,6 +507,7 @@ impl Core {
             },
             schedule_error: self.schedule_error.clone().or_else(|| self.plans.error.clone()),
             feeds: self.feeds.held().map(|(source, why)| format!("the feed {source} {why}")).collect(),
+            ..Status::default()
         }
     }
 }

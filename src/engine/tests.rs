@@ -404,6 +404,7 @@ fn start_with(
         lacks_feeds: Arc::default(),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
+        config: Arc::default(),
         reloading: Arc::default(),
     };
     Rig { store, platform, handle, shutdown }

@@ -140,13 +140,14 @@ impl Teller {
         }
         let template = self.text.as_deref().unwrap_or(WARN_TEXT);
         let filling = Filling {
-            remaining: &Remaining::until(mark.due, now.wall).to_string(),
+            remaining: Remaining::until(mark.due, now.wall),
             due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
             meeting: self.meeting.as_str(),
         };
         // Both have been checked; what a rule hits may still have a longer id than its text has room for.
         let text = expand(template, &filling)
-            .unwrap_or_else(|_| WARN_TEXT.replace("{remaining}", filling.remaining));
+            .or_else(|_| expand(WARN_TEXT, &filling))
+            .expect("our own text has placeholders that there are");
         Ok(cut(&text))
     }
 }

@@ -35,6 +35,7 @@ pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{
     Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, cut, expand,
+    languages,
 };
 pub use warning::{Mark, WARN_LATEST, Warned, Warning, Warnings};
 

@@ -1,6 +1,5 @@
 //! What the people inside are told: a template, and what it may hold.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::{MeetingId, UtcMs};
@@ -10,9 +9,9 @@ pub const WARN_TEXT: &str = "This meeting will be ended in {remaining}.";
 /// What platforms take, counted as they do: in UTF-16.
 pub const WARN_TEXT_LENGTH: usize = 500;
 /// What may stand in braces.
-pub const PLACEHOLDERS: [&str; 3] = ["remaining", "due", "meeting"];
+pub const PLACEHOLDERS: [&str; 4] = ["remaining", "minutes", "due", "meeting"];
 /// The longest that `{remaining}` and `{due}` come to.
-const LONGEST_REMAINING: &str = "23 hours 59 minutes";
+const LONGEST_REMAINING: Remaining = Remaining(Duration::from_secs(23 * 3_600 + 59 * 60));
 const LONGEST_DUE: &str = "2026-12-01 18:00 UTC+05:45";
 
 /// Why a text cannot be told.
@@ -20,6 +19,8 @@ const LONGEST_DUE: &str = "2026-12-01 18:00 UTC+05:45";
 pub enum TextError {
     #[error("there is no placeholder {{{0}}}")]
     Unknown(String),
+    #[error("there are no words for the language {0:?}")]
+    Language(String),
     #[error("a brace is opened and not closed")]
     Unclosed,
     #[error("it holds a control character")]
@@ -33,7 +34,7 @@ pub enum TextError {
 /// What stands in for the placeholders.
 #[derive(Clone, Copy, Debug)]
 pub struct Filling<'a> {
-    pub remaining: &'a str,
+    pub remaining: Remaining,
     pub due: &'a str,
     pub meeting: &'a str,
 }
@@ -45,12 +46,16 @@ pub fn expand(template: &str, with: &Filling<'_>) -> Result<String, TextError> {
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}').ok_or(TextError::Unclosed)?;
         text.push_str(before);
-        text.push_str(match name {
-            "remaining" => with.remaining,
-            "due" => with.due,
-            "meeting" => with.meeting,
-            unknown => return Err(TextError::Unknown(unknown.to_owned())),
-        });
+        match name.split_once(':').unwrap_or((name, ENGLISH)) {
+            ("remaining", language) => {
+                let words = words(language).ok_or_else(|| TextError::Language(language.to_owned()))?;
+                text.push_str(&with.remaining.said(words));
+            }
+            ("minutes", ENGLISH) => text.push_str(&with.remaining.minutes().to_string()),
+            ("due", ENGLISH) => text.push_str(with.due),
+            ("meeting", ENGLISH) => text.push_str(with.meeting),
+            _ => return Err(TextError::Unknown(name.to_owned())),
+        }
         rest = after;
     }
     text.push_str(rest);
@@ -82,7 +87,72 @@ pub fn cut(text: &str) -> String {
 }
 
 /// So long until the end, as people say it: to the minute, near the end to the second.
+#[derive(Clone, Copy, Debug)]
 pub struct Remaining(Duration);
+
+/// How a language counts: one, a few, many. Most know two forms, and say "many" of a few.
+struct Words {
+    language: &'static str,
+    seconds: [&'static str; 3],
+    minutes: [&'static str; 3],
+    hours: [&'static str; 3],
+    form: fn(u128) -> usize,
+}
+
+const ENGLISH: &str = "en";
+
+/// The languages of `{remaining:de}`. Another one is another line; cases are those that follow "in", "dans", "za".
+const LANGUAGES: [Words; 8] = [
+    two_forms(ENGLISH, ["second", "seconds"], ["minute", "minutes"], ["hour", "hours"]),
+    two_forms("de", ["Sekunde", "Sekunden"], ["Minute", "Minuten"], ["Stunde", "Stunden"]),
+    two_forms("es", ["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]),
+    Words {
+        form: |n| if n < 2 { 0 } else { 2 },
+        ..two_forms("fr", ["seconde", "secondes"], ["minute", "minutes"], ["heure", "heures"])
+    },
+    two_forms("it", ["secondo", "secondi"], ["minuto", "minuti"], ["ora", "ore"]),
+    two_forms("nl", ["seconde", "seconden"], ["minuut", "minuten"], ["uur", "uur"]),
+    Words {
+        language: "pl",
+        seconds: ["sekundę", "sekundy", "sekund"],
+        minutes: ["minutę", "minuty", "minut"],
+        hours: ["godzinę", "godziny", "godzin"],
+        form: |n| match (n, n % 10, n % 100) {
+            (1, _, _) => 0,
+            (_, 2..=4, last_two) if !matches!(last_two, 12..=14) => 1,
+            _ => 2,
+        },
+    },
+    two_forms("pt", ["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]),
+];
+
+const fn two_forms(
+    language: &'static str,
+    seconds: [&'static str; 2],
+    minutes: [&'static str; 2],
+    hours: [&'static str; 2],
+) -> Words {
+    let [second, seconds] = seconds;
+    let [minute, minutes] = minutes;
+    let [hour, hours] = hours;
+    Words {
+        language,
+        seconds: [second, seconds, seconds],
+        minutes: [minute, minutes, minutes],
+        hours: [hour, hours, hours],
+        form: |n| if n == 1 { 0 } else { 2 },
+    }
+}
+
+fn words(language: &str) -> Option<&'static Words> {
+    const ALL: &[Words] = &LANGUAGES;
+    ALL.iter().find(|words| words.language == language)
+}
+
+/// The languages that there are: `en, de, es, ...`.
+pub fn languages() -> String {
+    LANGUAGES.map(|words| words.language).join(", ")
+}
 
 impl Remaining {
     pub fn until(due: UtcMs, now: UtcMs) -> Remaining {
@@ -90,28 +160,29 @@ impl Remaining {
     }
 }
 
-impl fmt::Display for Remaining {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = (self.0.as_millis() + 500) / 1_000;
+impl Remaining {
+    /// Whole minutes, never fewer than one: for "in {minutes} min".
+    fn minutes(self) -> u128 {
+        ((self.seconds() + 30) / 60).max(1)
+    }
+
+    fn seconds(self) -> u128 {
+        (self.0.as_millis() + 500) / 1_000
+    }
+
+    fn said(self, words: &Words) -> String {
+        let count = |n: u128, forms: &[&str; 3]| format!("{n} {}", forms[(words.form)(n)]);
+        let secs = self.seconds();
         if secs < 90 && secs != 60 {
-            return count(f, secs, "second");
+            return count(secs, &words.seconds);
         }
         let minutes = (secs + 30) / 60;
-        let (hours, minutes) = (minutes / 60, minutes % 60);
-        match (hours, minutes) {
-            (0, minutes) => count(f, minutes, "minute"),
-            (hours, 0) => count(f, hours, "hour"),
-            (hours, minutes) => {
-                count(f, hours, "hour")?;
-                f.write_str(" ")?;
-                count(f, minutes, "minute")
-            }
+        match (minutes / 60, minutes % 60) {
+            (0, minutes) => count(minutes, &words.minutes),
+            (hours, 0) => count(hours, &words.hours),
+            (hours, minutes) => format!("{} {}", count(hours, &words.hours), count(minutes, &words.minutes)),
         }
     }
-}
-
-fn count(f: &mut fmt::Formatter<'_>, n: u128, unit: &str) -> fmt::Result {
-    write!(f, "{n} {unit}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -158,14 +229,15 @@ mod tests {
 
     #[test]
     fn everything_is_filled_in_and_nothing_twice() {
-        let with = Filling { remaining: "10 minutes", due: "{meeting}", meeting: "m" };
-        let text = expand("{meeting}: {remaining}, {due}{meeting}", &with);
-        assert_eq!(text.as_deref(), Ok("m: 10 minutes, {meeting}m"));
+        let remaining = Remaining(Duration::from_secs(600));
+        let with = Filling { remaining, due: "{meeting}", meeting: "m" };
+        let text = expand("{meeting}: {remaining} ({minutes} min), {due}{meeting}", &with);
+        assert_eq!(text.as_deref(), Ok("m: 10 minutes (10 min), {meeting}m"));
     }
 
     #[test]
     fn the_time_that_remains_is_said_as_people_say_it() {
-        let said = |ms: i64| Remaining::until(UtcMs(ms), UtcMs(0)).to_string();
+        let said = |ms: i64| Remaining::until(UtcMs(ms), UtcMs(0)).said(words(ENGLISH).unwrap());
         let all = [
             (599_800, "10 minutes"),
             (600_200, "10 minutes"),
@@ -180,8 +252,35 @@ mod tests {
             (3_600_000, "1 hour"),
             (5_400_000, "1 hour 30 minutes"),
             (86_400_000, "24 hours"),
-            (86_340_000, LONGEST_REMAINING),
+            (86_340_000, "23 hours 59 minutes"),
         ];
         all.into_iter().for_each(|(ms, text)| assert_eq!(said(ms), text));
+    }
+
+    #[test]
+    fn the_time_that_remains_is_said_in_many_languages() {
+        let said = |template: &str, minutes: u64| {
+            let remaining = Remaining(Duration::from_secs(60 * minutes));
+            expand(template, &Filling { remaining, due: "", meeting: "" })
+        };
+        for (template, minutes, text) in [
+            ("in {remaining:de}", 90, "in 1 Stunde 30 Minuten"),
+            ("dans {remaining:fr}", 1, "dans 1 minute"),
+            ("en {remaining:es}", 120, "en 2 horas"),
+            ("tra {remaining:it}", 61, "tra 1 ora 1 minuto"),
+            ("over {remaining:nl}", 300, "over 5 uur"),
+            ("za {remaining:pl}", 1, "za 1 minutę"),
+            ("za {remaining:pl}", 3, "za 3 minuty"),
+            ("za {remaining:pl}", 12, "za 12 minut"),
+            ("za {remaining:pl}", 22, "za 22 minuty"),
+            ("em {remaining:pt}", 10, "em 10 minutos"),
+            ("in {remaining:en}", 10, "in 10 minutes"),
+        ] {
+            assert_eq!(said(template, minutes).as_deref(), Ok(text));
+        }
+        assert_eq!(said("{remaining:xx}", 1), Err(TextError::Language("xx".to_owned())));
+        assert_eq!(said("{due:de}", 1), Err(TextError::Unknown("due:de".to_owned())));
+        assert_eq!(said("{minutes}", 0).as_deref(), Ok("1"));
+        assert_eq!(languages(), "en, de, es, fr, it, nl, pl, pt");
     }
 }

@@ -10,6 +10,7 @@ use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
 
 use super::feed::{Feeds, Source};
+use super::rule::Weekdays;
 use crate::job::UtcMs;
 
 /// `[calendars.*]`
@@ -35,8 +36,8 @@ pub struct DateRange {
 /// A window of every week; it may reach into the next day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Weekly {
-    /// One bit a day on which it begins, Monday first.
-    days: u8,
+    /// On which it begins.
+    days: Weekdays,
     /// Minutes of the day; `to` may be 24:00, and the smaller one if it reaches into the next day.
     from: u16,
     to: u16,
@@ -100,7 +101,7 @@ impl Weekly {
     pub fn parse(text: &str) -> Result<Weekly, CalendarError> {
         let odd = || CalendarError::Weekly(text.to_owned());
         let mut words = text.split_ascii_whitespace();
-        let days = days_of_week(words.next().ok_or_else(odd)?).ok_or_else(odd)?;
+        let days = Weekdays::parse(words.next().ok_or_else(odd)?).ok_or_else(odd)?;
         let (from, to) = match words.next() {
             None => (0, DAY),
             Some(times) => {
@@ -119,42 +120,13 @@ impl Weekly {
 
     fn covers(&self, at: DateTime) -> bool {
         let minute = u16::from(at.hour().unsigned_abs()) * 60 + u16::from(at.minute().unsigned_abs());
-        let on = |day: Weekday| self.days & bit(day) != 0;
+        let on = |day: Weekday| self.days.has(day);
         let today = at.date().weekday();
         if self.from < self.to {
             return on(today) && (self.from..self.to).contains(&minute);
         }
         on(today) && minute >= self.from || on(today.previous()) && minute < self.to
     }
-}
-
-fn bit(day: Weekday) -> u8 {
-    1 << day.to_monday_zero_offset()
-}
-
-/// `Mon`, `Mon-Fri`, `Fri-Mon`, `Mon,Wed`, and mixtures.
-fn days_of_week(text: &str) -> Option<u8> {
-    let mut days = 0;
-    for part in text.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (weekday(first)?, weekday(last)?),
-            None => (weekday(part)?, weekday(part)?),
-        };
-        let mut day = first;
-        days |= bit(day);
-        while day != last {
-            day = day.next();
-            days |= bit(day);
-        }
-    }
-    Some(days)
-}
-
-fn weekday(text: &str) -> Option<Weekday> {
-    let names = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
-    let text = text.to_ascii_lowercase();
-    let found = names.iter().position(|name| *name == text || name[..3] == text)?;
-    Weekday::from_monday_zero_offset(i8::try_from(found).ok()?).ok()
 }
 
 /// `08:00` to `24:00`.

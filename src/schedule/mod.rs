@@ -12,6 +12,7 @@ mod plan;
 pub mod preview;
 mod recurrence;
 pub mod rule;
+mod weekday;
 
 pub use self::calendar::{Calendar, CalendarError, Calendars, DateRange, Days, Weekly};
 pub use self::ends::{Ends, Skip, Skipped, ends};
@@ -25,3 +26,4 @@ pub use self::overlap::{Overlap, overlaps};
 pub use self::own::{Own, OwnEntries};
 pub use self::plan::{Action, is_undecided, overtaken, plan, reached};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};
+pub use self::weekday::weekday;

@@ -19,6 +19,8 @@ use crate::job::{InstanceId, Limits, MeetingId, ServerName, UtcMs};
 pub struct Schedule {
     /// `[[end]]` with `at`.
     pub entries: Vec<Entry>,
+    /// The zones in which these give their times, by identity, where they name one: only for people.
+    pub zones: BTreeMap<String, TimeZone>,
     /// `[[end]]` with `cron`.
     pub recurring: Vec<Recurring>,
     /// `[[calendar-end]]`

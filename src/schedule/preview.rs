@@ -280,7 +280,7 @@ impl Earliest {
 
 // Items.
 
-/// The zones of the standing entries, by their names.
+/// The zones of the entries, by their names.
 type Zones<'a> = BTreeMap<&'a str, TimeZone>;
 
 fn zones(schedule: &Schedule) -> Zones<'_> {
@@ -288,7 +288,8 @@ fn zones(schedule: &Schedule) -> Zones<'_> {
     let recurring = recurring.map(|entry| (entry.name.as_str(), entry.recurrence.zone().clone()));
     let feeds =
         schedule.calendar_ends.iter().filter_map(|end| Some((end.name.as_str(), end.timezone.clone()?)));
-    recurring.chain(feeds).collect()
+    let single = schedule.zones.iter().map(|(identity, zone)| (identity.as_str(), zone.clone()));
+    recurring.chain(feeds).chain(single).collect()
 }
 
 /// The identity of the entry that a job was made from.
@@ -306,7 +307,7 @@ fn planned_item(planned: Planned, done: Option<&Job>, zones: &Zones<'_>, now: Ut
         format!("job {} is done already ({outcome})", job.id.short())
     });
     let against = skipped.or(over);
-    let zone = entry.of.as_deref().and_then(|name| zones.get(name));
+    let zone = zones.get(entry.of.as_deref().unwrap_or(&entry.identity));
     let kind = if against.is_some() { Kind::Skipped } else { Kind::Planned };
     let warnings = if kind == Kind::Planned { warnings(&entry.limits, entry.at, now) } else { Vec::new() };
     notes.extend(against.map(|why| format!("skipped: {why}")));
@@ -328,7 +329,7 @@ fn planned_item(planned: Planned, done: Option<&Job>, zones: &Zones<'_>, now: Ut
 
 fn job_item(job: &Job, zones: &Zones<'_>, now: UtcMs) -> Item {
     let of = match &job.origin {
-        Origin::Schedule { of, .. } => of.as_deref(),
+        Origin::Schedule { name, of, .. } => Some(of.as_deref().unwrap_or(name)),
         _ => None,
     };
     let zone = of.and_then(|name| zones.get(name));

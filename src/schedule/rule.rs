@@ -25,6 +25,11 @@ pub use renew::{Standing, renew};
 pub use sweep::{Allows, sweep};
 pub use watch::Watch;
 
+/// Does this glob (`*` is any text, `?` any one character) match the whole text?
+pub fn matches(glob: &str, text: &str) -> bool {
+    glob::Glob::new(glob).matches(text)
+}
+
 use std::collections::BTreeSet;
 
 use crate::job::{JobId, Limits, LiveMeeting, UtcMs};

@@ -158,3 +158,50 @@ fn completions_and_man_pages_come_from_the_program_itself() {
     assert_eq!(code, 0);
     assert!(said.contains(".TH"), "{said}");
 }
+
+#[test]
+fn colours_go_where_they_are_asked_for() {
+    let bed = crate::harness::Plan::default().lay();
+    std::fs::write(bed.path("broken.toml"), "[servers.x\n").unwrap();
+    for (color, coloured) in [("always", true), ("never", false), ("auto", false)] {
+        let checked = bed.command(&["--color", color, "check", "broken.toml"]).output().unwrap();
+        let said = crate::harness::text(&checked.stderr);
+        assert_eq!(
+            (checked.status.code(), said.contains("\u{1b}[")),
+            (Some(78), coloured),
+            "{color}: {said}"
+        );
+    }
+}
+
+#[test]
+fn the_log_says_where_everything_is_and_when_it_is_over() {
+    let mut bed = Bed::start();
+    bed.end_in("math-101", "1h");
+    bed.stop_daemon();
+    bed.start_daemon();
+    bed.stop_daemon();
+    let log = bed.log();
+    let ready = log.lines().rfind(|line| line.contains("ready")).unwrap();
+    for part in ["config=", "state_dir=", "socket=", "servers=1", "open=1", "next="] {
+        assert!(ready.contains(part), "{part}: {ready}");
+    }
+    assert_eq!(log.matches(" stopped").count(), 2, "{log}");
+}
+
+#[test]
+fn logs_can_be_read_by_collectors() {
+    for (format, part) in [
+        ("json", "\"message\":\"ready\""),
+        ("logfmt", " level=info msg=ready "),
+        ("xml", "plain, json or logfmt"),
+    ] {
+        let mut bed = crate::harness::Plan::default().lay();
+        bed.start_daemon_as(|mut command| {
+            command.env("ADJOURN_LOG_FORMAT", format);
+            command
+        });
+        bed.stop_daemon();
+        assert!(bed.log().contains(part), "{format}: {}", bed.log());
+    }
+}

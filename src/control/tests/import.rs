@@ -194,3 +194,40 @@ async fn events_that_a_slow_listener_misses_are_counted() {
     let metrics: Arc<Metrics> = daemon.served.service.metrics.clone();
     assert_eq!(metrics.events_dropped.get(), 6);
 }
+
+#[tokio::test]
+async fn byte_order_marks_are_passed_over_and_utf_16_is_named() {
+    let daemon = start();
+    let wide: Vec<u8> = line(3).encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let body = [b"\xef\xbb\xbf", line(1).as_bytes(), b"\xef\xbb\xbf", line(2).as_bytes(), &wide].concat();
+    let answers = answers(daemon.http.post(IMPORT).body(body).send().await.unwrap()).await;
+    assert!(answers[0]["id"].is_string() && answers[1]["id"].is_string(), "{answers:?}");
+    assert_eq!(answers[2]["error"]["detail"], "the line holds NUL bytes, as UTF-16 does");
+    let wrong = answers_of(&daemon, "{\"server\": oops}\n").await;
+    let detail = wrong[0]["error"]["detail"].as_str().unwrap();
+    assert_eq!(detail, "the line is not JSON: expected value at column 12");
+}
+
+async fn answers_of(daemon: &Peerless, body: &str) -> Vec<Value> {
+    answers(daemon.http.post(IMPORT).body(body.to_owned()).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn with_replace_a_key_moves_its_job() {
+    let daemon = start();
+    let at = |hour: u32, key: &str| {
+        json!({ "server": "campus", "meeting": "m", "at": format!("2026-12-01T{hour}:00:00Z"), "key": key })
+            .to_string()
+    };
+    let made = answers_of(&daemon, &at(18, "k")).await;
+    let both = format!("{}\n{}\n", at(19, "k"), at(20, "new"));
+    let request = daemon.http.post(format!("{IMPORT}?replace=true")).body(both.clone());
+    let moved = answers(request.send().await.unwrap()).await;
+    assert_eq!((&moved[0]["id"], &moved[0]["existing"]), (&made[0]["id"], &json!(true)));
+    assert_eq!(moved[0]["due"], "2026-12-01T19:00:00.000Z");
+    assert_eq!((&moved[1]["line"], &moved[1]["existing"]), (&json!(2), &Value::Null));
+    let again = answers_of(&daemon, &both).await;
+    assert!(again.iter().all(|answer| answer["existing"] == true), "{again:?}");
+    let refused = read(daemon.http.post(format!("{IMPORT}?replase=true")).send().await.unwrap()).await;
+    Peerless::check_problem(refused, 400, "bad-request", "unknown field `replase`");
+}

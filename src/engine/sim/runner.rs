@@ -207,6 +207,7 @@ fn start(
         metrics,
         state_dir,
         socket,
+        config: Arc::default(),
         reloading,
     };
     Some((handle, engine))

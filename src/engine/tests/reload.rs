@@ -98,6 +98,7 @@ pub(super) fn start_reading(store: Arc<MemStore>, settings: &Settings, kept: Opt
         lacks_feeds: Arc::default(),
         state_dir: "/nowhere".into(),
         socket: "/nowhere".into(),
+        config: Arc::default(),
         reloading: Arc::default(),
     };
     Planned { store, platform, built, handle, shutdown }
@@ -444,7 +445,10 @@ async fn a_deadline_that_had_its_job_gets_no_other_one() {
         let by = By::Peer { uid: 0, pid: None };
         rig.handle.change(job, None, Change::Cancel, by)
     };
+    let submitted = rig.jobs()["a"].submitted.wall;
     cancel(rig.jobs()["a"].id).await.unwrap();
+    // Which job of a name is its latest is told by their ids, and those of one millisecond are in no order.
+    rig.until("the next job has a later id", |_| system_now().wall > submitted).await;
     let added = rig.apply(settings(&[other])).await.unwrap();
     assert_eq!(told(&added), ["add a"]);
     cancel(added.changes[0].job.unwrap()).await.unwrap();

@@ -9,6 +9,7 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::super::model::Rule;
+use super::super::weekday::weekday;
 use crate::job::UtcMs;
 
 /// Closings that have passed are looked back at for so many days: their jobs may still be at work.
@@ -24,17 +25,23 @@ impl Weekdays {
     pub const ALL: Weekdays = Weekdays(0x7f);
     pub const NONE: Weekdays = Weekdays(0);
 
-    /// `Mon`, `Mon-Fri` or, over the weekend, `Sat-Mon`. `None`: it is none of these.
+    /// `Mon`, `Mon-Fri`, over the weekend `Sat-Mon`, and several with commas between them. `None`: it is none of these.
     pub fn parse(text: &str) -> Option<Weekdays> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let day = |name: &str| NAMES.iter().position(|known| known.eq_ignore_ascii_case(name.trim()));
-        let (mut at, last) = (day(first)?, day(last)?);
-        let mut days = 1 << at;
-        while at != last {
-            at = (at + 1) % 7;
-            days |= 1 << at;
+        let mut days = Weekdays::NONE;
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (mut at, last) = (weekday(first)?, weekday(last)?);
+            days = days.and(Weekdays::one(at));
+            while at != last {
+                at = at.next();
+                days = days.and(Weekdays::one(at));
+            }
         }
-        Some(Weekdays(days))
+        Some(days)
+    }
+
+    fn one(day: Weekday) -> Weekdays {
+        Weekdays(1 << day.to_monday_zero_offset())
     }
 
     pub fn and(self, other: Weekdays) -> Weekdays {
@@ -266,9 +273,13 @@ mod tests {
 
     #[test]
     fn days_of_the_week() {
-        for (text, expected) in
-            [("Mon", "Mon"), ("mon-fri", "Mon-Fri"), ("Sat-Mon", "Mon, Sat, Sun"), ("Sun-Sat", "Mon-Sun")]
-        {
+        for (text, expected) in [
+            ("Mon", "Mon"),
+            ("monday-Friday", "Mon-Fri"),
+            ("Mon,Wed", "Mon, Wed"),
+            ("Sat-Mon", "Mon, Sat, Sun"),
+            ("Sun-Sat", "Mon-Sun"),
+        ] {
             assert_eq!(Weekdays::parse(text).unwrap().to_string(), expected);
         }
         for text in ["", "Mo", "Mon-", "Mon-Fri-Sun", "Montag"] {
