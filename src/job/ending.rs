@@ -43,7 +43,9 @@ impl Draft {
             return self.queue();
         }
         let shares = self.job.run.site.as_ref().is_none_or(|site| site.shares_last_look);
-        if self.job.pin.is_some() && self.job.aims_at_the_meeting() && !shares {
+        // A single look that does not show it tells too little: the next one asks for the listing too.
+        let alive = self.job.run.last == Last::Alive;
+        if self.job.pin.is_some() && self.job.aims_at_the_meeting() && !shares && alive {
             return self.queue();
         }
         self.look(Purpose::BeforeEnd);

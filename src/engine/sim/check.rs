@@ -3,33 +3,28 @@
 //! It believes nothing that the job says of itself where the world can tell: the calls that left, the answers that came
 //! back, what is on the disk. The numbers are those of the invariants; what comes after them is about standing entries.
 
-mod rules;
-mod standing;
-
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use self::rules::Sweeps;
-use self::standing::Keeper;
 use super::clock::{Ms, SimClock};
+use super::laws::rules::Sweeps;
+use super::laws::standing::Keeper;
+use super::laws::told::Told;
 use super::plan::Ask;
-use super::told::Told;
+use super::rounds::precedes_end;
 use super::world::World;
 use crate::engine::api::{Receipt, Refusal};
 use crate::job::{
-    Aim, EndAnswer, Entry, Fact, InstanceId, Job, JobId, Outcome, Purpose, Run, Sighting, State, UtcMs,
+    Aim, EndAnswer, Entry, Fact, InstanceId, Job, JobId, Outcome, Purpose, Run, Sighting, StartRange, State,
 };
 use crate::platform::{EndCall, Target};
 
-/// A call may follow its look by this much; the first, on-time one may follow its arm; and each may wait for its claim.
-const LOOK_FRESH: Ms = 2_000;
-const ARM_GOOD: Ms = 15_000;
+/// A call that was decided on may wait for its claim.
 const CLAIM_WAIT: Ms = 250;
-/// Two sightings are a proof only so far apart.
-const SIGHTING_GAP: Ms = 2_000;
-/// An instance must have started so long before due to belong to it.
-const BELONGS: Ms = 2_000;
-/// Rounds of looks start at least so far apart, and so many may be on their way.
-const ROUND_GAPS: [Ms; 2] = [200, 400];
+/// The look that decides whose instance it is is asked so long after the pin moment at most.
+const PIN_WINDOW: Duration = Duration::from_secs(10);
+/// Rounds of looks start at least so far apart, by urgency, and so many may be on their way.
+const ROUND_GAPS: [Ms; 2] = [400, 200];
 const ROUNDS_AT_ONCE: u32 = 2;
 /// End calls, and looks, for one job within a minute.
 const CALLS_A_MINUTE: usize = 14;
@@ -58,6 +53,18 @@ pub enum Law {
     Standing = 14,
     /// Rules: only what they mean, and only once.
     Rule = 15,
+    /// Whoever answers about a meeting in time gets its end call in time.
+    CalledInTime = 16,
+    /// A call at a meeting follows a look of its own, in time.
+    SeenFirst = 17,
+    /// A call follows its claim.
+    ClaimedFirst = 18,
+    /// The next class goes on.
+    NextClass = 19,
+    /// What is called over is over.
+    TrulyGone = 20,
+    /// What is left alone is told.
+    LeftAlone = 21,
 }
 
 #[derive(Clone, Debug)]
@@ -68,13 +75,15 @@ pub struct Violation {
 }
 
 /// One answer about a job's meeting.
-struct Seen {
-    shown: Option<(InstanceId, Option<UtcMs>)>,
-    people: Option<u32>,
-    usable: bool,
-    sent: Ms,
-    answered: Ms,
-    received: Ms,
+pub struct Seen {
+    pub shown: Option<(InstanceId, Option<StartRange>)>,
+    pub people: Option<u32>,
+    pub usable: bool,
+    /// Asked for the sake of an end call.
+    pub before_end: bool,
+    pub sent: Ms,
+    pub answered: Ms,
+    pub received: Ms,
 }
 
 /// One end call that left.
@@ -82,8 +91,8 @@ pub struct Call {
     pub at: Ms,
     epoch: u32,
     /// Absent while it is on its way.
-    sent: Option<bool>,
-    answered: Option<Ms>,
+    pub sent: Option<bool>,
+    pub answered: Option<Ms>,
     claimed: bool,
 }
 
@@ -91,13 +100,14 @@ pub struct Call {
 pub struct Track {
     /// The fold of its facts, as far as they are durable.
     pub job: Job,
-    pins: Vec<InstanceId>,
-    seen: Vec<Seen>,
+    pub pins: Vec<InstanceId>,
+    pub seen: Vec<Seen>,
     pub calls: Vec<Call>,
     looks: VecDeque<Ms>,
     /// The revision that somebody was told of.
     told: u64,
-    moved: Ms,
+    /// When its due time, or whether it counts, was last changed.
+    pub moved: Ms,
     /// When somebody last had it changed.
     pub changed: Ms,
     pub submitted: Ms,
@@ -107,23 +117,15 @@ pub struct Track {
 
 #[derive(Default)]
 struct Load {
-    last_round: [Option<Ms>; 2],
-    /// Rounds that an end call waits for, and others.
-    rounds: [u32; 2],
+    /// By urgency: those that an end call waits for come second.
+    rounds: [Rounds; 2],
     ends: usize,
 }
 
-fn kept_closed(job: &Job) -> bool {
-    job.guard.is_some() || !job.limits.keep_closed.is_zero()
-}
-
-/// Of the rounds that jobs share; `None`: the single look in an end call's turn.
-fn kind_of_round(targets: &[Target]) -> Option<usize> {
-    match targets.first()?.purpose {
-        Purpose::Last => None,
-        Purpose::Pin | Purpose::Arm | Purpose::BeforeEnd => Some(0),
-        Purpose::Confirm | Purpose::Guard | Purpose::After => Some(1),
-    }
+#[derive(Default)]
+struct Rounds {
+    last: Option<Ms>,
+    under_way: u32,
 }
 
 #[derive(Default)]
@@ -133,11 +135,11 @@ pub struct Checker {
     keys: BTreeMap<usize, JobId>,
     loads: BTreeMap<usize, Load>,
     epoch: u32,
-    restarted: Ms,
+    pub restarted: Ms,
     /// When no process was there: what was planned for a time may come much later.
     pub aways: Vec<(Ms, Ms)>,
     pub keeper: Keeper,
-    sweeps: Sweeps,
+    pub sweeps: Sweeps,
     pub outcomes: BTreeMap<Outcome, u64>,
     pub told: Told,
 }
@@ -210,11 +212,16 @@ impl Checker {
     }
 
     fn fact(&mut self, id: JobId, entry: &Entry, truth: Truth<'_>) {
+        let set = self.keeper.clock_is_set;
         let at = truth.clock.truth_of_boot(entry.at.boot);
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let (state, revision, was_done) = (track.job.state, track.job.revision, track.job.is_done());
         let before = Job { history: Default::default(), ..track.job.clone() };
         track.job.record(entry.at, entry.fact.clone());
+        if before.pin.is_some() && track.job.pin.is_none() {
+            // A new pin moment: whose instance it is is decided anew.
+            track.pins.clear();
+        }
         let after = &track.job;
         let mut broken = Vec::new();
         if after.state != state && after.revision == revision {
@@ -237,33 +244,27 @@ impl Checker {
             Fact::EndSent { .. } if was_done => {
                 broken.push((Law::OneEnd, "calls after its outcome".to_owned()));
             }
-            // Under `keep-closed` everything live from due on is ours.
             Fact::EndSent { instance, .. }
-                if !kept_closed(&before) && !track.belongs(instance, truth.clock) =>
+                if !keeps_closed(&before) && !track.belongs(instance, truth.clock) =>
             {
                 broken.push((Law::RightInstance, format!("calls at {instance}, which is not its own")));
             }
-            Fact::Guarding { outcome, .. } => {
-                broken.extend(track.claims(*outcome, at, self.restarted, truth));
+            Fact::Guarding { outcome, reason } => {
+                broken.extend(track.claims(*outcome, reason, (at, self.restarted), truth));
             }
             Fact::Concluded { outcome, reason } => {
                 if was_done {
                     broken.push((Law::OneEnd, format!("a second outcome, {outcome}")));
                 }
                 if before.guard.is_none() {
-                    broken.extend(track.claims(*outcome, at, self.restarted, truth));
+                    broken.extend(track.claims(*outcome, reason, (at, self.restarted), truth));
                 }
-                let hasty = *outcome == Outcome::Unconfirmed
-                    && reason.contains("within")
-                    && self.epoch > 1
-                    && track.submitted < self.restarted
-                    && at - self.restarted < TRIES_AFTER_RESTART;
-                if hasty {
-                    broken.push((
-                        Law::ComesBack,
-                        format!("{} ms after a restart: {reason}", at - self.restarted),
-                    ));
+                let hasty = self.epoch > 1 && is_hasty(*outcome, reason, at - self.restarted);
+                if hasty && track.submitted < self.restarted {
+                    let after = at - self.restarted;
+                    broken.push((Law::ComesBack, format!("{after} ms after a restart: {reason}")));
                 }
+                broken.extend(track.left_alone(*outcome, reason, (at, self.restarted), set, truth));
                 *self.outcomes.entry(*outcome).or_default() += 1;
             }
             _ => {}
@@ -275,16 +276,15 @@ impl Checker {
     // What leaves, and what comes back.
 
     pub fn look_leaves(&mut self, site: usize, targets: &[Target], now: Ms) {
-        let load = self.loads.entry(site).or_default();
-        // A look in an end call's turn is bounded as the call is.
-        let too_many = kind_of_round(targets).is_some_and(|kind| {
-            load.rounds[kind] += 1;
-            let too_soon =
-                load.last_round[kind].replace(now).is_some_and(|last| now - last < ROUND_GAPS[kind]);
-            too_soon || load.rounds[kind] > ROUNDS_AT_ONCE
-        });
-        if too_many {
-            self.flag(Law::Bounded, now, format!("server {site}: too many rounds of looks"));
+        if !in_its_turn(targets) {
+            let urgency = urgency(targets);
+            let rounds = &mut self.loads.entry(site).or_default().rounds[urgency];
+            rounds.under_way += 1;
+            let too_soon = rounds.last.replace(now).is_some_and(|last| now - last < ROUND_GAPS[urgency]);
+            let too_many = rounds.under_way > ROUNDS_AT_ONCE;
+            if too_soon || too_many {
+                self.flag(Law::Bounded, now, format!("server {site}: too many rounds of looks"));
+            }
         }
         for target in targets {
             let Some(track) = self.tracks.get_mut(&target.job) else { continue };
@@ -299,24 +299,24 @@ impl Checker {
     }
 
     pub fn look_answered(&mut self, site: usize, targets: &[Target]) {
-        let load = self.loads.entry(site).or_default();
-        if let Some(kind) = kind_of_round(targets) {
-            load.rounds[kind] = load.rounds[kind].saturating_sub(1);
+        if in_its_turn(targets) {
+            return;
         }
+        let rounds = &mut self.loads.entry(site).or_default().rounds[urgency(targets)];
+        rounds.under_way = rounds.under_way.saturating_sub(1);
     }
 
-    /// `times`: when the round left, when the server saw it, when its answer was there.
-    pub fn looked(&mut self, targets: &[Target], sightings: &[Sighting], times: (Ms, Ms, Ms)) {
+    /// `times`: when the question left, when the server saw it, when its answer was there.
+    pub fn looked(&mut self, target: &Target, sighting: &Sighting, times: (Ms, Ms, Ms)) {
         let (sent, answered, received) = times;
-        for (target, sighting) in targets.iter().zip(sightings) {
-            let Some(track) = self.tracks.get_mut(&target.job) else { continue };
-            let (shown, people, usable) = match sighting {
-                Sighting::Live(seen) => (Some((seen.id.clone(), seen.started_at)), seen.participants, true),
-                Sighting::NotThere(_) => (None, None, true),
-                _ => (None, None, false),
-            };
-            track.seen.push(Seen { shown, people, usable, sent, answered, received });
-        }
+        let Some(track) = self.tracks.get_mut(&target.job) else { return };
+        let (shown, people, usable) = match sighting {
+            Sighting::Live(seen) => (Some((seen.id.clone(), seen.start)), seen.participants, true),
+            Sighting::NotThere(_) => (None, None, true),
+            _ => (None, None, false),
+        };
+        let before_end = precedes_end(target.purpose);
+        track.seen.push(Seen { shown, people, usable, before_end, sent, answered, received });
     }
 
     /// `stored` is the job as the disk has it.
@@ -355,7 +355,7 @@ impl Checker {
         if stored.is_done() && stored.ends < call.attempt {
             broken.push((Law::OneEnd, format!("calls although it is {:?}", stored.outcome)));
         }
-        broken.extend(track.aimed_well(call, aim, stored, self.epoch, truth));
+        broken.extend(track.aimed_well(call, aim, stored, truth));
         let recent = track.calls.iter().filter(|call| call.epoch == self.epoch && call.at > now - 60_000);
         if recent.count() >= CALLS_A_MINUTE {
             broken.push((Law::Bounded, "end calls without end".to_owned()));
@@ -479,11 +479,10 @@ impl Track {
         let seen = self.seen.iter().filter(|seen| seen.shown.as_ref().is_some_and(|(shown, _)| shown == id));
         seen.into_iter().any(|seen| {
             let before = clock.wall_or_old_wall(seen.received) < due || seen.received <= self.moved;
-            let started = seen.shown.as_ref().and_then(|(_, started)| *started);
-            // Whoever asks for the end at once means whoever is live then.
+            let start = seen.shown.as_ref().and_then(|(_, start)| *start);
             let moment = self.job.pin_moment();
-            let at_once = moment >= due && clock.wall_or_old_wall(seen.sent).0 <= moment.0 + 10_000;
-            before || at_once || started.is_some_and(|at| at.0 + BELONGS <= due.0)
+            let decides = clock.wall_or_old_wall(seen.sent) <= moment + PIN_WINDOW;
+            before || decides || start.is_some_and(|start| start.precedes(moment))
         })
     }
 
@@ -493,14 +492,7 @@ impl Track {
         last.is_some_and(|(shown, _)| self.pins.last().is_some_and(|pin| pin != shown))
     }
 
-    fn aimed_well(
-        &self,
-        call: &EndCall,
-        aim: Aim,
-        stored: &Job,
-        epoch: u32,
-        truth: Truth<'_>,
-    ) -> Vec<(Law, String)> {
+    fn aimed_well(&self, call: &EndCall, aim: Aim, stored: &Job, truth: Truth<'_>) -> Vec<(Law, String)> {
         let now = truth.clock.truth();
         let instance = &call.pin.instance;
         let mut broken = Vec::new();
@@ -508,75 +500,33 @@ impl Track {
         if truth.world.life(&call.meeting, instance).is_none() {
             wrong(format!("calls at {instance}, which never was in {}", call.meeting));
         }
-        let may_guard = !stored.limits.keep_closed.is_zero() && stored.only.is_none();
-        if !may_guard && !self.belongs(instance, truth.clock) {
+        if !keeps_closed(stored) && !self.belongs(instance, truth.clock) {
             wrong(format!("calls at {instance}, which does not belong"));
         }
-        if aim == Aim::Instance {
-            return broken;
-        }
-        let last = self.seen.iter().rev().find(|seen| seen.usable);
-        let Some(last) = last.filter(|seen| seen.shown.as_ref().is_some_and(|(shown, _)| shown == instance))
-        else {
-            wrong(format!("calls at the meeting though the last look did not show {instance}"));
-            return broken;
-        };
-        let first = !self.calls.iter().any(|call| call.epoch == epoch && call.sent != Some(false));
-        let armed = first && truth.clock.wall_or_old_wall(last.received) < stored.due;
-        let good_for = CLAIM_WAIT + if armed { ARM_GOOD } else { LOOK_FRESH };
-        if now - last.received > good_for {
-            wrong(format!("calls at the meeting {} ms after the look", now - last.received));
+        if aim == Aim::Meeting
+            && let Err(what) = self.seen_first(instance, now)
+        {
+            broken.push((Law::SeenFirst, what));
         }
         broken
     }
+}
 
-    /// Two sightings that did not show the pinned instance, two seconds apart, asked for after the last end call was
-    /// answered and by the process that says so.
-    fn proof(&self, at: Ms, restarted: Ms) -> Option<(&Seen, &Seen)> {
-        let pin = self.pins.last();
-        let answered = self.calls.iter().filter_map(|call| call.answered).filter(|answered| *answered <= at);
-        let answered = answered.max().unwrap_or(0);
-        let since = answered.max(restarted);
-        let shows = |seen: &Seen| pin.is_some() && seen.shown.as_ref().map(|(shown, _)| shown) == pin;
-        let usable = self.seen.iter().rev().filter(|seen| seen.usable && seen.received <= at);
-        let absent: Vec<&Seen> =
-            usable.take_while(|seen| !shows(seen)).filter(|seen| seen.sent >= since).collect();
-        let last = *absent.first()?;
-        let one_before = absent.iter().find(|seen| last.sent >= seen.received + SIGHTING_GAP)?;
-        Some((one_before, last))
-    }
+/// Whatever is live after due is this deadline's.
+pub fn keeps_closed(job: &Job) -> bool {
+    !job.limits.keep_closed.is_zero() && job.only.is_none()
+}
 
-    /// May it be said, at this time, that the meeting is over?
-    fn claims(&self, outcome: Outcome, at: Ms, restarted: Ms, truth: Truth<'_>) -> Vec<(Law, String)> {
-        let mut broken = Vec::new();
-        if !outcome.claims_gone() {
-            return broken;
-        }
-        let mut wrong = |what: String| broken.push((Law::NoFalseEnded, what));
-        for pin in &self.pins {
-            let life = truth.world.life(&self.job.meeting, pin);
-            if life.is_some_and(|life| life.alive_at(at) && !life.is_forgiven(self.job.id, restarted)) {
-                wrong(format!("is called {outcome}, and {pin} is alive"));
-            }
-        }
-        let Some((one_before, last)) = self.proof(at, restarted) else {
-            wrong(format!("is called {outcome} without two sightings of its absence, two seconds apart"));
-            return broken;
-        };
-        for life in truth.world.lives(&self.job.meeting) {
-            let shown = life.started <= one_before.answered && life.shown_at(last.answered);
-            let told = last.shown.as_ref().and_then(|(_, started)| *started);
-            let ours = match &self.job.only {
-                Some(only) => *only == life.id,
-                None => {
-                    let moment = self.job.pin_moment();
-                    outcome == Outcome::Absent || told.is_some_and(|at| at.0 + BELONGS <= moment.0)
-                }
-            };
-            if shown && ours {
-                wrong(format!("is called {outcome}, and {} of the same meeting is alive", life.id));
-            }
-        }
-        broken
-    }
+/// A last look is asked in the turn of its end call, not in a round.
+fn in_its_turn(targets: &[Target]) -> bool {
+    targets.iter().all(|target| target.purpose == Purpose::Last)
+}
+
+fn urgency(targets: &[Target]) -> usize {
+    usize::from(targets.iter().any(|target| precedes_end(target.purpose)))
+}
+
+/// Is it called unprovable before a new process has tried for a while?
+fn is_hasty(outcome: Outcome, reason: &str, after_restart: Ms) -> bool {
+    outcome == Outcome::Unconfirmed && reason.contains("within") && after_restart < TRIES_AFTER_RESTART
 }

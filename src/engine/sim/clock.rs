@@ -48,8 +48,9 @@ struct Inner {
 }
 
 impl SimClock {
-    pub fn new(ahead: i64) -> SimClock {
-        let offsets = vec![(0, 0)];
+    /// `at_start`: what the wall clock is off by when the machine comes up.
+    pub fn new(ahead: i64, at_start: i64) -> SimClock {
+        let offsets = vec![(0, at_start)];
         SimClock(Mutex::new(Inner { offsets, boot_origin: -BOOT, ahead, ..Inner::default() }))
     }
 

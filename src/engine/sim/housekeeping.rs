@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::Ms;
+use super::plan::Item;
 use super::sim::Sim;
 use super::standing::{MINUTE, SECOND};
 use crate::engine::Handle;
@@ -21,8 +22,24 @@ async fn expanding(sim: Arc<Sim>, handle: Handle) {
     sim.clock.wait(sim.chance(0, 2 * SECOND)).await;
     loop {
         expand(&sim, &handle).await;
-        sim.clock.wait(pause(&sim, EXPAND)).await;
+        let pause = pause(&sim, EXPAND);
+        next_tick(&sim, pause).await;
     }
+}
+
+/// The scheduler's ticks are times of the wall clock. Where that is set, the daemon builds the scheduler anew, and the next
+/// tick comes a whole pause after the step: late, but not by hours.
+async fn next_tick(sim: &Sim, pause: Ms) {
+    let mut at = sim.clock.truth() + pause;
+    for item in &sim.plan.items {
+        if let Item::StepWall { at: step, .. } = item
+            && (sim.clock.truth()..at).contains(step)
+        {
+            at = step + pause;
+        }
+    }
+    let clock = sim.clock.clone();
+    clock.until(at).await;
 }
 
 async fn ticking(sim: Arc<Sim>, handle: Handle) {

@@ -7,7 +7,6 @@ use super::clock::{EPOCH, Ms};
 use super::plan::{Ask, Item, Only, SimOrder, SimWhen};
 use super::runner::{Outside, server, settings};
 use super::sim::Sim;
-use super::world::meeting_id;
 use crate::engine::Handle;
 use crate::engine::api::{Refusal, RefusalKind, Service, Submission, When};
 use crate::job::{By, Change, InstanceId, Job, JobId, Origin, State, UtcMs};
@@ -36,6 +35,11 @@ pub fn act(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle, at: u
                 if read {
                     let _ = reload(&sim, &outside, &handle).await;
                 }
+            }
+            Item::Moves { site, to, .. } => {
+                outside.lock().unwrap().file.moved.insert(site, to);
+                sim.say(|| format!("people: server {site} is now at the url of server {to}"));
+                let _ = reload(&sim, &outside, &handle).await;
             }
             Item::ChangeNext { name, ask, .. } => change_next(&sim, &handle, name, ask).await,
             Item::Status { .. } => {
@@ -96,11 +100,12 @@ async fn submit(
 
 fn submission(sim: &Sim, slot: usize, order: &SimOrder) -> Submission {
     let SimOrder { site, room, when, only, limits, keyed } = order;
-    let meeting = meeting_id(*site, *room);
+    let meeting = sim.meeting(*site, *room);
     let shown = {
         let now = sim.advance();
         let world = sim.world.lock().unwrap();
-        world.sites[*site][*room].shown(now).map(|life| life.id.clone())
+        let (host, room) = world.room(&meeting).expect("it is somewhere");
+        world.sites[host][room].shown(now).map(|life| life.id.clone())
     };
     Submission {
         server: server(*site),

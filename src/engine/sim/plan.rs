@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::clock::Ms;
+use super::faults::{Ail, Endpoint, Shows};
 use super::standing::Standing;
 use super::world::{Coming, Flavour};
 use crate::job::LimitsPatch;
@@ -80,6 +81,67 @@ pub enum Item {
     Restart {
         at: Ms,
         site: usize,
+    },
+    /// One endpoint fares badly, everything else is well.
+    Part {
+        from: Ms,
+        to: Ms,
+        site: usize,
+        part: Endpoint,
+        ail: Ail,
+    },
+    /// A node behind the front fares badly, and every question about what stands on it.
+    Node {
+        from: Ms,
+        to: Ms,
+        site: usize,
+        node: usize,
+        ail: Ail,
+    },
+    /// The server is configured with its nodes.
+    Nodes {
+        site: usize,
+    },
+    /// The front leaves out what stands on this node, and knows of nothing there; people go on talking.
+    Offline {
+        from: Ms,
+        to: Ms,
+        site: usize,
+        node: usize,
+    },
+    /// The front's listing is not to be relied on.
+    Lists {
+        from: Ms,
+        to: Ms,
+        site: usize,
+        shows: Shows,
+    },
+    /// The clock by which starts are told, and that of the Date header, are off.
+    Skew {
+        from: Ms,
+        to: Ms,
+        site: usize,
+        starts: Ms,
+        header: Ms,
+    },
+    /// Starts are told in seconds.
+    Seconds {
+        site: usize,
+    },
+    /// The server is at the same address as another one.
+    Twin {
+        site: usize,
+        of: usize,
+    },
+    /// The url of the server is that of another one from now on, and the file is read again.
+    Moves {
+        at: Ms,
+        site: usize,
+        to: usize,
+    },
+    /// The machine comes up with its wall clock so far ahead.
+    StartsAhead {
+        by: Ms,
     },
     Disk {
         from: Ms,
@@ -196,10 +258,21 @@ impl Item {
             | Item::ChangeNext { at, .. }
             | Item::Status { at }
             | Item::World { at, .. }
+            | Item::Moves { at, .. }
             | Item::StepWall { at, .. } => (*at, *at),
-            Item::Rejoin { .. } => (0, 0),
+            Item::Rejoin { .. }
+            | Item::Nodes { .. }
+            | Item::Seconds { .. }
+            | Item::Twin { .. }
+            | Item::StartsAhead { .. } => (0, 0),
             Item::Restart { at, .. } => (*at, at + RESTART),
-            Item::Net { from, to, .. } | Item::Disk { from, to, .. } => (*from, *to),
+            Item::Net { from, to, .. }
+            | Item::Part { from, to, .. }
+            | Item::Node { from, to, .. }
+            | Item::Offline { from, to, .. }
+            | Item::Lists { from, to, .. }
+            | Item::Skew { from, to, .. }
+            | Item::Disk { from, to, .. } => (*from, *to),
             Item::Suspend { at, pause } => (*at, at + pause),
             Item::Crash { at, away, .. } | Item::Stop { at, away } => (*at, at + away),
         }
@@ -207,13 +280,19 @@ impl Item {
 
     /// Done by the driver at its time; the rest is there from the start.
     pub fn is_driven(&self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Item::World { .. }
-                | Item::Rejoin { .. }
-                | Item::Net { .. }
-                | Item::Restart { .. }
-                | Item::Disk { .. }
+            Item::Submit { .. }
+                | Item::Change { .. }
+                | Item::Reload { .. }
+                | Item::Standing { .. }
+                | Item::ChangeNext { .. }
+                | Item::Status { .. }
+                | Item::Moves { .. }
+                | Item::StepWall { .. }
+                | Item::Suspend { .. }
+                | Item::Crash { .. }
+                | Item::Stop { .. }
         )
     }
 }
@@ -254,7 +333,7 @@ impl Plan {
             maker.clocks();
         }
         maker.warnings(seed);
-        Plan { seed, sites, items: maker.items, crash_at: None }.with_standing().sorted()
+        Plan { seed, sites, items: maker.items, crash_at: None }.with_standing().with_weather().sorted()
     }
 }
 

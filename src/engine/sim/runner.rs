@@ -1,7 +1,7 @@
 //! One history: processes come and go on the same disk, in the same world, until everything has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::check::{Checker, Law, Track, Violation};
 use super::clock::{EPOCH, MachineClock, Ms};
 use super::housekeeping;
+use super::laws::called_in_time::allowance;
 use super::people;
-use super::plan::{DiskFault, Item, NetFault, Plan};
+use super::plan::{Item, Plan};
 use super::platform::SimPlatform;
 use super::sim::{Quirk, Sim};
 use super::standing::Standing;
@@ -38,8 +39,6 @@ const CALM: Ms = 12 * 60_000;
 const LINGER: Ms = 75_000;
 /// An engine that does not start is started again this much later.
 const START_AGAIN: Ms = 5_000;
-/// In a calm hour the first end call leaves this soon after due.
-const ON_TIME: Ms = 600;
 
 /// What a history came to.
 pub struct Report {
@@ -68,6 +67,8 @@ pub struct File {
     /// Entries with a time: name, site, room, time.
     pub entries: Vec<(usize, usize, usize, Ms)>,
     pub standing: Standing,
+    /// Servers whose url is another's.
+    pub moved: BTreeMap<usize, usize>,
 }
 
 /// What outlives a process on the people's side.
@@ -83,7 +84,7 @@ pub struct Outside {
 
 pub fn run(plan: &Plan, quirk: Quirk, tell: bool) -> Report {
     let sim = Sim::new(plan.clone(), quirk, tell);
-    let sets_clock = |item: &Item| matches!(item, Item::StepWall { .. });
+    let sets_clock = |item: &Item| matches!(item, Item::StepWall { .. } | Item::StartsAhead { .. });
     sim.check.lock().unwrap().keeper.clock_is_set = plan.items.iter().any(sets_clock);
     let outside = Arc::new(Mutex::new(Outside::default()));
     loop {
@@ -218,10 +219,12 @@ fn makers(sim: &Arc<Sim>) -> Makers {
     Makers {
         rules: RuleBook::default(),
         new_id: Arc::new(move |now| new_id(&ids, now)),
-        build: Arc::new(move |name, _, _| {
+        build: Arc::new(move |name, settings, _| {
             let site = sites.site_of(name);
-            let flavour = sites.plan.sites[site].flavour;
-            Ok(Arc::new(SimPlatform { sim: sites.clone(), site, flavour }) as Arc<dyn Platform>)
+            let host = host_of(settings);
+            let (sim, flavour) = (sites.clone(), sites.plan.sites[host].flavour);
+            let took = AtomicI64::default();
+            Ok(Arc::new(SimPlatform { sim, site, host, flavour, took }) as Arc<dyn Platform>)
         }),
     }
 }
@@ -239,11 +242,22 @@ pub fn server(site: usize) -> ServerName {
     ServerName(format!("server-{site}"))
 }
 
+/// Whose meetings are found at the url.
+fn host_of(settings: &PlatformSettings) -> usize {
+    let host = match settings {
+        PlatformSettings::BigBlueButton(settings) => settings.url.host_str(),
+        _ => None,
+    };
+    let host = host.and_then(|name| name.strip_suffix(".invalid"));
+    host.and_then(|name| name.strip_prefix("host-")?.parse().ok()).expect("hosts are numbered")
+}
+
 pub fn settings(sim: &Sim, file: &File) -> Settings {
-    let spec = |site: &super::plan::Site| ServerSettings {
+    let host = |at: usize| file.moved.get(&at).copied().unwrap_or_else(|| sim.home(at));
+    let spec = |at: usize, site: &super::plan::Site| ServerSettings {
         platform: PlatformSettings::BigBlueButton(bigbluebutton::Settings {
-            url: "http://simulated.invalid/bigbluebutton/api/".parse().unwrap(),
-            secret: "unused".to_owned().into(),
+            url: format!("http://host-{}.invalid/bigbluebutton/api/", host(at)).parse().unwrap(),
+            secret: format!("unused-{at}").into(),
             checksum: bigbluebutton::Algorithm::Sha256,
             front: bigbluebutton::Front::Direct,
             believe: bigbluebutton::Believe::Proof,
@@ -257,7 +271,7 @@ pub fn settings(sim: &Sim, file: &File) -> Settings {
         identity: format!("entry-{name}"),
         of: None,
         server: server(*site),
-        meeting: super::world::meeting_id(*site, *room),
+        meeting: sim.meeting(*site, *room),
         instance: None,
         at: UtcMs(EPOCH + at),
         limits: Limits::default(),
@@ -268,7 +282,7 @@ pub fn settings(sim: &Sim, file: &File) -> Settings {
         socket: "/simulated".into(),
         socket_mode: 0o660,
         socket_group: None,
-        servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(site))).collect(),
+        servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(at, site))).collect(),
         schedule: Schedule {
             entries: file.entries.iter().map(entry).collect(),
             ..file.standing.seen_with(sim.quirk).schedule()
@@ -388,10 +402,10 @@ fn last_questions(sim: &Sim) {
     }
     let mut late = Vec::new();
     for (id, track) in &check.tracks {
-        if let Some(law) = calm_law(sim, &check.aways, track) {
+        if let Some((law, in_time)) = allowance(sim, &check.aways, track) {
             let due = sim.clock.truth_of(track.job.due);
             let first = track.calls.first().map(|call| call.at - due);
-            if first.is_none_or(|late| late > ON_TIME) {
+            if first.is_none_or(|late| late > in_time) && !check.is_carried(track, due + in_time) {
                 late.push((
                     law,
                     due,
@@ -408,68 +422,4 @@ fn last_questions(sim: &Sim) {
 fn is_beyond_proof(sim: &Sim, check: &Checker, job: &Job) -> bool {
     let vendor = sim.plan.sites[sim.site_of(&job.server)].flavour == Flavour::Vendor;
     !vendor && check.tracks.get(&job.id).is_some_and(Track::sees_another)
-}
-
-/// Nothing was in the way of an on-time end: which law would a late one break?
-fn calm_law(sim: &Sim, aways: &[(Ms, Ms)], track: &Track) -> Option<Law> {
-    let job = &track.job;
-    if job.due.is_never() {
-        return None;
-    }
-    let due = sim.clock.truth_of(job.due);
-    let site = sim.site_of(&job.server);
-    if aways.iter().any(|(from, to)| *from < due + 1_000_000 && *to > due - 700_000) {
-        return None;
-    }
-    let life = {
-        let world = sim.world.lock().unwrap();
-        world.lives(&job.meeting).iter().find(|life| life.shown_at(due)).cloned()?
-    };
-    let named = job.only.as_ref().is_none_or(|only| *only == life.id);
-    let settled = due - 20_000;
-    if !named || life.started > settled || track.changed > settled || track.submitted > settled {
-        return None;
-    }
-    if job.outcome == Some(Outcome::Cancelled) || job.state == State::Held || track.calls.len() > 20 {
-        return None;
-    }
-    let mut full = false;
-    for item in &sim.plan.items {
-        let (from, to) = item.span();
-        let (before, after) = match item {
-            Item::Net { fault: NetFault::ChatHangs, .. } => continue,
-            Item::Net { site: at, fault, .. } if *at == site => match fault {
-                NetFault::Late(by) | NetFault::Throttled(by) => (120_000 + by, 5_000),
-                _ => (120_000, 5_000),
-            },
-            Item::StepWall { .. } | Item::Suspend { .. } => return None,
-            Item::Crash { .. } | Item::Stop { .. } => (700_000, 1_000_000),
-            Item::Restart { site: at, .. } if *at == site => (120_000, 5_000),
-            Item::Disk { fault: DiskFault::Unreadable, .. } => (700_000, 5_000),
-            Item::Disk { fault: DiskFault::Full, .. } => {
-                full |= from < due && to > due - 11_000;
-                continue;
-            }
-            // A change that is on its way to a slow disk holds its job.
-            Item::Disk { .. } => (60_000, 5_000),
-            Item::Change { .. } | Item::ChangeNext { .. } | Item::Reload { .. } => (40_000, 5_000),
-            // It may be read later, when the disk can be written again.
-            Item::Standing { .. } => (400_000, 5_000),
-            _ => continue,
-        };
-        if from < due + after && to > due - before {
-            return None;
-        }
-    }
-    // Others that want the same place.
-    let wanting = |item: &Item| match item {
-        Item::Submit { .. } => 1,
-        Item::Standing { standing, .. } => standing.repeats.len() + standing.rules.len(),
-        _ => 0,
-    };
-    let crowd: usize = sim.plan.items.iter().map(wanting).sum();
-    if crowd > sim.plan.sites[site].max_concurrent || sim.plan.crash_at.is_some() {
-        return None;
-    }
-    Some(if full { Law::FullDisk } else { Law::ComesBack })
 }

@@ -13,7 +13,7 @@ use super::standing::Standing;
 use super::store::Disk;
 use super::world::{Coming, Room, World};
 use crate::clock::Clock;
-use crate::job::{Aim, Job, JobId, Now, ServerName, UtcMs};
+use crate::job::{Aim, Fact, InstanceId, Job, JobId, Now, ServerName};
 use crate::platform::{EndCall, Target, Warning};
 
 /// How the simulation itself may be dishonest, so that the judge can prove that it sees it.
@@ -42,6 +42,16 @@ pub enum Quirk {
     NoExempt,
     /// A listing gives the instance of one room to another.
     WrongRoom,
+    /// The disk says at once that claims are written, and writes them later.
+    HastyClaims,
+    /// Every start that is told is an hour too early.
+    OldStarts,
+    /// What a front does not show is taken for over.
+    TrustsFronts,
+    /// Nobody is told of what goes on running.
+    Silent,
+    /// Single looks are as slow as they may be, and nothing in the plan says so.
+    SlowLooks,
 }
 
 pub struct Sim {
@@ -66,12 +76,15 @@ pub struct Sim {
 /// The engine answers within this, however slow the disk is.
 const ANSWERED: Ms = 300_000;
 const ANSWERED_STEPS: Ms = 10;
+/// After a fault, what has waited for the disk has been written by now.
+const DISK_RECOVERS: Ms = 3_000;
 /// What a clock that is fast is ahead by.
 const AHEAD: i64 = 1_500;
 
 impl Sim {
     pub fn new(plan: Plan, quirk: Quirk, tell: bool) -> Arc<Sim> {
         let ahead = if quirk == Quirk::FastClock { AHEAD } else { 0 };
+        let mut at_start = 0;
         let mut world = World::default();
         world.sites = plan.sites.iter().map(|site| vec![Room::default(); site.rooms + 1]).collect();
         for item in &plan.items {
@@ -82,6 +95,8 @@ impl Sim {
                     world.plan(0, *site, plan.sites[*site].rooms, Coming::Start);
                     world.plan(*at, *site, 0, Coming::LoseState);
                 }
+                Item::StartsAhead { by } => at_start = *by,
+                Item::Moves { .. } => world.moves = true,
                 Item::Rejoin { site, room, after, times } => {
                     world.sites[*site][*room].rejoin = Some((*after, *times));
                 }
@@ -90,7 +105,7 @@ impl Sim {
         }
         Arc::new(Sim {
             quirk,
-            clock: Arc::new(SimClock::new(ahead)),
+            clock: Arc::new(SimClock::new(ahead, at_start)),
             world: Mutex::new(world),
             disk: Mutex::default(),
             check: Mutex::default(),
@@ -165,12 +180,6 @@ impl Sim {
         now
     }
 
-    /// What a server says about the start of an instance, on our clock.
-    pub fn told_start(&self, started: Ms) -> UtcMs {
-        let offset = self.clock.wall().0 - super::clock::EPOCH - self.clock.truth();
-        super::platform::told(started, offset)
-    }
-
     pub fn net_fault(&self, site: usize) -> Option<NetFault> {
         let now = self.clock.truth();
         let restarts = |item: &Item| matches!(item, Item::Restart { at, site: where_ } if *where_ == site && (*at..at + RESTART).contains(&now));
@@ -230,6 +239,18 @@ impl Sim {
         hit
     }
 
+    /// Is it at fault, or was it a moment ago, that what was written is not there yet?
+    fn is_disk_ill(&self) -> bool {
+        let now = self.clock.truth();
+        self.plan.items.iter().any(|item| match item {
+            Item::Disk { from, to, fault } => {
+                let by = if let DiskFault::Slow(by) = fault { *by } else { 0 };
+                (*from..to + by + DISK_RECOVERS).contains(&now)
+            }
+            _ => false,
+        })
+    }
+
     /// How long the disk takes for a batch.
     pub fn commit_pause(&self) -> Ms {
         let now = self.clock.truth();
@@ -265,7 +286,8 @@ impl Sim {
         });
         let world = self.world.lock().unwrap();
         let truth = Truth { clock: &self.clock, world: &world };
-        self.check.lock().unwrap().durable(job, truth);
+        let silent = (self.quirk == Quirk::Silent).then(|| silenced(job.clone()));
+        self.check.lock().unwrap().durable(silent.as_ref().unwrap_or(job), truth);
     }
 
     /// A process begins, and reads this.
@@ -299,6 +321,14 @@ impl Sim {
         Ok(())
     }
 
+    /// An end call takes effect on this instance.
+    pub fn hits(&self, call: &EndCall, id: &InstanceId) {
+        let stored = self.stored(call.job);
+        let world = self.world.lock().unwrap();
+        let truth = Truth { clock: &self.clock, world: &world };
+        self.check.lock().unwrap().hits(call, id, stored.as_ref(), truth);
+    }
+
     pub fn end_leaves(&self, site: usize, call: &EndCall, aim: Aim) {
         self.advance();
         let stored = self.stored(call.job);
@@ -309,6 +339,22 @@ impl Sim {
         let world = self.world.lock().unwrap();
         let bound = self.plan.sites[site].max_concurrent;
         let truth = Truth { clock: &self.clock, world: &world };
-        self.check.lock().unwrap().end_leaves(site, bound, call, aim, stored.as_ref(), truth);
+        let mut check = self.check.lock().unwrap();
+        check.end_leaves(site, bound, call, aim, stored.as_ref(), truth);
+        if !self.is_disk_ill() {
+            check.claimed_first(call, stored.as_ref(), self.clock.truth());
+        }
     }
+}
+
+/// Without what people are told at the end.
+fn silenced(mut job: Job) -> Job {
+    for entry in &mut job.history.recent {
+        match &mut entry.fact {
+            Fact::Concluded { reason, .. } => reason.clear(),
+            Fact::LeftAlone { instance, .. } | Fact::Reopened { instance } => *instance = "nobody".into(),
+            _ => {}
+        }
+    }
+    job
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::Law;
+use super::faults::{Ail, Endpoint};
 use super::plan::{Ask, Item, Only, Plan, SimOrder, SimWhen, Site};
 use super::runner::run;
 use super::shrink::{breaks, tell};
@@ -12,6 +13,8 @@ use super::standing::{HOUR, Limit, MINUTE, Repeat, SECOND, SimRule, Standing, ZO
 use super::world::{Coming, Flavour};
 use crate::job::{LimitsPatch, Outcome};
 
+/// Seeds that a survey names for each law.
+const SURVEYED: usize = 12;
 /// Histories of a plain `cargo test`.
 const SEEDS: u64 = 4_000;
 
@@ -36,6 +39,9 @@ fn no_history_breaks_a_law() {
         return print_story(&plan);
     }
     let from = number("SIM_FROM").unwrap_or(0);
+    if number("SIM_SURVEY").is_some() {
+        return survey(from, number("SIM_SEEDS").unwrap_or(SEEDS));
+    }
     let (mut events, mut faults, mut told, mut outcomes) = (0, 0, 0, BTreeMap::new());
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     for seed in from..from + seeds {
@@ -52,6 +58,26 @@ fn no_history_breaks_a_law() {
         assert_eq!(outcomes.len(), Outcome::ALL.len(), "every outcome is met: {outcomes:?}");
         assert!(told > seeds, "{told} warnings");
     }
+}
+
+/// Which laws are broken how often, and by which seeds; nothing is cut down, and nothing stops at the first.
+fn survey(from: u64, seeds: u64) {
+    let mut broken: BTreeMap<Law, Vec<(u64, String)>> = BTreeMap::new();
+    for seed in from..from + seeds {
+        let mut violations = run(&Plan::generate(seed), Quirk::None, false).violations;
+        violations.dedup_by_key(|violation| violation.law);
+        for violation in violations {
+            let known = broken.entry(violation.law).or_default();
+            if known.last().is_none_or(|(last, _)| *last != seed) {
+                known.push((seed, violation.what));
+            }
+        }
+    }
+    for (law, found) in &broken {
+        println!("{law:?}: {} of {seeds} histories", found.len());
+        found.iter().take(SURVEYED).for_each(|(seed, what)| println!("    {seed}: {what}"));
+    }
+    assert!(broken.is_empty(), "{} laws are broken", broken.len());
 }
 
 fn print_story(plan: &Plan) {
@@ -172,7 +198,50 @@ fn a_clock_that_is_fast_is_caught() {
 
 #[test]
 fn a_platform_that_passes_off_old_looks_is_caught() {
-    expect_caught(Quirk::StaleLooks, Law::RightInstance);
+    expect_caught(Quirk::StaleLooks, Law::SeenFirst);
+}
+
+#[test]
+fn a_claim_that_is_written_after_its_call_is_caught() {
+    expect_caught(Quirk::HastyClaims, Law::ClaimedFirst);
+}
+
+#[test]
+fn starts_that_are_told_too_early_are_caught() {
+    expect_caught(Quirk::OldStarts, Law::NextClass);
+}
+
+#[test]
+fn a_judge_that_trusts_a_balancer_is_caught() {
+    expect_caught(Quirk::TrustsFronts, Law::TrulyGone);
+}
+
+#[test]
+fn something_left_alone_that_nobody_is_told_of_is_caught() {
+    expect_caught(Quirk::Silent, Law::LeftAlone);
+}
+
+/// The listing hangs, single looks are answered at once: the call leaves in time, unless looks take long for no reason.
+#[test]
+fn looks_that_are_slow_for_no_reason_are_caught() {
+    let order = SimOrder {
+        site: 0,
+        room: 0,
+        when: SimWhen::At(60_000),
+        only: Only::Any,
+        limits: LimitsPatch::default(),
+        keyed: false,
+    };
+    let (from, to, part, ail) = (40_000, 90_000, Endpoint::Listing, Ail::Hangs);
+    let items = vec![
+        Item::World { at: 0, site: 0, room: 0, what: Coming::Start },
+        Item::Submit { at: 1_000, slot: 0, order },
+        Item::Part { from, to, site: 0, part, ail },
+    ];
+    let sites = vec![Site { flavour: Flavour::Balancer, rooms: 1, max_concurrent: 8 }];
+    let plan = Plan { seed: 5, sites, items, crash_at: None };
+    expect_lawful(&plan);
+    assert!(breaks(&run(&plan, Quirk::SlowLooks, false), Law::CalledInTime));
 }
 
 #[test]

@@ -22,10 +22,14 @@ pub enum Flavour {
 #[derive(Clone, Debug)]
 pub struct Life {
     pub id: InstanceId,
+    /// Behind a front: which of its nodes holds it.
+    pub node: usize,
     pub started: Ms,
     pub ended: Option<Ms>,
     /// Since when the server does not know of it any more.
     pub lost: Option<Ms>,
+    /// It was a restart of the only server: where nobody had seen it before, nobody can tell.
+    pub by_restart: bool,
     /// An end call whose claim was not durable made the balancer forget it: no crash-proof daemon can know that.
     pub forgiven: bool,
     /// The job whose end call made a balancer forget it.
@@ -81,12 +85,16 @@ pub enum Coming {
     End,
     /// One ends, and the next is there at once.
     Replace,
-    /// An end call takes effect; `only`: on this instance.
+    /// An end call takes effect; `only`: on this instance, whether the front knows of it or not.
     Effect {
         only: Option<InstanceId>,
         job: JobId,
     },
     LoseState,
+    /// The front forgets what stands on a node, for good; people go on talking.
+    Forget {
+        node: usize,
+    },
     /// So many people are inside from now on, whatever instance there is.
     Inside(u32),
 }
@@ -95,10 +103,20 @@ pub enum Coming {
 #[derive(Default)]
 pub struct World {
     pub sites: Vec<Vec<Room>>,
+    /// The url of a server changes: who was never seen there may be alive elsewhere, and nobody can know.
+    pub moves: bool,
     queue: BTreeMap<(Ms, u64), (usize, usize, Coming)>,
     made: u64,
     /// What happened since it was last asked, for the story.
     pub told: Vec<(Ms, String)>,
+}
+
+/// Nodes behind every front.
+pub const NODES: usize = 2;
+
+/// Where a room stands.
+pub fn node_of(room: usize) -> usize {
+    room % NODES
 }
 
 pub fn meeting_id(site: usize, room: usize) -> MeetingId {
@@ -143,14 +161,22 @@ impl World {
                 self.sites[site][room].inside.push((at, count));
                 self.told.push((at, format!("world: {count} people are in {}", meeting_id(site, room))));
             }
+            Coming::Forget { node } => {
+                self.lose(at, site, false, |life| life.node == node);
+                self.told.push((at, format!("world: the front of server {site} forgets node {node}")));
+            }
             Coming::LoseState => {
-                for life in self.sites[site].iter_mut().flat_map(|room| &mut room.lives) {
-                    if life.ended.is_none() {
-                        life.lost.get_or_insert(at);
-                    }
-                }
+                self.lose(at, site, true, |_| true);
                 self.told.push((at, format!("world: server {site} restarts and forgets every meeting")));
             }
+        }
+    }
+
+    fn lose(&mut self, at: Ms, site: usize, by_restart: bool, there: impl Fn(&Life) -> bool) {
+        let lives = self.sites[site].iter_mut().flat_map(|room| &mut room.lives);
+        for life in lives.filter(|life| life.ended.is_none() && life.lost.is_none() && there(life)) {
+            life.lost = Some(at);
+            life.by_restart = by_restart;
         }
     }
 
@@ -159,13 +185,23 @@ impl World {
         if place.shown(at).is_some() {
             return;
         }
+        // A front that has forgotten one opens the next on a node that is free of it.
+        let taken = |node: &usize| place.lives.iter().any(|life| life.alive_at(at) && life.node == *node);
+        let nodes = (0..NODES).map(|more| (node_of(room) + more) % NODES);
+        let Some(node) =
+            nodes.into_iter().find(|node| place.lives.iter().all(|life| life.by_restart) || !taken(node))
+        else {
+            return;
+        };
         let id = InstanceId(format!("{}-run{}", meeting_id(site, room), place.lives.len() + 1));
         self.told.push((at, format!("world: {id} starts")));
         let life = Life {
             id,
+            node,
             started: at,
             ended: None,
             lost: None,
+            by_restart: false,
             forgiven: false,
             forgotten_by: None,
             ended_by: None,
@@ -183,8 +219,11 @@ impl World {
         by: Option<JobId>,
     ) -> bool {
         let lives = &mut self.sites[site][room].lives;
-        let found =
-            lives.iter_mut().rev().find(|life| life.shown_at(at) && only.is_none_or(|only| *only == life.id));
+        let hit = |life: &&mut Life| match only {
+            Some(only) => life.alive_at(at) && *only == life.id,
+            None => life.shown_at(at),
+        };
+        let found = lives.iter_mut().rev().find(hit);
         let Some(life) = found else { return false };
         life.ended = Some(at);
         life.ended_by = by;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::check::{Checker, Law, Track, Truth};
 use super::super::clock::{EPOCH, Ms};
 use super::super::standing::{DAY, Limit, MINUTE, SimRule, Standing};
 use super::super::world::Life;
-use super::{Checker, Law, Track, Truth};
 use crate::job::{Fact, InstanceId, Job, JobId, Origin, Outcome, State, UtcMs};
 
 /// What a server says about a start may be off by so much.
@@ -44,7 +44,7 @@ impl Sweeps {
 }
 
 /// The rule, or the entry with a `max-duration`, that a sweep has made a job for.
-pub(super) fn rule_of(job: &Job) -> Option<(&str, UtcMs)> {
+pub(in crate::engine::sim) fn rule_of(job: &Job) -> Option<(&str, UtcMs)> {
     let keyed = job.key.as_ref().is_some_and(|key| key.key.starts_with(KEYS));
     match &job.origin {
         Origin::Rule { name, planned } => Some((name, *planned)),
@@ -54,7 +54,7 @@ pub(super) fn rule_of(job: &Job) -> Option<(&str, UtcMs)> {
 }
 
 impl Checker {
-    pub(super) fn rules_say(&mut self, standing: &Standing, now: Ms) {
+    pub(in crate::engine::sim) fn rules_say(&mut self, standing: &Standing, now: Ms) {
         self.sweeps.files.push((now, standing.clone()));
     }
 
@@ -73,12 +73,12 @@ impl Checker {
         self.sweeps.listings.extend(shown.map(|shown| (site, at, shown)));
     }
 
-    pub(super) fn sweeps_restarted(&mut self) {
+    pub(in crate::engine::sim) fn sweeps_restarted(&mut self) {
         self.sweeps.under_way.clear();
     }
 
     /// A job that a sweep has made is on the disk for the first time.
-    pub(super) fn rule_job_born(&mut self, job: &Job, truth: Truth<'_>) {
+    pub(in crate::engine::sim) fn rule_job_born(&mut self, job: &Job, truth: Truth<'_>) {
         let Some((name, planned)) = rule_of(job) else { return };
         let now = truth.clock.truth();
         let mut broken = Vec::new();
@@ -130,7 +130,7 @@ impl Checker {
     }
 
     /// What waited for the start of its meeting has a time now.
-    pub(super) fn limit_started(&mut self, id: JobId, fact: &Fact, truth: Truth<'_>) {
+    pub(in crate::engine::sim) fn limit_started(&mut self, id: JobId, fact: &Fact, truth: Truth<'_>) {
         let Fact::Started { instance, due, .. } = fact else { return };
         let Some(Track { job, .. }) = self.tracks.get(&id) else { return };
         let length = job.max_duration.unwrap_or_default();
@@ -144,7 +144,7 @@ impl Checker {
     }
 
     /// Two jobs of one rule for one instance are two only if the first was taken back.
-    pub(super) fn rule_calls(&mut self, job: &Job, now: Ms) {
+    pub(in crate::engine::sim) fn rule_calls(&mut self, job: &Job, now: Ms) {
         let Some((name, _)) = rule_of(job) else { return };
         let track = self.tracks.get(&job.id);
         let seen = track.and_then(|track| track.seen.iter().rev().find(|seen| seen.usable)?.people);

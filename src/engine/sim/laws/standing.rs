@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::check::{Checker, Law, Track, Truth};
 use super::super::clock::Ms;
 use super::super::standing::{Repeat, Standing};
 use super::rules::rule_of;
-use super::{Checker, Law, Track, Truth};
 use crate::job::{By, Fact, Job, JobId, MeetingId, Origin, Outcome, State, UtcMs};
 
 /// A stretch of time in which an entry was in the file, word for word.
@@ -185,7 +185,7 @@ impl Checker {
     }
 
     /// A job is on the disk for the first time.
-    pub(super) fn occurrence_born(&mut self, job: &Job, now: Ms) {
+    pub(in crate::engine::sim) fn occurrence_born(&mut self, job: &Job, now: Ms) {
         let Some((of, at)) = occurrence(job) else { return };
         let key = (of.to_owned(), job.meeting.clone(), at);
         let others = self.keeper.born.entry(key).or_default();
@@ -205,7 +205,7 @@ impl Checker {
     }
 
     /// Something about a job has changed: is it the file that has it moved or cancelled, and why?
-    pub(super) fn occurrence_changed(&mut self, id: JobId, fact: &Fact, truth: Truth<'_>) {
+    pub(in crate::engine::sim) fn occurrence_changed(&mut self, id: JobId, fact: &Fact, truth: Truth<'_>) {
         self.limit_started(id, fact, truth);
         let now = truth.clock.truth();
         let Some(Track { job, .. }) = self.tracks.get(&id) else { return };
@@ -231,7 +231,7 @@ impl Checker {
     }
 
     /// An end call leaves.
-    pub(super) fn occurrence_calls(&mut self, job: &Job, now: Ms) {
+    pub(in crate::engine::sim) fn occurrence_calls(&mut self, job: &Job, now: Ms) {
         let Some((of, _)) = occurrence(job) else { return };
         let keeper = &mut self.keeper;
         let (Some(late), Some(began)) = (keeper.late.get(of), keeper.began) else { return };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Law;
-use super::clock::Ms;
+use super::super::check::Law;
+use super::super::clock::Ms;
 use crate::job::{Job, JobId, Mark, UtcMs, WARN_LATEST, Warned};
 use crate::platform::Warning;
 
@@ -73,9 +73,13 @@ impl Told {
         self.count += 1;
     }
 
-    pub fn answered(&mut self, site: usize, warning: &Warning, result: &Warned) {
+    /// One that has left is waited for no longer.
+    pub fn over(&mut self, site: usize) {
         let in_flight = self.in_flight.entry(site).or_default();
         *in_flight = in_flight.saturating_sub(1);
+    }
+
+    pub fn answered(&mut self, warning: &Warning, result: &Warned) {
         let shown = matches!(result, Warned::Delivered { .. } | Warned::Failed { sent: true, .. });
         let lines = self.lines.get_mut(&warning.job).into_iter().flatten();
         if let Some(line) = lines.rev().find(|line| line.mark == warning.mark && line.shown.is_none()) {
