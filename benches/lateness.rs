@@ -87,6 +87,7 @@ async fn start(sandbox: &Sandbox, directory: &std::path::Path) -> Daemon {
         secret: sandbox.secret().to_owned().into(),
         checksum: bigbluebutton::Algorithm::Sha256,
         front: bigbluebutton::Front::Auto,
+        believe: bigbluebutton::Believe::Proof,
         instance_ids: None,
         nodes: Vec::new(),
     });
@@ -101,7 +102,7 @@ async fn start(sandbox: &Sandbox, directory: &std::path::Path) -> Daemon {
         schedule: adjourn::schedule::Schedule::default(),
     };
     let reread = Arc::new(|| Err("no schedule file".to_owned()));
-    let options = Options { settings, reread, checker: Checker::Child, inherited: None };
+    let options = Options { settings, reread, checker: Checker::Child, config: Vec::new(), inherited: None };
     Daemon::start(options).await.expect("the daemon starts")
 }
 

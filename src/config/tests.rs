@@ -346,7 +346,7 @@ fn servers() {
     );
     check_campus(
         "front = \"nginx\"",
-        &["6:9 error: front is \"nginx\", not one of auto, direct, scalelite, balancer"],
+        &["6:9 error: front is \"nginx\", not one of auto, direct, scalelite, balancer, plugnmeet"],
     );
     check_campus("max-concurrent = 0", &["6:18 error: max-concurrent is 0, not between 1 and 256"]);
     check_campus("max-concurrent = 257", &["6:18 error: max-concurrent is 257, not between 1 and 256"]);

@@ -161,10 +161,11 @@ impl Core {
         let now = self.now();
         let Some(server) = self.servers.get_mut(name) else { return };
         memory.forget_witnesses(self.book.instances());
+        let changed = memory != server.memory;
         let urgent = memory.differs_materially(&server.memory);
         server.memory = memory;
         let stale = server.memory_saved.is_none_or(|at| now.boot >= at + REMEMBER_EVERY);
-        if urgent || stale {
+        if urgent || (stale && changed) {
             server.memory_saved = Some(now.boot);
             let change = Change::Remember { server: name.clone(), memory: server.memory.clone() };
             // What could not be written is written with the next round.

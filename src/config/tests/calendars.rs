@@ -220,10 +220,15 @@ fn how_a_feed_cannot_be_read() {
         &["12:17 error: from is \"ORGANIZER\", not a property that is read here"],
     );
     end("zones = { \"Campus\" = \"Nowhere\" }\n", &["12:9 error: \"Nowhere\" is not a known time zone"]);
-    end(
-        "zones = { \"Campus\" = \"Asia/Tokyo\" }\n[calendars.a]\nics = \"/nowhere.ics\"\n\
-         zones = { \"Campus\" = \"Europe/Berlin\" }\n",
-        &["12:9 error: the time zone \"Campus\" of this feed is given two meanings"],
+    // The file is remarked on where the calendar names it.
+    let twice = "zones = { \"Campus\" = \"Asia/Tokyo\" }\n[calendars.a]\nics = \"/nowhere.ics\"\n\
+                 zones = { \"Campus\" = \"Europe/Berlin\" }\n";
+    check_campus(
+        &format!("\n[[calendar-end]]\n{LECTURES}{meeting}{twice}"),
+        &[
+            "12:9 error: the time zone \"Campus\" of this feed is given two meanings",
+            "14:7 note: /nowhere.ics: No such file or directory (os error 2)",
+        ],
     );
 }
 

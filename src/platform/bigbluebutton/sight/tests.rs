@@ -93,7 +93,7 @@ impl Case {
             nodes: &self.nodes,
             names_instances: &names,
             lists_truly: self.lists_truly,
-            is_stale: &|id| self.stale.iter().any(|stale| *stale == *id),
+            is_stale: &|id| self.stale.contains(id),
         };
         sight(target, &heard)
     }
