@@ -27,10 +27,12 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// What `wait` answers for an outcome. `absent_ok`: a meeting that never took place is fine.
-    pub fn of_outcome(outcome: Outcome, absent_ok: bool) -> ExitCode {
+    /// `nobody`: what vanished was empty when it was last seen, or was never shown; that is no worse than an absence.
+    pub fn of_outcome(outcome: Outcome, absent_ok: bool, nobody: bool) -> ExitCode {
         match outcome {
             Outcome::Ended | Outcome::AlreadyOver => ExitCode::Done,
             Outcome::Absent if absent_ok => ExitCode::Done,
+            Outcome::Vanished if absent_ok && nobody => ExitCode::Done,
             Outcome::Absent | Outcome::Superseded | Outcome::Cancelled | Outcome::Missed => ExitCode::Refused,
             Outcome::Unconfirmed | Outcome::Vanished => ExitCode::Unconfirmed,
             Outcome::Failed => ExitCode::Failed,
@@ -51,7 +53,7 @@ mod tests {
     #[test]
     fn every_outcome_has_the_documented_code() {
         let codes =
-            Outcome::ALL.map(|outcome| (outcome.as_str(), ExitCode::of_outcome(outcome, false) as u8));
+            Outcome::ALL.map(|outcome| (outcome.as_str(), ExitCode::of_outcome(outcome, false, false) as u8));
         let documented = [
             ("ended", 0),
             ("already-over", 0),
@@ -69,8 +71,10 @@ mod tests {
     #[test]
     fn absent_ok_forgives_absence_only() {
         for outcome in Outcome::ALL {
-            let forgiven = ExitCode::of_outcome(outcome, true) != ExitCode::of_outcome(outcome, false);
-            assert_eq!(forgiven, outcome == Outcome::Absent, "{outcome}");
+            let code = |absent_ok, nobody| ExitCode::of_outcome(outcome, absent_ok, nobody);
+            assert_eq!(code(true, false) != code(false, false), outcome == Outcome::Absent, "{outcome}");
+            let nobody_there = matches!(outcome, Outcome::Absent | Outcome::Vanished);
+            assert_eq!(code(true, true) != code(false, true), nobody_there, "{outcome}");
         }
     }
 }

@@ -383,6 +383,8 @@ fn wait_turns_the_outcome_into_the_exit_status() {
         (Outcome::Cancelled, &[], 1),
         (Outcome::Missed, &[], 1),
         (Outcome::Unconfirmed, &[], 3),
+        (Outcome::Vanished, &[], 3),
+        (Outcome::Vanished, &["--absent-ok"], 0),
         (Outcome::Failed, &[], 4),
     ] {
         let daemon = Daemon::with(vec![concluded(job(1, "math", HOUR), outcome, "so it was")]);

@@ -106,12 +106,16 @@ pub fn report(cx: &mut Context, job: &JobView, kind: Kind, json: bool) -> Result
         cx.out.json(job)?;
     } else {
         cx.out.line(story(job))?;
+        if let Some(told) = left_alone(job) {
+            cx.out.note(told);
+        }
     }
     Ok(code_of(job, kind))
 }
 
 fn code_of(job: &JobView, kind: Kind) -> ExitCode {
-    let code = job.outcome.map(|outcome| ExitCode::of_outcome(outcome, kind.absent_ok));
+    let nobody = job.last_seen.as_ref().is_none_or(|seen| seen.participants == Some(0));
+    let code = job.outcome.map(|outcome| ExitCode::of_outcome(outcome, kind.absent_ok, nobody));
     code.unwrap_or(ExitCode::Done)
 }
 
@@ -163,6 +167,17 @@ async fn read(client: &Client, id: &str) -> Result<JobView, Failure> {
 
 fn is_over(job: &JobView, guarded: bool) -> bool {
     job.state == State::Done || (job.state == State::Guarding && !guarded)
+}
+
+/// What is live there now and was not this deadline's to end: people may wonder why it goes on.
+fn left_alone(job: &JobView) -> Option<String> {
+    let left = job.left_alone.as_ref()?;
+    let started = left.started_at.map_or_else(String::new, |at| format!(", which started at {at}"));
+    Some(format!(
+        "left alone: {} of {}{started}: it is not this deadline's; keep-closed would end it too",
+        say::shortened(left.instance.as_str()),
+        say::meeting(job)
+    ))
 }
 
 /// `ended campus/math-101: gone since ...; the end was sent 2 ms after due, proof came 3.1 s after that`.
