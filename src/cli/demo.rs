@@ -353,7 +353,7 @@ fn row(scene: &Scene, job: &Job, right: anyhow::Result<()>) -> Vec<Cell> {
         (Some(from), Some(to)) => format!("{} ms", to.ms_since(from)),
         _ => "-".to_owned(),
     };
-    let reopened = if job.reopened_at.is_some() { ", reopened" } else { "" };
+    let reopened = if was_reopened(job) { ", reopened" } else { "" };
     let (judged, tone) = match &right {
         Ok(()) => ("yes".to_owned(), Tone::Good),
         Err(wrong) => (format!("NO: {wrong:#}"), Tone::Bad),
@@ -368,10 +368,15 @@ fn row(scene: &Scene, job: &Job, right: anyhow::Result<()>) -> Vec<Cell> {
     ]
 }
 
+/// Is another run of the meeting told, be it that it was there when the proof came, or that it was opened afterwards?
+fn was_reopened(job: &Job) -> bool {
+    job.reopened_at.is_some() || job.left_alone.is_some()
+}
+
 /// Compares what adjourn says with the truth.
 fn judge(scene: &Scene, job: &Job, server: &Server) -> anyhow::Result<()> {
     ensure!(job.outcome == Some(scene.outcome), "should be {}", scene.outcome);
-    ensure!(job.reopened_at.is_some() == scene.reopened, "reopened is reported wrongly");
+    ensure!(was_reopened(job) == scene.reopened, "reopened is reported wrongly");
     let runs = server.runs(scene.meeting);
     let first = runs.first().context("the meeting was never there")?;
     let over = matches!(scene.outcome, Outcome::Ended | Outcome::AlreadyOver);

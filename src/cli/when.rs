@@ -54,7 +54,7 @@ fn instead(text: &str, zone: &TimeZone, now: Now) -> String {
             let at = say::moment(at, zone, now);
             format!("for {at}, give \"{tomorrow}\"")
         }
-        _ => "give a time that lies ahead".to_owned(),
+        _ => "give a time that lies ahead, or end it at once: --now".to_owned(),
     }
 }
 

@@ -60,7 +60,7 @@ fn a_first_look_at_a_feed() {
     assert_eq!(look("2027", LECTURES.as_bytes()), Some(0));
     assert_eq!(look("2027", b"BEGIN:VCALENDAR\n"), Some(0));
     assert_eq!(look("2027", &[0xff; 1 << 20]), Some(0));
-    // The daemon would hang on these for minutes.
+    // Rules that no day ever fulfils come to their end all the same.
     let never = |n: usize| {
         LECTURES.replace("UID:1", &format!("UID:{n}")).replace("OFTEN", "DAILY;BYMONTH=2;BYMONTHDAY=30")
     };
@@ -68,7 +68,7 @@ fn a_first_look_at_a_feed() {
         .map(never)
         .map(|one| one.lines().skip(1).take(6).collect::<Vec<_>>().join("\n") + "\n")
         .collect();
-    assert_eq!(look("2027", format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n").as_bytes()), None);
+    assert_eq!(look("2027", format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n").as_bytes()), Some(0));
     assert_eq!(look("soon", LECTURES.as_bytes()), Some(1));
 }
 

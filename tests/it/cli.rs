@@ -31,7 +31,11 @@ fn who_is_live_end_one_extend_it_and_see_what_happened() {
 
     let (code, said) = bed.says(&["fire", short]);
     assert_eq!(code, 0, "{said}");
-    assert_eq!(bed.says(&["wait", short, "--timeout", "30s"]).0, 1, "too young to belong: the next class");
+    assert_eq!(
+        bed.says(&["wait", short, "--timeout", "30s"]).0,
+        0,
+        "whoever is live when it is fired is meant"
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_reload_that_cannot_be_written_changes_nothing() {
     bed.start_daemon();
     let jobs = bed.json(&["list", "--state", "waiting"])["jobs"].as_array().unwrap().clone();
     let dues: Vec<&Value> = jobs.iter().map(|job| &job["due"]).collect();
-    assert_eq!(dues, ["2099-01-03T10:00:00.000Z", "2099-01-01T11:00:00.000Z"]);
+    assert_eq!(dues, ["2099-01-01T11:00:00.000Z", "2099-01-03T10:00:00.000Z"]);
 }
 
 /// The daemon's state directory becomes a small file system of its own, in a mount namespace of its own.
@@ -116,7 +116,7 @@ fn start_on_a_small_disk(bed: &mut Bed) -> bool {
     if !tried.is_ok_and(|output| output.status.success()) {
         return false;
     }
-    let mount = format!("mount -t tmpfs -o size=48m none {:?} && exec \"$@\"", bed.path("state"));
+    let mount = format!("mount -t tmpfs -o size=48m,mode=700 none {:?} && exec \"$@\"", bed.path("state"));
     bed.start_daemon_as(|daemon| {
         crate::harness::under("unshare", &["-m", "sh", "-c", &mount, "sh"], &daemon)
     });

@@ -62,7 +62,7 @@ fn a_meeting_recreated_by_its_users_is_never_hit_and_is_reported() {
     let bed = Bed::start();
     let job = outcome_with(&bed, Some(Fault::Recreate { after_ms: 100, participants: 3 }));
     assert_eq!(job["outcome"], "ended", "{job:#}");
-    assert!(!job["reopened_at"].is_null(), "{job:#}");
+    assert_eq!(job["left_alone"]["instance"].as_str().map(str::is_empty), Some(false), "{job:#}");
     let truth = bed.truth();
     let instances = truth.instances("math-101");
     assert!(instances.len() >= 2, "it was opened again");

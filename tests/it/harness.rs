@@ -233,7 +233,7 @@ impl Bed {
     /// Waits for the outcome and gives the job with its history.
     #[track_caller]
     pub fn outcome(&self, id: &str) -> Value {
-        let (code, said) = self.says(&["wait", id, "--timeout", "60s"]);
+        let (code, said) = self.says(&["wait", id, "--timeout", "150s"]);
         assert_ne!(code, 75, "{id} got no outcome in time: {said}\n{}", self.log());
         self.show(id)
     }

@@ -184,7 +184,8 @@ fn what_one_daemon_exports_another_imports_and_exports_the_same() {
     };
     assert_eq!(states(&to), states(&from));
     assert_eq!(exported(&to, &["--state", "held"]).len(), 2);
-    assert!(exported(&to, &["--server", "elsewhere"]).is_empty());
+    let (code, said) = to.says(&["export", "--server", "elsewhere"]);
+    assert!(code == 1 && said.contains("there is no server elsewhere"), "a typo is no success: {said}");
 }
 
 #[test]
