@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::job::{EndAnswer, InstanceId, JobId};
+use crate::job::{EndAnswer, InstanceId, JobId, Now};
 
 /// Instances that are kept in mind; the oldest make room.
 const INSTANCES: usize = 4_096;
@@ -26,7 +26,9 @@ struct Called {
     failed: bool,
     /// The job whose call left last, unless it never left.
     latest: Option<JobId>,
-    accepted: Option<JobId>,
+    accepted: Option<(JobId, Now)>,
+    /// The answer to this job's call was lost: it may have ended the instance.
+    lost: Option<(JobId, Now)>,
 }
 
 impl CallBook {
@@ -36,22 +38,26 @@ impl CallBook {
         called.latest = Some(job);
     }
 
-    pub fn answered(&mut self, instance: &InstanceId, job: JobId, answer: &EndAnswer) {
+    pub fn answered(&mut self, instance: &InstanceId, job: JobId, answer: &EndAnswer, now: Now) {
         let Some(called) = self.called.get_mut(instance) else { return };
         called.in_flight = called.in_flight.saturating_sub(1);
         match answer {
-            EndAnswer::Accepted => called.accepted = Some(job),
+            EndAnswer::Accepted => called.accepted = Some((job, now)),
             EndAnswer::Unreachable { sent: false, .. } => {}
+            EndAnswer::Unreachable { sent: true, .. } => {
+                called.lost = Some((job, now));
+                called.failed = true;
+            }
             _ => called.failed = true,
         }
     }
 
     /// What a job from before a restart had done.
-    pub fn recovered(&mut self, instance: &InstanceId, job: JobId, accepted: bool, failed: bool) {
+    pub fn recovered(&mut self, instance: &InstanceId, job: JobId, accepted: Option<Now>, failed: bool) {
         let called = self.entry(instance);
         called.failed |= failed;
-        if accepted {
-            called.accepted = Some(job);
+        if let Some(at) = accepted {
+            called.accepted = Some((job, at));
         }
     }
 
@@ -66,13 +72,23 @@ impl CallBook {
 
     /// The job whose end call at it was accepted last.
     pub fn accepted_by(&self, instance: &InstanceId) -> Option<JobId> {
-        self.called.get(instance).and_then(|called| called.accepted)
+        self.called.get(instance).and_then(|called| called.accepted).map(|(job, _)| job)
+    }
+
+    /// The job whose end call may have ended it, and when its answer came or was lost.
+    pub fn may_have_been_ended_by(&self, instance: &InstanceId) -> Option<(JobId, Now)> {
+        self.called.get(instance).and_then(|called| called.accepted.or(called.lost))
+    }
+
+    /// Is a call of another job than this one under way there?
+    pub fn is_being_called_by_another(&self, instance: &InstanceId, job: JobId) -> bool {
+        self.called.get(instance).is_some_and(|called| called.in_flight > 0 && called.latest != Some(job))
     }
 
     /// The job whose end call at it is under way or was accepted.
     pub fn carrier(&self, instance: &InstanceId) -> Option<JobId> {
         let called = self.called.get(instance)?;
-        called.latest.filter(|_| called.in_flight > 0).or(called.accepted)
+        called.latest.filter(|_| called.in_flight > 0).or(called.accepted.map(|(job, _)| job))
     }
 
     pub fn instances(&self) -> impl Iterator<Item = &InstanceId> + Clone {
@@ -102,6 +118,10 @@ mod tests {
         JobId(Uuid::from_u128(n))
     }
 
+    fn now() -> Now {
+        Now::default()
+    }
+
     fn lost() -> EndAnswer {
         EndAnswer::Unreachable { why: "timed out".to_owned(), sent: true }
     }
@@ -112,10 +132,10 @@ mod tests {
         assert!(!book.is_unsettled(&a));
         book.sent(&a, job(1));
         assert!(book.is_unsettled(&a) && !book.has_failed(&a));
-        book.answered(&a, job(1), &EndAnswer::Accepted);
+        book.answered(&a, job(1), &EndAnswer::Accepted, now());
         assert!(!book.is_unsettled(&a));
         book.sent(&a, job(2));
-        book.answered(&a, job(2), &lost());
+        book.answered(&a, job(2), &lost(), now());
         assert!(book.is_unsettled(&a) && book.has_failed(&a));
     }
 
@@ -126,19 +146,29 @@ mod tests {
         book.sent(&a, job(1));
         assert_eq!((book.carrier(&a), book.accepted_by(&a)), (Some(job(1)), None));
         let never_left = EndAnswer::Unreachable { why: "refused".to_owned(), sent: false };
-        book.answered(&a, job(1), &never_left);
+        book.answered(&a, job(1), &never_left, now());
         assert_eq!((book.carrier(&a), book.is_unsettled(&a)), (None, false), "the next one calls");
         book.sent(&a, job(2));
-        book.answered(&a, job(2), &EndAnswer::Accepted);
+        book.answered(&a, job(2), &EndAnswer::Accepted, now());
         assert_eq!((book.carrier(&a), book.accepted_by(&a)), (Some(job(2)), Some(job(2))));
     }
 
     #[test]
     fn what_a_restart_finds_is_known_again() {
         let (mut book, a) = (CallBook::default(), InstanceId::from("a"));
-        book.recovered(&a, job(1), true, true);
+        book.recovered(&a, job(1), Some(now()), true);
         assert_eq!((book.accepted_by(&a), book.has_failed(&a)), (Some(job(1)), true));
         assert_eq!(book.instances().collect::<Vec<_>>(), [&a]);
+    }
+
+    #[test]
+    fn a_call_whose_answer_was_lost_may_have_ended_it_and_one_under_way_may_do_so_yet() {
+        let (mut book, a) = (CallBook::default(), InstanceId::from("a"));
+        book.sent(&a, job(1));
+        assert!(book.is_being_called_by_another(&a, job(2)) && !book.is_being_called_by_another(&a, job(1)));
+        book.answered(&a, job(1), &lost(), now());
+        assert_eq!(book.may_have_been_ended_by(&a), Some((job(1), now())));
+        assert!(!book.is_being_called_by_another(&a, job(2)) && book.accepted_by(&a).is_none());
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(super) enum Inner {
     },
     Round {
         server: ServerName,
+        epoch: u32,
         targets: Vec<Target>,
         round: Round,
     },
@@ -435,7 +436,9 @@ impl Core {
             Inner::Committed { job, result } => self.committed(job, result),
             Inner::Submitted { job, reply, result } => self.submitted(*job, reply, result),
             Inner::SubmittedMany { places, reply, result } => self.submitted_many(places, reply, result),
-            Inner::Round { server, targets, round } => self.part_answered(&server, &targets, &round),
+            Inner::Round { server, epoch, targets, round } => {
+                self.part_answered(&server, epoch, &targets, &round);
+            }
             Inner::Listed { server, epoch, listed, sent, received } => {
                 self.remember_listing(&server, epoch, &listed, sent, received);
             }
@@ -446,7 +449,8 @@ impl Core {
             Inner::Answered { server, job, instance, attempt, answer } => {
                 if let Some(known) = self.servers.get_mut(&server) {
                     known.lane.end_answered();
-                    self.book.answered(&instance, job, &answer);
+                    let now = self.clock.now();
+                    self.book.answered(&instance, job, &answer, now);
                     self.metrics.end_answered(known.platform.kind(), &server, &answer);
                 }
                 self.step(job, Event::Answered { attempt, answer });

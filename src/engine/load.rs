@@ -224,7 +224,8 @@ impl Core {
             && let Some(pin) = &job.pin
             && (job.calls.unclean || job.calls.accepted.is_some())
         {
-            self.book.recovered(&pin.instance, id, job.calls.accepted.is_some(), job.calls.unclean);
+            let accepted = job.calls.last_accepted.or(job.calls.accepted);
+            self.book.recovered(&pin.instance, id, accepted, job.calls.unclean);
         }
     }
 

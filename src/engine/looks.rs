@@ -4,7 +4,7 @@
 //! A round is handed on in parts: what a job waits for is weighed as soon as its own evidence is complete, whatever the
 //! rest of the round still waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ impl Core {
         let Some(server) = self.servers.get_mut(name) else { return };
         server.looks_sent += 1;
         let (platform, inbox, clock) = (server.platform.clone(), self.inbox.clone(), self.clock.clone());
-        let server = name.clone();
+        let (server, epoch) = (name.clone(), server.epoch());
         self.tasks.spawn(async move {
             let sent = clock.now();
             // Which targets are still to be handed on, and whether the front was heard at all.
@@ -76,8 +76,8 @@ impl Core {
                 part.about.iter().for_each(|place| rest.0[*place] = false);
                 rest.1 |= !part.round.trouble.contains_key("");
                 // The engine is gone only when the daemon is.
-                let _ =
-                    inbox.send(Inner::Round { server: server.clone(), targets: about, round: part.round });
+                let (server, targets, round) = (server.clone(), about, part.round);
+                let _ = inbox.send(Inner::Round { server, epoch, targets, round });
             };
             platform.look_in_parts(&targets, &hand_on).await;
             let received = clock.now();
@@ -124,13 +124,17 @@ impl Core {
     }
 
     /// Weighs a part of a round, and hands each job its verdict.
-    pub(super) fn part_answered(&mut self, name: &ServerName, targets: &[Target], round: &Round) {
+    pub(super) fn part_answered(&mut self, name: &ServerName, epoch: u32, targets: &[Target], round: &Round) {
         let Some(server) = self.servers.get_mut(name) else { return };
+        if server.epoch() != epoch {
+            return self.from_before_a_reload(name, targets, round);
+        }
         server.note_reachable(name, round.trouble.get("").map_or(Ok(()), |why| Err(why.as_str())));
         let judgement = server.platform.judge(&server.memory, round, targets);
         let kind = server.platform.kind();
         judgement.verdicts.iter().for_each(|verdict| self.metrics.looked(kind, name, verdict));
         self.remember(name, judgement.memory, judgement.alarms);
+        self.note_listed(name, round);
         let (sent, received) = (self.believed(round.sent), self.believed(round.received));
         let weighed: Vec<(Verdict, Knowledge)> = targets
             .iter()
@@ -138,6 +142,34 @@ impl Core {
             .filter_map(|(target, verdict)| self.knowing(name, target, verdict))
             .collect();
         for (target, (verdict, knows)) in targets.iter().zip(weighed) {
+            self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
+        }
+    }
+
+    /// A listing of the front may come after what a job waited for: that it shows the job's instance is worth knowing, since
+    /// some fronts prove nothing about what their listing never showed.
+    fn note_listed(&mut self, name: &ServerName, round: &Round) {
+        let Some(shown) = round.shown.get("") else { return };
+        let unlisted = |job: &Job| {
+            let pin = job.pin.as_ref().filter(|pin| !pin.listed && job.server == *name && !job.is_done());
+            pin.is_some_and(|pin| shown.iter().any(|(instance, _)| *instance == pin.instance))
+        };
+        // In an order of their own, so that the same history is the same twice.
+        let jobs: BTreeSet<JobId> =
+            self.active.values().filter(|active| unlisted(&active.job)).map(|active| active.job.id).collect();
+        for job in jobs {
+            self.step(job, Event::Listed);
+        }
+    }
+
+    /// The answer of the server as it was configured before says nothing about the one that the name stands for now.
+    fn from_before_a_reload(&mut self, name: &ServerName, targets: &[Target], round: &Round) {
+        let (sent, received) = (self.believed(round.sent), self.believed(round.received));
+        for target in targets {
+            let Some(server) = self.servers.get(name) else { return };
+            let knows = Knowledge { site: server.site(target.pin.as_ref()), called_by: None };
+            let why = "the server's settings were changed while it was asked".to_owned();
+            let verdict = Verdict::Unreachable { why };
             self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
         }
     }
@@ -181,11 +213,19 @@ impl Core {
         let server = self.servers.get(name)?;
         let site = server.site(target.pin.as_ref());
         let instance = target.pin.as_ref().map(|pin| &pin.instance);
-        let called_by =
-            instance.and_then(|instance| self.book.accepted_by(instance)).filter(|by| *by != target.job);
+        let called_by = instance
+            .and_then(|instance| self.book.may_have_been_ended_by(instance))
+            .filter(|(by, _)| *by != target.job);
+        let being_called =
+            instance.is_some_and(|instance| self.book.is_being_called_by_another(instance, target.job));
         let verdict = match (verdict, moved_away(target.pin.as_ref(), &site.fingerprint)) {
             (Verdict::Gone { .. } | Verdict::Vanished { .. }, Some(why)) => Verdict::Hopeless { why },
             (Verdict::Replaced { by, .. }, Some(_)) => Verdict::Replaced { by, counts: false },
+            (Verdict::Gone { .. }, None) if being_called => {
+                let why =
+                    "not there, but another job's end call is under way: its answer tells whose end it is";
+                Verdict::Doubtful { why: why.to_owned() }
+            }
             (Verdict::Hopeless { why }, _) if self.waits_for_another_call(target) => {
                 Verdict::Doubtful { why }
             }

@@ -78,6 +78,10 @@ impl Draft {
     pub fn slot(&mut self, site: Site, carrier: Option<JobId>) {
         let aim = site.aim;
         self.job.run.queued = false;
+        // What was seen at another address says nothing about the one that the call would go to now.
+        if self.job.run.site.as_ref().is_some_and(|old| old.fingerprint != site.fingerprint) {
+            self.job.run.fresh = None;
+        }
         self.job.run.site = Some(site);
         let idle = self.job.run.calling.is_none() && self.job.run.looking.is_none();
         if self.job.state == State::Waiting && idle && self.job.run.last_look_asked {
@@ -282,9 +286,7 @@ impl Job {
     /// stands for asks again as late: by then that job may have been cancelled.
     pub(super) fn resend_at(&self) -> Option<BootMs> {
         if self.carried_by.is_some() {
-            let carried =
-                self.history.recent.iter().rev().find(|e| matches!(e.fact, Fact::Carried { .. }))?;
-            return Some(carried.at.boot + self.limits.resend_after);
+            return Some(self.carried_at.or(self.began)?.boot + self.limits.resend_after);
         }
         let answered = self.calls.last_answered.filter(|_| self.calls.accepted.is_some())?;
         let settle = self.run.site.as_ref().map_or(Duration::ZERO, |site| site.settle);

@@ -99,6 +99,8 @@ pub enum Fact {
     Pinned {
         pin: Pin,
     },
+    /// A listing has shown the pinned instance.
+    Listed,
     /// The first good look of the pin moment showed nobody who is ours.
     PinDecided,
     /// Another instance was pinned though nothing proves that this one is gone.
@@ -274,6 +276,7 @@ impl Job {
             look_age_ms: None,
             may_have_hit: Vec::new(),
             carried_by: None,
+            carried_at: None,
             armed_at: None,
             claimed: None,
             began: None,
@@ -344,6 +347,11 @@ impl Job {
                 self.apply_look(at, at.before(Duration::from_millis(*took_ms)), *purpose, verdict);
             }
             Fact::Pinned { pin } => self.apply_pin(at, pin),
+            Fact::Listed => {
+                if let Some(pin) = &mut self.pin {
+                    pin.listed = true;
+                }
+            }
             Fact::PinDecided => self.pin_decided = true,
             Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
@@ -421,6 +429,8 @@ impl Job {
                 // "Now", as a person means it; a time in the past that the schedule file gives is none.
                 if *to <= at.wall && matches!(by, By::Peer { .. }) {
                     self.asked_at = Some(at.wall);
+                    // Whoever is live now is meant, whatever an earlier moment had decided.
+                    self.pin_decided = self.pin.is_some();
                 }
                 self.pin_anew(at);
                 // A new plan counts for itself; one that is only pushed goes on waiting for the start.
@@ -430,9 +440,11 @@ impl Job {
                 {
                     *planned = *to;
                 }
-                if self.state == State::Ending {
+                // At work without a call of its own: it was moved in time, also where another job's call stood for it.
+                if matches!(self.state, State::Ending | State::Confirming) {
                     self.state = State::Waiting;
                 }
+                self.carried_by = None;
                 self.began = None;
                 self.claimed = None;
                 self.armed_at = None;
@@ -441,6 +453,7 @@ impl Job {
             }
             Fact::Held { until, .. } => {
                 self.state = State::Held;
+                self.carried_by = None;
                 self.held_until = *until;
                 self.held_past_due = false;
                 self.began = None;
@@ -514,6 +527,7 @@ impl Job {
             Fact::Claimed => self.claimed = Some(at),
             Fact::Carried { by, .. } => {
                 self.carried_by = Some(*by);
+                self.carried_at = Some(at);
                 self.claimed = None;
                 self.state = State::Confirming;
             }
@@ -610,6 +624,7 @@ impl Job {
         let stamps = [
             self.began.as_mut(),
             self.claimed.as_mut(),
+            self.carried_at.as_mut(),
             self.proven.as_mut(),
             self.concluded.as_mut(),
             self.pin.as_mut().map(|pin| &mut pin.last_live),
@@ -632,6 +647,7 @@ impl Fact {
             self,
             Fact::Looked { .. }
                 | Fact::Pinned { .. }
+                | Fact::Listed
                 | Fact::PinDecided
                 | Fact::CameBack { .. }
                 | Fact::Unproven { .. }
@@ -662,6 +678,7 @@ impl Fact {
         !matches!(
             self,
             Fact::Looked { .. }
+                | Fact::Listed
                 | Fact::PinDecided
                 | Fact::WarningClaimed(_)
                 | Fact::WarningPutOff { .. }
@@ -681,6 +698,7 @@ impl Fact {
             Fact::Released { .. } => "released",
             Fact::Looked { .. } => "looked",
             Fact::Pinned { .. } => "pinned",
+            Fact::Listed => "listed",
             Fact::PinDecided => "pin-decided",
             Fact::Unproven { .. } => "unproven",
             Fact::Carried { .. } => "carried",

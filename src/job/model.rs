@@ -553,6 +553,9 @@ pub struct Job {
     /// The job whose end call stands for ours: it was made at the same instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_by: Option<JobId>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_at: Option<Now>,
     #[serde(default)]
     pub armed_at: Option<UtcMs>,
     /// An end call may have gone out; cleared by its answer.

@@ -243,8 +243,8 @@ pub struct Site {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Knowledge {
     pub site: Site,
-    /// Another job's end call at the pinned instance was accepted.
-    pub called_by: Option<JobId>,
+    /// Another job's end call at the pinned instance was accepted or lost its answer, and when that was known.
+    pub called_by: Option<(JobId, Now)>,
 }
 
 /// What an end call names.

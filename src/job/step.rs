@@ -88,6 +88,8 @@ pub enum Event {
     Slot { site: Site, carrier: Option<JobId> },
     /// A look was answered.
     Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict, knows: Knowledge },
+    /// A listing of the front has shown the pinned instance, beside what the job had asked for.
+    Listed,
     /// The lock that went before an end call was answered, or failed and why.
     Locked(Result<(), String>),
     /// An end call was answered.
@@ -171,6 +173,7 @@ pub struct Run {
     pub beside: Vec<(InstanceId, BootMs)>,
     /// Another job's end call at the pinned instance was accepted.
     pub called_by: Option<JobId>,
+    pub called_at: Option<Now>,
     pub hopeless: Option<Hopeless>,
     pub tally: Tally,
     /// When to look (or try) next.
@@ -219,9 +222,10 @@ pub fn step(job: Job, event: Event, now: Now) -> (Job, Vec<Effect>) {
         Event::Slot { site, carrier } => draft.slot(site, carrier),
         Event::Looked { purpose, sent, received, verdict, knows } => {
             draft.job.run.site = Some(knows.site);
-            draft.job.run.called_by = knows.called_by;
+            (draft.job.run.called_by, draft.job.run.called_at) = knows.called_by.unzip();
             draft.looked(purpose, sent, received, verdict);
         }
+        Event::Listed => draft.listed(),
         Event::Locked(result) => draft.locked(result),
         Event::Answered { attempt, answer } => draft.answered(attempt, answer),
         Event::WarningSlot => draft.warning_slot(),
@@ -291,6 +295,12 @@ impl Draft {
             self.note(Fact::AnswerLost);
         }
         self.job.run.taken_up = at_work.then_some(self.now.boot);
+    }
+
+    fn listed(&mut self) {
+        if self.job.pin.as_ref().is_some_and(|pin| !pin.listed) && !self.job.is_done() {
+            self.note(Fact::Listed);
+        }
     }
 
     fn reconfigured(&mut self) {

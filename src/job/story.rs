@@ -79,7 +79,8 @@ impl fmt::Display for Fact {
                 write!(f, "pinned instance {}", pin.instance)?;
                 started(f, pin.started_at)
             }
-            Fact::PinDecided
+            Fact::Listed
+            | Fact::PinDecided
             | Fact::Unproven { .. }
             | Fact::Carried { .. }
             | Fact::Blocked { .. }
@@ -200,6 +201,7 @@ fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
         Fact::Unproven { instance } => {
             write!(f, "nothing proves that instance {instance}, which was pinned before, is gone")
         }
+        Fact::Listed => f.write_str("a listing shows it as well"),
         Fact::PinDecided => f.write_str("nobody who is live belongs to this deadline"),
         Fact::Carried { by, instance } => {
             write!(f, "the end call of job {} at instance {instance} stands for this one too", by.short())

@@ -106,16 +106,19 @@ impl Draft {
             | Verdict::Hopeless { .. } => {
                 self.decide_the_pin(look);
                 self.job.run.fresh = None;
-                self.job.run.next = Some(self.now.boot + self.pause_before_due(purpose));
+                self.job.run.next = Some(self.now.boot + self.pause_before_due());
             }
         }
         self.waiting();
     }
 
-    /// After a good look that found nobody the next one is the arm, and after that the one at due.
-    fn pause_before_due(&self, purpose: Purpose) -> Duration {
-        let to = if purpose == Purpose::Pin { self.job.arm_at() } else { self.job.due };
-        Duration::from_millis(u64::try_from(to.ms_since(self.now.wall)).unwrap_or(0))
+    /// After a good look that found nobody: until the next one that is planned before due, or the one at due.
+    fn pause_before_due(&self) -> Duration {
+        let job = &self.job;
+        let pin_look = job.awaits_pin().then(|| job.pin_look_at());
+        let planned = [pin_look, Some(job.arm_at())].into_iter().flatten().filter(|at| *at > self.now.wall);
+        let next = planned.min().unwrap_or(job.due);
+        Duration::from_millis(u64::try_from(next.ms_since(self.now.wall)).unwrap_or(0))
     }
 
     /// A sighting while ending or confirming.
@@ -196,7 +199,7 @@ impl Draft {
     }
 
     fn conclude_hopeless(&mut self, why: String, vanished: bool, believed: bool) {
-        if believed && !self.job.calls.unclean && !self.job.calls.lost {
+        if believed && self.job.unproven.is_none() && !self.job.calls.unclean && !self.job.calls.lost {
             let (outcome, reason) = self.job.gone_outcome();
             return self.over(outcome, format!("{reason}, on the load balancer's word"));
         }
@@ -324,7 +327,10 @@ impl Draft {
         let site = self.job.run.site.as_ref();
         let settle = site.map_or(Duration::ZERO, |site| site.settle);
         let apart = self.job.apart();
-        let settled = self.job.calls.last_accepted.is_none_or(|at| look.sent.boot >= at.boot + settle);
+        // The acceptance of another job's call, which stands for this one, counts as well.
+        let carried = self.job.carried_by.and(self.job.carried_at);
+        let accepted = [self.job.calls.last_accepted, self.job.run.called_at, carried].into_iter().flatten();
+        let settled = accepted.map(|at| at.boot).max().is_none_or(|at| look.sent.boot >= at + settle);
         let in_time = settled && !self.asked_before_the_last_answer(look) && self.job.run.calling.is_none();
         self.job.run.counted = in_time;
         in_time && self.job.run.tally.gone(look.sent.boot, look.received.boot, needed, apart)

@@ -240,6 +240,13 @@ impl Sim {
     }
 
     /// Is it at fault, or was it a moment ago, that what was written is not there yet?
+    /// A claim that was on its way to disk when the machine fell asleep has waited its time when it wakes.
+    fn has_just_slept(&self) -> bool {
+        let now = self.clock.truth();
+        let slept = |item: &Item| matches!(item, Item::Suspend { at, pause } if (*at..at + pause + 300).contains(&now));
+        self.plan.items.iter().any(slept)
+    }
+
     fn is_disk_ill(&self) -> bool {
         let now = self.clock.truth();
         self.plan.items.iter().any(|item| match item {
@@ -341,7 +348,7 @@ impl Sim {
         let truth = Truth { clock: &self.clock, world: &world };
         let mut check = self.check.lock().unwrap();
         check.end_leaves(site, bound, call, aim, stored.as_ref(), truth);
-        if !self.is_disk_ill() {
+        if !self.is_disk_ill() && !self.has_just_slept() {
             check.claimed_first(call, stored.as_ref(), self.clock.truth());
         }
     }

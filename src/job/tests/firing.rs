@@ -556,3 +556,55 @@ fn a_configuration_fault_outlasts_give_up_after() {
     }
     assert_eq!((sim.job.state, sim.job.alarm.is_some()), (State::Ending, true));
 }
+
+fn carried() -> Sim {
+    let mut sim = Sim::firing();
+    sim.queued = 0;
+    sim.event(Event::Slot { site: sim.site.clone(), carrier: Some(JobId(uuid::Uuid::from_u128(99))) });
+    sim
+}
+
+#[test]
+fn a_reboot_does_not_keep_a_carried_job_from_calling() {
+    let mut sim = carried();
+    sim.reboot(secs(5));
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    assert!(sim.due_in() >= -60_000, "{}", sim.due_in());
+}
+
+#[test]
+fn a_carried_job_can_be_moved_and_held_and_forgets_the_other_call() {
+    for change in [Change::Extend { by: mins(30) }, Change::Hold { until: None }] {
+        let mut sim = carried();
+        sim.change(change);
+        assert!(matches!(sim.job.state, State::Waiting | State::Held), "{}", sim.job.state);
+        assert_eq!((sim.job.carried_by, sim.job.outcome), (None, None));
+    }
+}
+
+#[test]
+fn a_carried_job_waits_until_the_platform_has_settled_after_the_other_call() {
+    let mut sim = Sim::firing();
+    sim.site.settle = secs(12);
+    sim.queued = 0;
+    sim.event(Event::Slot { site: sim.site.clone(), carrier: Some(JobId(uuid::Uuid::from_u128(99))) });
+    let carried = sim.now;
+    while !sim.job.is_done() {
+        sim.next_look_says(gone());
+    }
+    assert!(sim.now.since(carried) >= secs(12), "{:?}", sim.now.since(carried));
+}
+
+#[test]
+fn what_was_seen_at_another_address_lets_no_call_go_to_this_one() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    sim.look_says(live("a"));
+    sim.site.fingerprint = "https://other.example.org".to_owned();
+    sim.advance_to_due();
+    sim.slot();
+    sim.expect_calls(0);
+    sim.expect_look(Purpose::Last);
+}

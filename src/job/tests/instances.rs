@@ -398,3 +398,43 @@ fn what_comes_back_is_no_longer_in_doubt() {
     sim.next_look_says(Verdict::Replaced { by: instance("a"), counts: true });
     assert_eq!((sim.pinned(), &sim.job.unproven), (Some("a"), &None));
 }
+
+#[test]
+fn an_early_look_that_finds_nobody_does_not_keep_the_pin_moment_from_its_own() {
+    let mut sim = Sim::submit_in(mins(2));
+    sim.site.answer_time = secs(8);
+    // Asked once, so that the arm is known to need its time; then moved.
+    sim.advance(mins(2) - secs(6));
+    sim.look_says(gone());
+    sim.change(Change::Extend { by: mins(5) });
+    sim.wait_for_look();
+    assert!(sim.due_in() > 10_000, "the arm comes earlier on a slow server: {}", sim.due_in());
+    sim.look_says(gone());
+    sim.wait_for_look();
+    assert!(sim.due_in() <= 10_000 && sim.due_in() > 0, "{}", sim.due_in());
+    let untold = Instance { started_at: None, start: None, ..instance("a") };
+    sim.look_says(Verdict::Live(untold));
+    assert_eq!(sim.pinned(), Some("a"));
+}
+
+#[test]
+fn fire_means_whoever_is_live_then_also_where_the_pin_moment_had_found_nobody() {
+    let early = |order: &mut Order| order.limits.pin_before = mins(60);
+    let mut sim = Sim::submit_with(hours(2), early);
+    sim.advance(mins(61));
+    sim.look_says(gone());
+    sim.advance(mins(20));
+    sim.change(Change::Fire);
+    let opened = started("b", sim.now.wall - mins(1));
+    sim.look_says(Verdict::Live(Instance { start: None, ..opened }));
+    assert_eq!(sim.pinned(), Some("b"));
+}
+
+#[test]
+fn a_listing_that_comes_late_is_noted_once() {
+    let mut sim = Sim::arming();
+    sim.look_says(Verdict::Live(Instance { listed: false, ..instance("a") }));
+    sim.event(Event::Listed);
+    sim.event(Event::Listed);
+    assert_eq!((sim.job.pin.as_ref().map(|pin| pin.listed), sim.facts("listed")), (Some(true), 1));
+}

@@ -492,3 +492,16 @@ fn another_class_a_minute_after_is_no_comeback() {
     sim.next_look_says(replaced(started("b", at)));
     assert_eq!((sim.facts("came-back"), sim.again, sim.job.reopened_at), (0, 0, None));
 }
+
+#[test]
+fn a_believed_front_says_nothing_about_an_instance_that_was_never_proven_gone() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.change(Change::Extend { by: secs(2) });
+    sim.look_says(Verdict::Replaced { by: instance("b"), counts: false });
+    sim.advance_to_due();
+    sim.slot();
+    sim.end_says(EndAnswer::Accepted);
+    always(&mut sim, &vanished(true));
+    sim.expect_outcome(Outcome::Unconfirmed);
+}
