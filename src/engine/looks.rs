@@ -127,7 +127,7 @@ impl Core {
     pub(super) fn part_answered(&mut self, name: &ServerName, epoch: u32, targets: &[Target], round: &Round) {
         let Some(server) = self.servers.get_mut(name) else { return };
         if server.epoch() != epoch {
-            return self.from_before_a_reload(name, targets, round);
+            return self.answer_from_before_a_reload(name, targets, round);
         }
         server.note_reachable(name, round.trouble.get("").map_or(Ok(()), |why| Err(why.as_str())));
         let judgement = server.platform.judge(&server.memory, round, targets);
@@ -142,7 +142,10 @@ impl Core {
             .filter_map(|(target, verdict)| self.knowing(name, target, verdict))
             .collect();
         for (target, (verdict, knows)) in targets.iter().zip(weighed) {
-            self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
+            self.step(
+                target.job,
+                Event::Looked { purpose: target.purpose, sent, received, verdict, knows: Box::new(knows) },
+            );
         }
     }
 
@@ -163,14 +166,17 @@ impl Core {
     }
 
     /// The answer of the server as it was configured before says nothing about the one that the name stands for now.
-    fn from_before_a_reload(&mut self, name: &ServerName, targets: &[Target], round: &Round) {
+    fn answer_from_before_a_reload(&mut self, name: &ServerName, targets: &[Target], round: &Round) {
         let (sent, received) = (self.believed(round.sent), self.believed(round.received));
         for target in targets {
             let Some(server) = self.servers.get(name) else { return };
             let knows = Knowledge { site: server.site(target.pin.as_ref()), called_by: None };
             let why = "the server's settings were changed while it was asked".to_owned();
             let verdict = Verdict::Unreachable { why };
-            self.step(target.job, Event::Looked { purpose: target.purpose, sent, received, verdict, knows });
+            self.step(
+                target.job,
+                Event::Looked { purpose: target.purpose, sent, received, verdict, knows: Box::new(knows) },
+            );
         }
     }
 

@@ -87,7 +87,7 @@ pub enum Event {
     /// under way or was accepted, and that is still at work.
     Slot { site: Site, carrier: Option<JobId> },
     /// A look was answered.
-    Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict, knows: Knowledge },
+    Looked { purpose: Purpose, sent: Now, received: Now, verdict: Verdict, knows: Box<Knowledge> },
     /// A listing of the front has shown the pinned instance, beside what the job had asked for.
     Listed,
     /// The lock that went before an end call was answered, or failed and why.

@@ -70,8 +70,7 @@ impl fmt::Display for Fact {
                 write!(f, "due moved to {to} by {by}; the plan stays as it was")
             }
             Fact::Moved { to, extension: false, by } => write!(f, "due moved to {to} by {by}"),
-            Fact::Held { until: Some(until), by } => write!(f, "held by {by} until {until}"),
-            Fact::Held { until: None, by } => write!(f, "held by {by}"),
+            Fact::Held { until, by } => held(f, *until, by),
             Fact::HeldPastDue => f.write_str("due passed while held: it stays held until released"),
             Fact::Released { by } => released(f, by.as_ref()),
             Fact::Looked { purpose, took_ms, verdict } => write!(f, "{purpose}: {verdict} ({took_ms} ms)"),
@@ -223,6 +222,13 @@ fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
             started(f, *started_at)
         }
         _ => Ok(()),
+    }
+}
+
+fn held(f: &mut fmt::Formatter<'_>, until: Option<UtcMs>, by: &By) -> fmt::Result {
+    match until {
+        Some(until) => write!(f, "held by {by} until {until}"),
+        None => write!(f, "held by {by}"),
     }
 }
 

@@ -178,7 +178,7 @@ impl Rig {
                 for (target, verdict) in targets.iter().zip(judged.verdicts) {
                     let Target { job, purpose, .. } = *target;
                     let site = self.server.site(self.jobs[&job].pin.as_ref());
-                    let knows = Knowledge { site, called_by: None };
+                    let knows = Box::new(Knowledge { site, called_by: None });
                     self.step(
                         job,
                         Event::Looked { purpose, sent: round.sent, received: now, verdict, knows },

@@ -242,8 +242,8 @@ impl Sim {
         self.event(Event::Looked { purpose, sent, received: self.now, verdict, knows: self.knows() });
     }
 
-    pub fn knows(&self) -> Knowledge {
-        Knowledge { site: self.site.clone(), called_by: None }
+    pub fn knows(&self) -> Box<Knowledge> {
+        Box::new(Knowledge { site: self.site.clone(), called_by: None })
     }
 
     /// Waits for the next look, then answers it.

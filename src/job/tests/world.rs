@@ -102,7 +102,7 @@ impl World {
         let Some((purpose, sent)) = self.asked.take() else { return };
         let waited = handled_after_ms.min(self.now.boot.0 - sent.boot.0).max(0);
         let received = Now { wall: UtcMs(self.now.wall.0 - waited), boot: BootMs(self.now.boot.0 - waited) };
-        let knows = Knowledge { site: site(self.aim), called_by: None };
+        let knows = Box::new(Knowledge { site: site(self.aim), called_by: None });
         self.event(Event::Looked { purpose, sent, received, verdict, knows });
     }
 
