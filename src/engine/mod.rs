@@ -1,6 +1,7 @@
 //! The engine: takes jobs from the store when they are due soon, steps them, and does what they ask for.
 //!
 //! * `core`: the loop that owns every job in memory.
+//! * `drain`: its end.
 //! * `belief`: which wall clock is believed; `noted`: what the next start has to know for that.
 //! * `small_file`: files that are replaced as a whole.
 //! * `beside`: work that would hold the loop up.
@@ -15,11 +16,13 @@
 //! * `sweep`: what is live on a server, against the rules and the jobs that wait for a start; `weigh`: what a listing means.
 //! * `requests`, `bulk`, `reload`: what people and the schedule file ask for; `plan`: the latter, made beside the loop;
 //!   `apply`: and made true; `configure`: the servers that come and go with it.
+//! * `again`: new deadlines for what came back.
 //! * `api`, `handle`: the engine from outside.
 //!
 //! It decides nothing about a job: that is `job::step`. It knows no platform: that is `platform`.
 
 mod active;
+mod again;
 pub mod api;
 mod apply;
 mod belief;
@@ -28,6 +31,7 @@ mod bulk;
 mod callbook;
 mod configure;
 mod core;
+mod drain;
 mod handle;
 mod lane;
 mod load;

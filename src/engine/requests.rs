@@ -1,7 +1,6 @@
 //! What people and the schedule file ask for. Nothing is acknowledged before it is durable.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -19,9 +18,7 @@ use super::server::Server;
 use super::sweep::RULE_KEYS;
 use crate::config::limits::{lock_fault, warn_text_fault};
 use crate::config::settings::Settings;
-use crate::job::{
-    By, Change, Conflict, Event, Job, JobId, Key, Limits, Now, Order, Origin, ServerName, State, UtcMs,
-};
+use crate::job::{By, Change, Conflict, Event, Job, JobId, Key, Now, Order, ServerName, State, UtcMs};
 use crate::platform::Platform;
 use crate::schedule::{Feeds, Source};
 use crate::store::{Change as Write, Store, StoreError, Stored};
@@ -141,29 +138,6 @@ impl Core {
             Ok(Asked::Before(job)) => answer(reply, Ok(self.receipt(*job, false))),
             Err(refusal) => answer(reply, Err(refusal)),
         }
-    }
-
-    /// A meeting that was given up without proof is alive again: a new deadline, due now, for that very instance.
-    pub(super) fn end_again(&mut self, id: JobId) {
-        let Some(active) = self.active.get(&id) else { return };
-        let job = &active.job;
-        let Some(pin) = &job.pin else { return };
-        let limits = Limits { warn: Vec::new(), keep_closed: Duration::ZERO, ..job.limits.clone() };
-        let submission = Submission {
-            server: job.server.clone(),
-            meeting: job.meeting.clone(),
-            when: When::Now,
-            max_duration: None,
-            only: Some(pin.instance.clone()),
-            limits: limits.into(),
-            key: Some(format!("again:{id}:{}", pin.instance)),
-            hold: None,
-            origin: Origin::Again { job: id },
-            by: By::Daemon,
-        };
-        // Nobody waits for the answer: the event and the new job tell.
-        let (reply, _) = oneshot::channel();
-        self.submit(submission, reply);
     }
 
     pub(super) fn write_new(&mut self, job: Job, reply: Reply) {

@@ -4,6 +4,8 @@ mod change;
 mod confirm;
 mod ending;
 mod fact;
+mod fold;
+mod limits;
 mod model;
 mod pinning;
 mod retry;
@@ -20,9 +22,10 @@ mod watching;
 pub use change::{Change, Conflict};
 pub use confirm::SIGHTING_GAP;
 pub use fact::{CalledOff, Entry, Fact, History, Purpose};
+pub use limits::{Limits, LimitsPatch};
 pub use model::{
-    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, Limits, LimitsPatch,
-    MeetingId, Order, Origin, Outcome, Pin, ServerName, Sighted, State,
+    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, MeetingId, Order, Origin,
+    Outcome, Pin, ServerName, Sighted, State,
 };
 pub use sighting::{
     Aim, EndAnswer, Evidence, Instance, Knowledge, LiveMeeting, Lock, ServerClock, Sighting, Site,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{duration_ms, option_duration_ms};
+use super::limits::{duration_ms, option_duration_ms};
 use super::step::{Draft, Effect};
 use super::{Fact, InstanceId, Job, Now, Outcome, State, UtcMs, Wake};
 

@@ -51,4 +51,5 @@ mod stopped;
 mod store;
 mod tests;
 mod weather;
+mod words;
 mod world;

@@ -11,6 +11,7 @@ use super::clock::Ms;
 use super::faults::{Ail, Endpoint};
 use super::plan::NetFault;
 use super::sim::{Quirk, Sim};
+use super::words::{listed, names, shown};
 use super::world::{Coming, Flavour, meeting_id};
 use crate::job::{
     Aim, EndAnswer, Evidence, Instance, MeetingId, Pin, SIGHTING_GAP, Sighting, Site, Verdict, Warned,
@@ -588,24 +589,4 @@ fn judge(round: &Round, targets: &[Target]) -> Judgement {
     let memory =
         Memory { nodes: BTreeMap::from([(String::new(), NodeMemory::default())]), ..Memory::default() };
     Judgement { memory, verdicts, alarms: Vec::new() }
-}
-
-fn names(targets: &[Target]) -> String {
-    let name =
-        |target: &Target| format!("{} for job {} ({:?})", target.meeting, target.job.short(), target.purpose);
-    targets.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-fn listed(live: &[LiveMeeting]) -> String {
-    let name = |live: &LiveMeeting| format!("{} ({})", live.instance, live.participants.unwrap_or(0));
-    live.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-fn shown(round: &Round) -> String {
-    let name = |sighting: &Sighting| match sighting {
-        Sighting::Live(instance) => format!("shows {}", instance.id),
-        Sighting::NotThere(_) => "not there".to_owned(),
-        other => format!("{other:?}"),
-    };
-    round.sightings.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -11,6 +11,7 @@ mod laws;
 mod life;
 mod limit;
 mod lock;
+mod meeting_aimed;
 mod model_check;
 mod proof;
 mod restart;
