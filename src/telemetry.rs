@@ -18,7 +18,7 @@ use logfmt::Logfmt;
 
 /// The environment variable with the filter, e.g. `adjourn=debug`.
 pub const FILTER: &str = "ADJOURN_LOG";
-/// The environment variable with the format: one of `text`, `json` and `logfmt`.
+/// The environment variable with the format: `plain`, `json` or `logfmt`.
 pub const FORMAT: &str = "ADJOURN_LOG_FORMAT";
 
 /// Libraries speak up only about trouble.
