@@ -227,7 +227,7 @@ mod tests {
         let error = deadline("17:00", &berlin(), NOW).unwrap_err();
         assert_eq!(error.hint, "for Wed 2026-12-02 17:00:00 CET, in 23h 45m, give \"tomorrow 17:00\"");
         let error = deadline("2026-11-30 18:00", &berlin(), NOW).unwrap_err();
-        assert_eq!(error.hint, "give a time that lies ahead");
+        assert_eq!(error.hint, "give a time that lies ahead, or end it at once: --now");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub const ARM_GOOD: Duration = Duration::from_secs(15);
 pub const LOOK_FRESH: Duration = Duration::from_secs(2);
 /// ... or, on a server that takes longer than that to answer, the answer by this much.
 pub const ANSWER_FRESH: Duration = Duration::from_millis(500);
+/// From the decision to the sending: so long a call may wait for its claim to be durable.
+pub const DECIDED_BEFORE: Duration = Duration::from_millis(250);
 /// A last look is asked so long before due, and as much earlier as its answer is expected to take ...
 pub const LAST_LOOK_LEAD: Duration = Duration::from_millis(250);
 /// ... but never so early that it could be stale at due.
@@ -502,11 +504,14 @@ impl Job {
             return self.fresh_at(at);
         }
         let (Some(fresh), Some(pin)) = (&self.run.fresh, &self.pin) else { return false };
+        // Not a look that was made for a proof, and not the arm. One that others share does only where a listing is
+        // never old.
+        let shares = self.run.site.as_ref().is_some_and(|site| site.shares_last_look);
+        let own = fresh.purpose == Purpose::Last || (shares && fresh.purpose == Purpose::BeforeEnd);
         // Where the room is closed first nobody can open it anew meanwhile: the wait for that makes no look older.
-        // Not one that was made for a proof, and not the arm: its listing may be an old one.
-        let own = matches!(fresh.purpose, Purpose::BeforeEnd | Purpose::Last);
         own && fresh.instance == pin.instance
-            && (at <= fresh.asked + LOOK_FRESH || at <= fresh.received + ANSWER_FRESH)
+            && (at + DECIDED_BEFORE <= fresh.asked + LOOK_FRESH
+                || at + DECIDED_BEFORE <= fresh.received + ANSWER_FRESH)
     }
 
     /// Would an end call that leaves at `at` and names the instance follow a good look at it?

@@ -247,3 +247,24 @@ fn what_was_seen_at_another_address_lets_no_call_go_to_this_one() {
     sim.expect_calls(0);
     sim.expect_look(Purpose::Last);
 }
+
+#[test]
+fn a_listing_that_may_be_old_lets_no_call_go_also_when_it_was_asked_for_the_call() {
+    let mut sim = Sim::arming();
+    sim.site = site(Aim::Meeting);
+    sim.site.shares_last_look = false;
+    sim.look_says(unreachable());
+    while sim.due_in() > 0 {
+        sim.advance(secs(1));
+        if sim.asked.is_some() {
+            sim.look_says(unreachable());
+        }
+    }
+    // The old listing still shows the run that has just ended.
+    sim.next_look_says(live("a"));
+    sim.slot();
+    sim.expect_look(Purpose::Last);
+    sim.expect_calls(0);
+    sim.look_says(replaced(started("b", sim.job.due + secs(1))));
+    sim.expect_calls(0);
+}
