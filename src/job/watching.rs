@@ -289,7 +289,9 @@ impl Draft {
             // The next class. Nothing will prove ours over while it is all that is shown.
             let why = format!("instance {} is alive in its place, and nothing proves ours over", by.id);
             self.leave_alone(&by);
-            return self.hopeless(why, self.job.run.hopeless_by_front(), false, look);
+            // Where a call could name only the meeting, what stands there is a front whose silence does not tell.
+            let by_front = self.job.run.hopeless_by_front() || self.job.aims_at_the_meeting();
+            return self.hopeless(why, by_front, false, look);
         }
         if !(proven || (ours && !counts)) {
             return self.plan_look();

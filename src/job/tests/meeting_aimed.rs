@@ -268,3 +268,17 @@ fn a_listing_that_may_be_old_lets_no_call_go_also_when_it_was_asked_for_the_call
     sim.look_says(replaced(started("b", sim.job.due + secs(1))));
     sim.expect_calls(0);
 }
+
+#[test]
+fn what_a_front_shows_no_more_when_the_next_class_is_there_has_vanished_if_nothing_of_ours_left() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    let next = Verdict::Replaced { by: started("b", sim.now.wall - ms(500)), counts: false };
+    sim.look_says(next.clone());
+    while !sim.job.is_done() {
+        sim.next_look_or_end(next.clone());
+    }
+    sim.expect_outcome(Outcome::Vanished);
+    sim.expect_calls(0);
+    assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
+}
