@@ -237,19 +237,32 @@ fn a_room_that_was_created_again_with_another_secret_is_not_touched() {
     assert!(janus.exists(4242), "{job:#}");
 }
 
-/// What was not there before due belongs to somebody else, also with the right secret.
+/// What the first good look of the pin moment did not show belongs to somebody else, also with the right secret.
 #[test]
-fn a_room_that_was_first_seen_after_due_is_left_alone() {
+fn a_room_that_was_opened_after_the_pin_moment_is_left_alone() {
     let Some(janus) = Janus::start() else { return };
     let bed = janus.bed("");
+    let job = bed.json(&["end", "rooms", "4242", "--in", "4s"]);
+    wait_until("nobody is there yet", || bed.show(&id_of(&job))["looks"].as_u64() >= Some(1));
     janus.create(4242, ROOM_SECRET);
-    let job = bed.json(&["end", "rooms", "4242", "--now"]);
     let job = bed.outcome(&id_of(&job));
     assert_eq!((&job["outcome"], &job["ends"]), (&json!("superseded"), &json!(0)), "{job:#}");
     assert!(janus.exists(4242));
     let instance = bed.json(&["meetings", "rooms"])["meetings"][0]["instance"].as_str().unwrap().to_owned();
     let job = bed.json(&["end", "rooms", "4242", "--now", "--instance", &instance]);
     assert_eq!(bed.outcome(&id_of(&job))["outcome"], "ended");
+    assert!(!janus.exists(4242));
+}
+
+/// Whoever asks for the end at once means the room that is there.
+#[test]
+fn now_means_the_room_that_the_first_look_shows() {
+    let Some(janus) = Janus::start() else { return };
+    let bed = janus.bed("");
+    janus.create(4242, ROOM_SECRET);
+    let job = bed.json(&["end", "rooms", "4242", "--now"]);
+    let job = bed.outcome(&id_of(&job));
+    assert_eq!((&job["outcome"], &job["ends"]), (&json!("ended"), &json!(1)), "{job:#}");
     assert!(!janus.exists(4242));
 }
 
