@@ -310,6 +310,7 @@ async fn drive(sim: &Arc<Sim>, outside: &Arc<Mutex<Outside>>, handle: &Handle) -
             Item::Suspend { pause, .. } => {
                 sim.faults.fetch_add(1, Ordering::Relaxed);
                 sim.say(|| format!("the machine sleeps for {pause} ms"));
+                sim.check.lock().unwrap().sleeps(sim.machine_now().wall);
                 sim.clock.pass(*pause);
             }
             Item::Crash { away, reboot, keep, .. } => {

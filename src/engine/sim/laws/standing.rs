@@ -9,6 +9,9 @@ use super::super::standing::{Repeat, Standing};
 use super::rules::rule_of;
 use crate::job::{By, Fact, Job, JobId, MeetingId, Origin, Outcome, State, UtcMs};
 
+/// The first moments of a process: nothing waits for its first plan longer than 5 s.
+const AT_START: i64 = 10_000;
+
 /// A stretch of time in which an entry was in the file, word for word.
 struct Stint {
     repeat: Repeat,
@@ -35,6 +38,9 @@ pub struct Keeper {
     late: BTreeMap<String, BTreeMap<JobId, UtcMs>>,
     caught_up: BTreeMap<String, JobId>,
     began: Option<UtcMs>,
+    /// The machine slept in the first moments of this process: what waits for the first plan, which is 5 s at most, has
+    /// waited its time when it wakes.
+    slept_at_start: bool,
 }
 
 /// What a request to plan finds when it is sent.
@@ -126,6 +132,7 @@ impl Checker {
         keeper.under_way = 0;
         keeper.running = file.clone();
         keeper.began = Some(wall);
+        keeper.slept_at_start = false;
         keeper.caught_up.clear();
         keeper.late.clear();
         let untouched = |job: &&Job| job.state == State::Waiting && job.claimed.is_none();
@@ -230,13 +237,18 @@ impl Checker {
         }
     }
 
+    /// The machine falls asleep.
+    pub(in crate::engine::sim) fn sleeps(&mut self, wall: UtcMs) {
+        self.keeper.slept_at_start |= self.keeper.began.is_some_and(|began| wall.0 - began.0 < AT_START);
+    }
+
     /// An end call leaves.
     pub(in crate::engine::sim) fn occurrence_calls(&mut self, job: &Job, now: Ms) {
         let Some((of, _)) = occurrence(job) else { return };
         let keeper = &mut self.keeper;
         let (Some(late), Some(began)) = (keeper.late.get(of), keeper.began) else { return };
         let Some(due) = late.get(&job.id).filter(|due| **due == job.due) else { return };
-        if keeper.clock_is_set {
+        if keeper.clock_is_set || keeper.slept_at_start {
             return;
         }
         let mut broken = Vec::new();
