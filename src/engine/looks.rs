@@ -243,8 +243,7 @@ impl Core {
     /// What speaks against a proof is a call of another job that had no answer when this was asked.
     fn waits_for_another_call(&self, target: &Target) -> bool {
         let failed = target.pin.as_ref().is_some_and(|pin| self.book.has_failed(&pin.instance));
-        let own_failed = |job: &Job| job.calls.unclean;
-        let own_failed = self.active.get(&target.job).is_none_or(|active| own_failed(&active.job));
+        let own_failed = self.active.get(&target.job).is_none_or(|active| active.job.calls.unclean);
         !target.ends_clean && !own_failed && !failed
     }
 }

@@ -68,7 +68,9 @@ impl StartRange {
     /// year 2000, after the answer that carries it) or because the server's clock is too far off.
     pub fn told(given: UtcMs, clock: ServerClock, answered: UtcMs) -> Option<(UtcMs, StartRange)> {
         let (best, margin) = match clock {
-            ServerClock::Ahead(ms) if ms.unsigned_abs() > SKEW_MAX_MS => return None,
+            ServerClock::Ahead(ms) if Duration::from_millis(ms.unsigned_abs()) > StartRange::SKEW_MAX => {
+                return None;
+            }
             ServerClock::Ahead(ms) => (UtcMs(given.0.saturating_sub(ms)), StartRange::CORRECTED),
             ServerClock::Unknown => (given, StartRange::UNCORRECTED),
         };
@@ -94,9 +96,6 @@ impl StartRange {
         self.earliest >= at
     }
 }
-
-/// [`StartRange::SKEW_MAX`] in milliseconds.
-const SKEW_MAX_MS: u64 = 60_000;
 
 /// A live meeting as a listing tells it, for people and for rules.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -482,10 +482,15 @@ impl Job {
         self.run.site.as_ref().is_none_or(|site| site.aim == Aim::Meeting)
     }
 
+    /// When due will be, by boottime; now, once it has passed.
+    fn boot_at_due(&self, now: Now) -> BootMs {
+        let to_due = u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0);
+        now.boot + Duration::from_millis(to_due)
+    }
+
     /// An end call could leave at due on what has been seen by now.
     pub(super) fn may_leave_at_due(&self, now: Now) -> bool {
-        let to_due = Duration::from_millis(u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0));
-        self.may_leave(now.boot + to_due)
+        self.may_leave(self.boot_at_due(now))
     }
 
     pub(super) fn claim_at(&self) -> UtcMs {
@@ -494,8 +499,7 @@ impl Job {
 
     /// A look has seen the pinned instance, recently enough that the call may leave at due without another.
     pub(super) fn armed_for_due(&self, now: Now) -> bool {
-        let to_due = Duration::from_millis(u64::try_from(self.due.ms_since(now.wall)).unwrap_or(0));
-        self.fresh_at(now.boot + to_due)
+        self.fresh_at(self.boot_at_due(now))
     }
 
     /// Would an end call that leaves at `at` follow a good look, of the kind that its aim asks for?
