@@ -234,7 +234,7 @@ impl Core {
         }
         match result {
             Ok(()) => {
-                self.store_error = None;
+                self.store_health.wrote();
                 self.plan_applied(planning, writes);
             }
             Err(error) => {

@@ -19,6 +19,7 @@ use super::api::{Notice, Refusal};
 use super::belief::Trust;
 use super::bulk::{BulkReply, Place};
 use super::callbook::CallBook;
+use super::health::StoreHealth;
 use super::lane::Urgency;
 use super::load::{DueSoon, Fetched};
 use super::outbox::Outbox;
@@ -157,9 +158,7 @@ pub(super) struct Core {
     pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
     pub started: Now,
-    pub store_error: Option<String>,
-    /// It came from reading due jobs, and is over when they can be read again.
-    pub unreadable: bool,
+    pub store_health: StoreHealth,
     pub schedule_error: Option<String>,
     /// Set by a drain: nothing new is started.
     pub stopping: bool,
@@ -240,8 +239,7 @@ impl Core {
             metrics: Arc::default(),
             tasks: TaskTracker::new(),
             started: now,
-            store_error: None,
-            unreadable: false,
+            store_health: StoreHealth::default(),
             schedule_error: None,
             stopping: false,
             wakes: Wakes::default(),
@@ -481,7 +479,7 @@ impl Core {
                 }
                 self.count_outcomes(&notices);
                 announce(&self.events, notices);
-                self.store_error = None;
+                self.store_health.wrote();
             }
             (Some(Writing::Behind(_)), Err(StoreError::Revision { found: None, .. }))
                 if active.job.is_done() =>
@@ -490,10 +488,9 @@ impl Core {
                 return self.forget(id);
             }
             (Some(Writing::Behind(_)), Err(error)) => {
-                if self.store_error.is_none() {
+                if self.store_health.not_written(&error) {
                     tracing::error!(%error, "a change could not be written; it is kept in memory and written again until it can be");
                 }
-                self.store_error = Some(error.to_string());
                 self.unwritten.insert(id);
                 self.write_again.get_or_insert(now.boot + WRITE_RETRY);
             }

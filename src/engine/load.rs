@@ -126,14 +126,13 @@ impl Core {
         self.adopt_late(late, now);
         match read.next {
             Ok(wake) => {
-                if std::mem::take(&mut self.unreadable) {
-                    self.store_error = None;
-                }
+                self.store_health.has_read();
                 self.load_later(wake);
             }
             Err(error) => {
-                tracing::error!(%error, "due jobs cannot be read; trying again in a second");
-                (self.store_error, self.unreadable) = (Some(error.to_string()), true);
+                if self.store_health.not_read(&error) {
+                    tracing::error!(%error, "due jobs cannot be read; tried again every second until they can be");
+                }
                 self.load_later(Some(now.wall + WRITE_RETRY + HORIZON));
             }
         }

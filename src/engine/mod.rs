@@ -33,6 +33,7 @@ mod configure;
 mod core;
 mod drain;
 mod handle;
+mod health;
 mod lane;
 mod load;
 mod looks;

@@ -241,7 +241,7 @@ impl Core {
         self.submitting.remove(&job.id);
         match result {
             Ok(()) => {
-                self.store_error = None;
+                self.store_health.wrote();
                 let now = self.now();
                 announce(&self.events, notices(&job, 0, job.history.total(), now));
                 self.take_up(&job);
@@ -262,10 +262,9 @@ impl Core {
     }
 
     pub(super) fn cannot_write(&mut self, error: StoreError) -> Refusal {
-        if self.store_error.is_none() {
+        if self.store_health.not_written(&error) {
             tracing::error!(%error, "the disk takes no changes: new work is refused until it does, accepted deadlines still fire");
         }
-        self.store_error = Some(error.to_string());
         store_failed(error)
     }
 
@@ -398,7 +397,7 @@ impl Core {
             let refusal = self.cannot_write(error);
             return answer(reply, Err(refusal));
         }
-        self.store_error = None;
+        self.store_health.wrote();
         let Some(active) = self.active.get_mut(&id) else { return };
         active.becomes(candidate);
         active.unlocked(now);
@@ -475,7 +474,7 @@ impl Core {
             clock: self.clock_status(),
             store: StoreStatus {
                 path: self.state_dir.display().to_string(),
-                error: self.store_error.clone(),
+                error: self.store_health.error(),
                 behind: self.active.values().filter(|active| active.is_dirty()).count(),
                 ..StoreStatus::default()
             },

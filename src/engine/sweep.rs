@@ -252,11 +252,12 @@ impl Core {
                 sweeper.known = Known::Yes;
                 sweeper.jobs.extend(jobs);
                 sweeper.awaits |= awaits;
+                self.store_health.has_read();
                 self.tick();
             }
             Err(error) => {
                 (sweeper.known, sweeper.next) = (Known::No, Some(now + TRY_AGAIN));
-                self.store_error = Some(error.to_string());
+                self.store_health.not_read(&error);
             }
         }
     }
