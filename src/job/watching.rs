@@ -443,9 +443,9 @@ impl Job {
     /// Instances that were seen within a minute before a call that could name only the meeting, and are not shown any more.
     fn may_have_been_hit(&self) -> Vec<InstanceId> {
         let (Some(_), Some(sent)) = (self.look_age_ms, self.calls.last_sent) else { return Vec::new() };
+        // What is still shown was seen after the call, too.
         let shortly_before = |at: BootMs| at <= sent.boot && sent.boot.since(at) <= HIT_WITHIN;
-        let shown = self.left_alone.as_ref().map(|left| &left.instance);
-        let beside = self.run.beside.iter().filter(|(id, at)| shortly_before(*at) && Some(id) != shown);
+        let beside = self.run.beside.iter().filter(|(_, at)| shortly_before(*at));
         beside.map(|(id, _)| id.clone()).collect()
     }
 
