@@ -151,3 +151,24 @@ fn what_is_reopened_gets_a_new_revision() {
     sim.expect_state(State::Ending);
     assert!(sim.job.revision > on_guard, "the state has changed: {}", sim.job.revision);
 }
+
+/// Calls from before the proof are no calls at what is alive after it.
+#[test]
+fn what_is_alive_after_its_proof_is_called_at_anew() {
+    let mut sim = guarding();
+    sim.next_look_says(live("a"));
+    sim.turn(live("a"));
+    sim.expect_called("a");
+    assert!(!sim.sent[1].resend);
+}
+
+#[test]
+fn under_keep_closed_too_nobody_who_came_after_the_pin_moment_is_pinned_before_due() {
+    let mut sim = Sim::arming_with(keep_closed);
+    let at = sim.job.due - secs(8);
+    sim.look_says(Verdict::Live(started("b", at)));
+    assert_eq!(sim.pinned(), None);
+    sim.advance_to_due();
+    sim.next_look_says(Verdict::Live(started("b", at)));
+    assert_eq!(sim.pinned(), Some("b"));
+}
