@@ -26,9 +26,12 @@ mod burst;
 mod catch_up;
 mod clock;
 mod crowd;
+mod plans;
 mod put;
 mod reload;
+pub(super) mod still;
 pub(super) mod sweep;
+mod turns;
 mod warnings;
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
