@@ -193,6 +193,7 @@ fn answer(told: &Told, cx: &Context) -> JobAnswer {
     let history = told.entries.iter().map(HistoryLine::new).collect();
     let missing = told.job.history.total().saturating_sub(told.entries.len());
     JobAnswer {
+        telling: None,
         job: JobView { history: Some(history), ..JobView::new(&told.job, cx.now()) },
         others: Vec::new(),
         history_left_out: u32::try_from(missing).unwrap_or(u32::MAX),

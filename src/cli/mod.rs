@@ -38,6 +38,7 @@ mod sse;
 mod status;
 mod table;
 mod text;
+mod told;
 mod unlock;
 mod wait;
 mod watch;

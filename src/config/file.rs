@@ -73,6 +73,7 @@ pub(super) struct Limits {
     pub lock: Option<Located<String>>,
     pub warn: Option<Located<Vec<Located<String>>>>,
     pub warn_text: Option<Located<String>>,
+    pub warn_language: Option<Located<String>>,
 }
 
 /// `[[end]]`
@@ -159,6 +160,7 @@ pub(super) fn limits(section: &mut Section<'_, '_>) -> Limits {
         lock: section.get("lock"),
         warn: section.strings("warn"),
         warn_text: section.get("warn-text"),
+        warn_language: section.get("warn-language"),
     }
 }
 

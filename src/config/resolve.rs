@@ -20,7 +20,7 @@ use super::servers::{Builder, check_twins};
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after, zone_in};
 use crate::group;
-use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
+use crate::job::{Language, Limits, LimitsPatch, MeetingId, ServerName, UtcMs, languages};
 use crate::schedule::{Entry, Recurring, Rule, Schedule, Source};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
@@ -151,13 +151,27 @@ pub(super) fn merge_limits(given: &file::Limits, base: &Limits, found: &mut Diag
     if let Some(warn) = &given.warn {
         patch.warn = marks(warn, found);
     }
+    merge_words(given, &mut patch, base, found);
+    patch.over(base)
+}
+
+/// What the people inside are told, and in which language.
+fn merge_words(given: &file::Limits, patch: &mut LimitsPatch, base: &Limits, found: &mut Diagnostics) {
+    if let Some(Located { value, place }) = &given.warn_language {
+        match value.parse::<Language>() {
+            Ok(language) => patch.warn_language = Some(language),
+            Err(error) => {
+                found.error(*place, format!("warn-language: {error}"), format!("there are: {}", languages()));
+            }
+        }
+    }
+    let language = patch.warn_language.unwrap_or_else(|| base.language());
     if let Some(Located { value, place }) = &given.warn_text {
-        match limits::warn_text_fault(value, None) {
+        match limits::warn_text_fault(value, language, None) {
             Some((message, hint)) => found.error(*place, message, hint),
             None => patch.warn_text = Some(value.clone()),
         }
     }
-    patch.over(base)
 }
 
 fn marks(given: &Located<Vec<Located<String>>>, found: &mut Diagnostics) -> Option<Vec<Duration>> {
@@ -188,7 +202,8 @@ pub(super) fn check_warn(
 
 /// Does what they are told have room for the id of this meeting? `place`: of the text, or of what makes it too long.
 pub(super) fn check_warn_text(limits: &Limits, meeting: &MeetingId, place: Place, found: &mut Diagnostics) {
-    let fault = limits.warn_text.as_ref().and_then(|text| limits::warn_text_fault(text, Some(meeting)));
+    let text = limits.warn_text.as_ref();
+    let fault = text.and_then(|text| limits::warn_text_fault(text, limits.language(), Some(meeting)));
     if let Some((message, hint)) = fault {
         found.error(place, message, hint);
     }

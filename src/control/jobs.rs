@@ -17,6 +17,7 @@ use super::wire::{History, JobAnswer, Page};
 use super::{App, DEFAULT_PAGE, MAX_PAGE, listing};
 use crate::engine::api::Receipt;
 use crate::job::{Change, HistoryLine, Job, JobView, Origin, Outcome, ServerName, State as JobState};
+use crate::platform::Telling;
 use crate::store::Filter;
 
 type Answer = Result<Response, Problem>;
@@ -42,10 +43,10 @@ pub(super) async fn submit(
     let submission = body.submission(None, key, origin(&headers), peer.into(), app.service.now())?;
     if params.dry_run {
         let Receipt { job, others, .. } = app.service.would_submit(submission).await?;
-        return Ok(Json(JobAnswer::new(&job, &others, app.service.now())).into_response());
+        return Ok(Json(app.answer(&job, &others).await).into_response());
     }
     let receipt = app.service.submit(submission).await?;
-    Ok(receipt_answer(&app, &receipt))
+    Ok(receipt_answer(&app, &receipt).await)
 }
 
 /// `PUT /v1/jobs/by-key/{server}/{key}`: the job of this key is made, or moved.
@@ -67,7 +68,7 @@ pub(super) async fn put(
     let submission =
         body.submission(Some(server), Some(key), origin(&headers), peer.into(), app.service.now())?;
     let receipt = app.service.put(submission).await?;
-    Ok(receipt_answer(&app, &receipt))
+    Ok(receipt_answer(&app, &receipt).await)
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,7 +122,8 @@ pub(super) async fn show(State(app): State<App>, Segments(id): Segments<String>)
     let job = app.job(&id).await?;
     let (server, meeting) = (job.server.clone(), job.meeting.clone());
     let others = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
-    let answer = JobAnswer::with_history(&job, &others, app.service.now());
+    let telling = app.telling(&job).await;
+    let answer = JobAnswer { telling, ..JobAnswer::with_history(&job, &others, app.service.now()) };
     Ok((etag(job.revision), Json(answer)).into_response())
 }
 
@@ -219,6 +221,21 @@ impl App {
         self.read(move |store| store.get(id)).await?.ok_or_else(|| no_such_job(given))
     }
 
+    /// Can the people inside be told what is still to be told?
+    async fn telling(&self, job: &Job) -> Option<Telling> {
+        if job.limits.warn.is_empty() || !matches!(job.state, JobState::Waiting | JobState::Held) {
+            return None;
+        }
+        // What is accepted is not refused because this could not be found out.
+        let standing = self.service.standing().await.ok()?;
+        Some(standing.telling.get(&job.server).cloned().unwrap_or_default())
+    }
+
+    async fn answer(&self, job: &Job, others: &[Job]) -> JobAnswer {
+        let telling = self.telling(job).await;
+        JobAnswer { telling, ..JobAnswer::new(job, others, self.service.now()) }
+    }
+
     async fn change(
         &self,
         given: &str,
@@ -229,16 +246,16 @@ impl App {
         let if_match = if_match(headers)?;
         let id = self.resolve(given).await?;
         let receipt = self.service.change(id, if_match, change, peer.into()).await?;
-        let answer = JobAnswer::new(&receipt.job, &receipt.others, self.service.now());
+        let answer = self.answer(&receipt.job, &receipt.others).await;
         Ok((etag(receipt.job.revision), Json(answer)).into_response())
     }
 }
 
-fn receipt_answer(app: &App, receipt: &Receipt) -> Response {
+async fn receipt_answer(app: &App, receipt: &Receipt) -> Response {
     let job = &receipt.job;
     let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id)).expect("a UUID is printable");
-    let answer = JobAnswer::new(job, &receipt.others, app.service.now());
+    let answer = app.answer(job, &receipt.others).await;
     (status, [(header::LOCATION, location)], etag(job.revision), Json(answer)).into_response()
 }
 

@@ -15,7 +15,7 @@ use crate::job::{
     Aim, BootMs, EndAnswer, Event, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Pin, Purpose, ServerName, Site,
     State, Warning,
 };
-use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Target, Work};
+use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Target, Telling, Work};
 
 /// A server whose last probe failed is probed again this often.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -114,6 +114,11 @@ impl Server {
         let at = self.lane.round_at(urgency, now)?;
         let work = Work::Looks { before_end: urgency == Urgency::BeforeEnd };
         Some(self.platform.ready(work).map_or(at, |ready| at.max(ready)))
+    }
+
+    /// Can the people inside be told there?
+    pub fn telling(&self) -> Telling {
+        self.no_warnings.clone().map_or_else(|| self.platform.telling(), Telling::impossible)
     }
 
     pub fn status(&self) -> ServerStatus {

@@ -16,8 +16,8 @@ use crate::clock::{Clock, SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
 use crate::platform::{
-    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning, Work,
-    bigbluebutton,
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Telling, Warning,
+    Work, bigbluebutton,
 };
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
@@ -290,6 +290,10 @@ impl Platform for Scripted {
 
     fn clock_skew_ms(&self) -> Option<i64> {
         *self.skew_ms.lock().unwrap()
+    }
+
+    fn telling(&self) -> Telling {
+        Telling::default()
     }
 
     async fn warn(&self, warning: &Warning) -> Warned {

@@ -122,7 +122,7 @@ impl Job {
             Fact::PinDecided => self.pin_decided = true,
             Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
-                self.warnings.apply(fact, self.due);
+                self.warnings.apply(at.wall, fact, self.due);
             }
             Fact::Claimed
             | Fact::EndSent { .. }
@@ -182,12 +182,13 @@ impl Job {
                     self.extended_from = None;
                 }
                 self.due = *due;
+                self.warnings.since = Some(at.wall);
                 self.only = Some(instance.clone());
                 self.awaits_start = false;
             }
             Fact::Moved { to, extension, by } => {
                 if self.due != *to {
-                    self.warnings = Warnings::default();
+                    self.warnings = Warnings::anew(at.wall);
                 }
                 let planned = self.planned_due();
                 // A time where there was none is a plan, not an extension of one.

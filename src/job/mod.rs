@@ -13,6 +13,7 @@ mod sighting;
 mod step;
 mod story;
 mod time;
+mod told;
 mod view;
 mod wake;
 mod warn_text;
@@ -33,14 +34,15 @@ pub use sighting::{
 };
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
-pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView};
+pub use told::MarkStory;
+pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView, WarningView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{
-    Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, cut, expand,
+    Filling, Language, PLACEHOLDERS, Remaining, TextError, WARN_TEXT_LENGTH, check_text, cut, expand,
     languages,
 };
-pub use warning::{Mark, WARN_LATEST, Warned, Warning, Warnings};
+pub use warning::{Came, Mark, WARN_LATEST, Warned, Warning, Warnings};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, InstanceId, Job, JobId, LastSeen, LeftAlone, MeetingId, Now, Outcome, ServerName, State, UtcMs,
+    Entry, InstanceId, Job, JobId, LastSeen, LeftAlone, MarkStory, MeetingId, Now, Outcome, ServerName,
+    State, UtcMs,
 };
 
 /// The JSON form of a job. Times are RFC 3339 with milliseconds.
@@ -30,6 +31,9 @@ pub struct JobView {
     /// So long before due the people inside are told: `10m`, longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warn: Vec<String>,
+    /// What has become of each of these marks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<WarningView>,
     /// So long after the start of the meeting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<String>,
@@ -94,6 +98,35 @@ pub struct LeftAloneView {
     pub started_at: Option<UtcMs>,
 }
 
+/// One mark of `warn`: were the people inside told, and if not, why?
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WarningView {
+    /// `10m`.
+    pub mark: String,
+    /// `null`: still to come.
+    pub told: Option<bool>,
+    /// When that was settled, or is to be tried.
+    #[serde(with = "rfc3339_option")]
+    pub at: Option<UtcMs>,
+    /// So many breakout rooms were told too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub breakout_rooms: u32,
+    /// Why not, or not yet.
+    pub why: Option<String>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl From<MarkStory> for WarningView {
+    fn from(story: MarkStory) -> WarningView {
+        let MarkStory { before, told, at, also, why } = story;
+        let mark = humantime::format_duration(before).to_string();
+        WarningView { mark, told, at, breakout_rooms: also, why }
+    }
+}
+
 /// The last sighting of a meeting alive.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LastSeenView {
@@ -138,6 +171,7 @@ impl JobView {
             max_extension_ms: job.limits.max_extension.map(ms),
             extension_left_ms: job.extension_left().map(ms),
             warn: job.limits.warn.iter().map(|mark| humantime::format_duration(*mark).to_string()).collect(),
+            warnings: job.mark_stories(now.wall).into_iter().map(WarningView::from).collect(),
             max_duration: job.max_duration.map(|limit| humantime::format_duration(limit).to_string()),
             awaits_start: job.awaits_start && !job.is_done(),
             state: job.state,

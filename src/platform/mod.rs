@@ -391,6 +391,22 @@ pub struct Listed {
     pub complete: bool,
 }
 
+/// Can the people inside be told that the end comes?
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Telling {
+    /// `None`: that is known only when it is tried.
+    pub possible: Option<bool>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Telling {
+    pub fn impossible(why: String) -> Telling {
+        Telling { possible: Some(false), why: Some(why) }
+    }
+}
+
 /// One configured server of a platform. Implementations keep their own short-lived caches (passwords, clock skew, what a
 /// probe said); everything that must survive a restart is in the job or in [`Memory`].
 #[async_trait]
@@ -471,6 +487,11 @@ pub trait Platform: Send + Sync {
     /// closed in the way that was asked for; one that is closed already is no fault.
     async fn close_room(&self, _meeting: &MeetingId) -> Result<(), Fault> {
         Err(Fault::Misconfigured(format!("rooms of {} cannot be locked", self.kind())))
+    }
+
+    /// Would [`Platform::warn`] reach anybody? As far as that is known without asking.
+    fn telling(&self) -> Telling {
+        Telling::impossible(format!("{} has no way to tell the people inside", self.kind()))
     }
 
     /// Tells the people inside what [`Warning::line`] says at that moment. Where that is possible, see

@@ -45,8 +45,8 @@ pub(crate) use self::judge::weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
 use super::{
-    EndCall, Fault, HandOn, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning,
-    address, same_secret,
+    EndCall, Fault, HandOn, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Telling,
+    Warning, address, same_secret,
 };
 use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, SIGHTING_GAP, ServerName, Site, Warned};
 
@@ -367,6 +367,10 @@ impl Platform for BigBlueButton {
 
     fn clock_skew_ms(&self) -> Option<i64> {
         self.front.skew_ms()
+    }
+
+    fn telling(&self) -> Telling {
+        warn::telling(self)
     }
 
     async fn warn(&self, warning: &Warning) -> Warned {
