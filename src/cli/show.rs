@@ -8,7 +8,7 @@ use super::text::clean;
 use super::{say, told};
 use crate::control::wire::JobAnswer;
 use crate::exit::ExitCode;
-use crate::job::HistoryLine;
+use crate::job::{HistoryLine, State};
 
 /// Show the whole story of a job, with times and reasons
 #[derive(clap::Args, Debug)]
@@ -74,6 +74,8 @@ fn facts(answer: &JobAnswer, cx: &Context) -> Vec<(&'static str, String)> {
     }));
     facts.extend(job.alarm.as_ref().map(|why| ("alarm", clean(why))));
     facts.extend(job.overdue.then(|| ("overdue", "still alive long after due".to_owned())));
+    let gone = job.not_live_since.filter(|_| job.state == State::Waiting);
+    facts.extend(gone.map(|at| ("not live", format!("by the listings since {}", with_distance(at)))));
     facts.extend(job.held_until.map(|at| ("held until", with_distance(at))));
     facts.extend(job.instance.as_ref().map(|instance| ("instance", clean(instance.as_str()))));
     facts.extend(job.armed_at.map(|at| ("armed", exact(at))));
@@ -83,7 +85,16 @@ fn facts(answer: &JobAnswer, cx: &Context) -> Vec<(&'static str, String)> {
     }));
     facts.extend(job.accepted_at.map(|at| ("accepted", exact(at))));
     facts.extend(job.proven_at.map(|at| ("proven", exact(at))));
-    facts.extend(job.reopened_at.map(|at| ("reopened", exact(at))));
+    if job.reopened.is_empty() {
+        facts.extend(job.reopened_at.map(|at| ("reopened", exact(at))));
+    }
+    facts.extend(job.reopened.iter().map(|again| {
+        let became = match (again.outcome, again.over_at) {
+            (Some(outcome), Some(at)) => format!(", {outcome} at {}", exact(at)),
+            _ => String::new(),
+        };
+        ("reopened", format!("{} as {}{became}", exact(again.at), clean(again.instance.as_str())))
+    }));
     facts.extend(job.next_at.map(|at| ("next", with_distance(at))));
     facts.push(("made", format!("end calls: {}, looks: {}", job.ends, job.looks)));
     facts.push(("origin", format!("{}, submitted {}", clean(&job.origin), exact(job.submitted_at))));
@@ -103,7 +114,7 @@ mod tests {
     use crate::cli::output::Output;
     use crate::control::fake::{NOW, concluded, job};
     use crate::control::wire::Deadline;
-    use crate::job::{JobView, Outcome, State, UtcMs, WarningView};
+    use crate::job::{JobView, Outcome, ReopenedView, UtcMs, WarningView};
     use crate::platform::Telling;
 
     fn at(ms: i64) -> UtcMs {
@@ -113,6 +124,11 @@ mod tests {
     fn warning(mark: &str, told: Option<bool>, at: Option<UtcMs>, why: Option<&str>) -> WarningView {
         let (mark, why) = (mark.to_owned(), why.map(str::to_owned));
         WarningView { mark, told, at, breakout_rooms: u32::from(told == Some(true)), why }
+    }
+
+    fn again(instance: &str, ms: i64, outcome: Option<Outcome>) -> ReopenedView {
+        let over_at = outcome.map(|_| at(ms + 1_000));
+        ReopenedView { instance: instance.into(), at: at(ms), outcome, over_at }
     }
 
     #[test]
@@ -127,6 +143,8 @@ mod tests {
             end_sent_at: Some(at(2)),
             accepted_at: Some(at(31)),
             proven_at: Some(at(3_100)),
+            reopened_at: Some(at(60_000)),
+            reopened: vec![again("c", 60_000, None), again("d", 90_000, Some(Outcome::Ended))],
             lateness_ms: Some(2),
             next_at: Some(at(60_000)),
             ends: 1,
@@ -169,6 +187,8 @@ mod tests {
           end sent    2026-12-01 17:15:00.002 CET (2 ms after due)
           accepted    2026-12-01 17:15:00.031 CET
           proven      2026-12-01 17:15:03.100 CET
+          reopened    2026-12-01 17:16:00.000 CET as c
+          reopened    2026-12-01 17:16:30.000 CET as d, ended at 2026-12-01 17:16:31.000 CET
           next        2026-12-01 17:16:00.000 CET (in 1m)
           made        end calls: 1, looks: 4
           origin      api, submitted 2026-12-01 17:15:00.000 CET

@@ -250,6 +250,7 @@ fn level(event: &str, outcome: Option<Outcome>) -> Level {
         | "held-past-due"
         | "lock-failed"
         | "came-back"
+        | "left-open"
         | "warnings-unsupported" => Level::WARN,
         "moved" | "held" | "released" | "alarm-over" | "reopened" | "guarding" | "rule-hit"
         | "rule-would-hit" => Level::INFO,

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use super::fact::{Entry, Fact, History, Purpose};
-use super::model::{Calls, Guard, LastSeen, LeftAlone, Pin, Sighted};
+use super::model::{Calls, Guard, LastSeen, LeftAlone, Pin, Reopened, Sighted};
 use super::step::ARM_LEAD;
 use super::{
-    Aim, By, CalledOff, EndAnswer, Instance, InstanceId, Job, Now, Order, Origin, Run, State, UtcMs, Verdict,
-    Warnings,
+    Aim, By, CalledOff, EndAnswer, Instance, InstanceId, Job, Now, Order, Origin, Outcome, Run, State, UtcMs,
+    Verdict, Warnings,
 };
 
 /// Sightings that a job keeps.
 const SIGHTED: usize = 8;
+/// Reopened instances that a job keeps.
+const REOPENED: usize = 16;
 
 impl Job {
     /// A new job: the fold starts here.
@@ -67,6 +69,7 @@ impl Job {
             concluded: None,
             after_look: false,
             reopened_at: None,
+            reopened: Vec::new(),
             warnings: Warnings::default(),
             history: History::default(),
             run: Run::default(),
@@ -153,7 +156,10 @@ impl Job {
             Fact::LeftAlone { instance, started_at } => {
                 self.left_alone = Some(LeftAlone { instance: instance.clone(), started_at: *started_at });
             }
-            Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
+            Fact::Guarding { .. }
+            | Fact::Reopened { .. }
+            | Fact::LeftOpen { .. }
+            | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
             Fact::Restarted => self.rebase(at),
@@ -161,6 +167,9 @@ impl Job {
     }
 
     fn apply_pin(&mut self, at: Now, pin: &Pin) {
+        if self.guard.is_some() {
+            self.keep_reopened(&pin.instance, at);
+        }
         self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
         self.ended_by_us |= self.calls.may_have_ended();
         self.calls = Calls::default();
@@ -348,14 +357,18 @@ impl Job {
             Fact::Guarding { outcome, reason } => {
                 self.state = State::Guarding;
                 self.claimed = None;
-                self.proven = Some(at);
+                self.proven.get_or_insert(at);
                 self.calls = Calls::default();
-                self.reason.clone_from(reason);
-                let began = self.guard.as_ref().map_or(at, |guard| guard.began);
-                self.guard = Some(Guard { outcome: *outcome, reason: reason.clone(), began });
+                self.reopened_is_over(*outcome, at);
+                // The first proof is of what the deadline meant. Later ones are of what was reopened.
+                let head = Some(self.head());
+                let guard = Guard { outcome: *outcome, reason: reason.clone(), began: at, head };
+                self.reason.clone_from(&self.guard.get_or_insert(guard).reason);
             }
-            Fact::Reopened { .. } => {
+            Fact::LeftOpen { outcome, .. } => self.reopened_is_over(*outcome, at),
+            Fact::Reopened { instance } => {
                 self.reopened_at.get_or_insert(at.wall);
+                self.keep_reopened(instance, at);
                 self.after_look = false;
                 if self.state == State::Guarding {
                     self.state = State::Ending;
@@ -377,6 +390,24 @@ impl Job {
                 self.after_look = (outcome.claims_gone() || unsure) && open;
             }
             _ => {}
+        }
+    }
+
+    fn keep_reopened(&mut self, instance: &InstanceId, at: Now) {
+        if self.reopened.last().is_some_and(|last| last.instance == *instance) {
+            return;
+        }
+        if self.reopened.len() == REOPENED {
+            self.reopened.remove(0);
+        }
+        let (instance, at) = (instance.clone(), at.wall);
+        self.reopened.push(Reopened { instance, at, outcome: None, over_at: None });
+    }
+
+    fn reopened_is_over(&mut self, outcome: Outcome, at: Now) {
+        for reopened in self.reopened.iter_mut().filter(|reopened| reopened.outcome.is_none()) {
+            reopened.outcome = Some(outcome);
+            reopened.over_at = Some(at.wall);
         }
     }
 

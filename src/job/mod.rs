@@ -25,8 +25,8 @@ pub use confirm::SIGHTING_GAP;
 pub use fact::{CalledOff, Entry, Fact, History, Purpose};
 pub use limits::{Limits, LimitsPatch};
 pub use model::{
-    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, MeetingId, Order, Origin,
-    Outcome, Pin, ServerName, Sighted, State,
+    By, Calls, Expect, Guard, Head, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, MeetingId, Order,
+    Origin, Outcome, Pin, Reopened, ServerName, Sighted, State,
 };
 pub use sighting::{
     Aim, EndAnswer, Evidence, Instance, Knowledge, LiveMeeting, Lock, ServerClock, Sighting, Site,
@@ -35,7 +35,7 @@ pub use sighting::{
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
 pub use told::MarkStory;
-pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView, WarningView};
+pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView, ReopenedView, WarningView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{

@@ -11,6 +11,16 @@ use super::{
 impl Job {
     /// One sentence: how it ended, or what it is doing.
     pub fn sentence(&self) -> String {
+        match &self.guard {
+            // What the deadline meant comes first.
+            Some(guard) if matches!(self.state, State::Ending | State::Confirming) => {
+                format!("{}; opened again: {}", guard.reason, self.at_present())
+            }
+            _ => self.at_present(),
+        }
+    }
+
+    fn at_present(&self) -> String {
         if let (Some(why), false) = (&self.alarm, self.is_done()) {
             return format!("cannot go on: {why}");
         }
@@ -114,6 +124,9 @@ impl fmt::Display for Fact {
             }
             Fact::Guarding { outcome, reason } => write!(f, "{outcome}: {reason}; keeping it closed"),
             Fact::Reopened { instance } => write!(f, "the meeting was opened again, as instance {instance}"),
+            Fact::LeftOpen { outcome, reason } => {
+                write!(f, "what was opened again could not be kept closed, {outcome}: {reason}")
+            }
             Fact::CalledOff { cause: CalledOff::Withdrawn } => f.write_str("taken back by the sweep"),
             Fact::CalledOff { cause: CalledOff::TooMany } => f.write_str("called off by the last look"),
             Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
