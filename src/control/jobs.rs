@@ -1,5 +1,7 @@
 //! The routes of jobs.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,7 +18,9 @@ use super::problem::Problem;
 use super::wire::{History, JobAnswer, Page};
 use super::{App, DEFAULT_PAGE, MAX_PAGE, listing};
 use crate::engine::api::Receipt;
-use crate::job::{Change, HistoryLine, Job, JobView, Origin, Outcome, ServerName, State as JobState};
+use crate::job::{
+    Change, HistoryLine, Job, JobId, JobView, Origin, Outcome, ServerName, State as JobState, UtcMs,
+};
 use crate::platform::Telling;
 use crate::store::Filter;
 
@@ -113,7 +117,9 @@ pub(super) async fn list(State(app): State<App>, Params(params): Params<ListPara
         app.knows(&server).await?;
     }
     let now = app.service.now();
-    let jobs = jobs.iter().map(|job| JobView::new(job, now)).collect();
+    let gone = app.gone(&jobs).await;
+    let view = |job: &Job| JobView { not_live_since: gone.get(&job.id).copied(), ..JobView::new(job, now) };
+    let jobs = jobs.iter().map(view).collect();
     Ok(Json(Page { jobs, next: next.map(|place| place.to_string()) }).into_response())
 }
 
@@ -123,7 +129,9 @@ pub(super) async fn show(State(app): State<App>, Segments(id): Segments<String>)
     let (server, meeting) = (job.server.clone(), job.meeting.clone());
     let others = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
     let telling = app.telling(&job).await;
-    let answer = JobAnswer { telling, ..JobAnswer::with_history(&job, &others, app.service.now()) };
+    let gone = app.gone(std::slice::from_ref(&job)).await;
+    let mut answer = JobAnswer { telling, ..JobAnswer::with_history(&job, &others, app.service.now()) };
+    answer.job.not_live_since = gone.get(&job.id).copied();
     Ok((etag(job.revision), Json(answer)).into_response())
 }
 
@@ -229,6 +237,15 @@ impl App {
         // What is accepted is not refused because this could not be found out.
         let standing = self.service.standing().await.ok()?;
         Some(standing.telling.get(&job.server).cloned().unwrap_or_default())
+    }
+
+    /// Which of these jobs wait for the time of a run that is not live any more, and since when.
+    async fn gone(&self, jobs: &[Job]) -> BTreeMap<JobId, UtcMs> {
+        let waits = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Held) && job.only.is_some();
+        if !jobs.iter().any(waits) {
+            return BTreeMap::new();
+        }
+        self.service.standing().await.map_or_else(|_| BTreeMap::new(), |standing| standing.gone)
     }
 
     async fn answer(&self, job: &Job, others: &[Job]) -> JobAnswer {

@@ -385,6 +385,8 @@ pub struct Standing {
     pub servers: Vec<ServerName>,
     /// Can the people inside be told there?
     pub telling: BTreeMap<ServerName, Telling>,
+    /// Jobs of rules whose run is not live any more by the last complete listing, and since when.
+    pub gone: BTreeMap<JobId, UtcMs>,
 }
 
 /// What the control socket needs of the daemon.

@@ -436,6 +436,7 @@ impl Core {
             feeds: self.feeds.clone(),
             servers: self.servers.keys().cloned().collect(),
             telling: self.servers.iter().map(|(name, server)| (name.clone(), server.telling())).collect(),
+            gone: self.sweepers.values().flat_map(|sweeper| sweeper.gone.clone()).collect(),
         }
     }
 

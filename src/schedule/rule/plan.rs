@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Hit, RuleAction, Sweep};
-use crate::job::{Job, LiveMeeting, Origin, UtcMs};
+use crate::job::{InstanceId, Job, LiveMeeting, Origin, State, UtcMs};
 use crate::schedule::Rule;
 
 /// How many jobs of each rule count against its `max-open`.
@@ -35,8 +35,8 @@ pub fn is_from_sweep(job: &Job) -> bool {
 
 /// Compares what a sweep came to with the open jobs on this server; those that no sweep made are left alone. Pure.
 ///
-/// A job whose meeting is not live any more is left alone too: that it is over is for the job to prove, at its time. So is
-/// one whose end call was sent.
+/// A job whose meeting is not live any more is left alone too: that it is over is for the job to prove, at its time, because
+/// a listing may have forgotten it. See [`gone`]. So is one whose end call was sent.
 pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction> {
     let ours = open.iter().filter(|job| !job.is_done() && is_from_sweep(job));
     let jobs: HashMap<&str, &Job> =
@@ -71,6 +71,14 @@ pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction
         }
     }
     actions
+}
+
+/// The jobs that sweeps made for runs which a complete listing does not show any more. Pure.
+pub fn gone<'a>(open: &'a [Job], live: &[LiveMeeting]) -> impl Iterator<Item = &'a Job> {
+    let alive: HashSet<InstanceId> = live.iter().map(|live| live.instance.clone()).collect();
+    let waits = |job: &&Job| matches!(job.state, State::Waiting | State::Held) && is_from_sweep(job);
+    let is_gone = move |job: &&Job| job.only.as_ref().is_some_and(|only| !alive.contains(only));
+    open.iter().filter(waits).filter(is_gone)
 }
 
 /// Leaves out the submits that are too many for their rules, of each rule those that are due last. `made`: how many jobs it
