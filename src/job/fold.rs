@@ -117,11 +117,7 @@ impl Job {
                 self.apply_look(at, at.before(Duration::from_millis(*took_ms)), *purpose, verdict);
             }
             Fact::Pinned { pin } => self.apply_pin(at, pin),
-            Fact::Listed => {
-                if let Some(pin) = &mut self.pin {
-                    pin.listed = true;
-                }
-            }
+            Fact::Listed => self.pin.iter_mut().for_each(|pin| pin.listed = true),
             Fact::PinDecided => self.pin_decided = true,
             Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
