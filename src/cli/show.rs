@@ -131,12 +131,12 @@ mod tests {
         ReopenedView { instance: instance.into(), at: at(ms), outcome, over_at }
     }
 
-    #[test]
-    fn the_whole_story() {
+    /// A job of which everything is known.
+    fn whole() -> JobView {
         let line =
             |ms, event: &str, text: &str| HistoryLine { at: at(ms), event: event.into(), text: text.into() };
         let done = concluded(job(1, "math", Duration::ZERO), Outcome::Ended, "");
-        let job = JobView {
+        JobView {
             reason: "proven gone".into(),
             instance: Some("a\u{202e}b".into()),
             armed_at: Some(at(-9_875)),
@@ -162,7 +162,12 @@ mod tests {
                 line(2, "end-sent", "aimed at a"),
             ]),
             ..JobView::new(&done, NOW)
-        };
+        }
+    }
+
+    #[test]
+    fn the_whole_story() {
+        let job = whole();
         let others = vec![Deadline {
             id: crate::control::fake::id(2),
             due: at(3_600_000),
