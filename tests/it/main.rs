@@ -28,6 +28,7 @@ mod readme;
 mod recurring;
 mod reload;
 mod rules;
+mod shortage;
 mod signals;
 mod storm;
 mod upgrade;
