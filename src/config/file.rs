@@ -76,6 +76,21 @@ pub(super) struct Limits {
     pub warn_language: Option<Located<String>>,
 }
 
+impl Limits {
+    pub fn pin_before(&self) -> Option<&Located<String>> {
+        self.given(limits::PIN_BEFORE)
+    }
+
+    pub fn keep_closed(&self) -> Option<&Located<String>> {
+        self.given(limits::KEEP_CLOSED)
+    }
+
+    fn given(&self, wanted: limits::Bound) -> Option<&Located<String>> {
+        let at = limits::ALL.iter().position(|bound| bound.key == wanted.key)?;
+        self.durations[at].as_ref()
+    }
+}
+
 /// `[[end]]`
 pub(super) struct End {
     pub place: Place,

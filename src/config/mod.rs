@@ -14,6 +14,7 @@
 //! Deliberately absent: defaults that depend on the machine, includes, environment variables inside values, relative
 //! times.
 
+mod cadence;
 mod calendars;
 mod diagnostics;
 mod document;

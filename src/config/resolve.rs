@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::cadence;
 use super::calendars;
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::file::{self, End};
@@ -83,6 +84,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     };
     let feeds = resolver.add_to(&mut schedule);
     overlap::remark(&schedule, &places, now, found);
+    cadence::remark(&schedule, &places, now, found);
     let settings = Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
@@ -196,6 +198,26 @@ pub(super) fn check_warn(
             place,
             message,
             "the event warning-due goes out all the same, and says that it was not delivered",
+        );
+    }
+}
+
+/// Janus tells no starts: what the first look of the pin time shows is ours, however long that time is.
+pub(super) fn check_pin_before(
+    name: &str,
+    platform: &PlatformSettings,
+    limits: &Limits,
+    place: Place,
+    found: &mut Diagnostics,
+) {
+    if matches!(platform, PlatformSettings::Janus(_)) && limits.pin_before > limits::PIN_BEFORE.min {
+        let message = format!(
+            "a pin-before above 10s protects little on {name}: Janus does not tell when a room began"
+        );
+        found.note(
+            place,
+            message,
+            "what the first look after the pin moment shows is ended, whenever it was opened",
         );
     }
 }
@@ -424,6 +446,9 @@ impl Entries<'_> {
         }
         if let (Some(settings), Some(given), Some(warn)) = (settings, &end.server, &end.limits.warn) {
             check_warn(&given.value, &settings.platform, &limits, warn.place, self.found);
+        }
+        if let (Some(settings), Some(given), Some(pin)) = (settings, &end.server, end.limits.pin_before()) {
+            check_pin_before(&given.value, &settings.platform, &limits, pin.place, self.found);
         }
         if let (Some(meeting), Some(given)) = (meeting, &end.meeting) {
             let place = end.limits.warn_text.as_ref().map_or(given.place, |text| text.place);

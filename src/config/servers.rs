@@ -9,7 +9,7 @@ use super::diagnostics::{Diagnostics, Located};
 use super::document::did_you_mean;
 use super::file;
 use super::names;
-use super::resolve::{check_lock, check_warn, merge_limits};
+use super::resolve::{check_lock, check_pin_before, check_warn, merge_limits};
 use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::url::{UrlError, is_in_clear};
@@ -71,6 +71,18 @@ impl Builder<'_> {
         check_lock(&server.name.value, &platform, &limits, place, self.found);
         let place = server.limits.warn.as_ref().map_or(server.name.place, |warn| warn.place);
         check_warn(&server.name.value, &platform, &limits, place, self.found);
+        let place = server.limits.pin_before().map_or(server.name.place, |pin| pin.place);
+        check_pin_before(&server.name.value, &platform, &limits, place, self.found);
+        let thought_of = server.limits.keep_closed().is_some() || !limits.keep_closed.is_zero();
+        if platform.rejoins_are_new() && !thought_of {
+            let message =
+                format!("whoever comes back after an end is in a new session on {}", server.name.value);
+            self.found.note(
+                server.name.place,
+                message,
+                "keep-closed = \"10m\" ends that too; \"0s\" says that it is not wanted",
+            );
+        }
         Some((name.ok()?, ServerSettings { platform, limits, max_concurrent }))
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use reqwest::Method;
 use url::Url;
 
-use super::{Finding, round_trip, skew};
+use super::{Finding, burst, round_trip, skew};
 use crate::clock::{SystemClock, boot_micros, system_now};
-use crate::job::ServerName;
+use crate::job::{Aim, Pin, ServerName};
 use crate::platform::http::{ANSWER_LIMIT, Client, HttpError, Request, Skew, Timeouts};
-use crate::platform::{self, Fault, PlatformSettings};
+use crate::platform::{self, Fault, PlatformSettings, Probe};
 
 /// Name resolution.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,14 +19,24 @@ const SUMMARY: usize = 200;
 
 /// Everything about one server, the first thing that is wrong last: what depends on it is not tried.
 /// `with_secrets`: they could be read here.
-pub async fn examine(name: &ServerName, settings: &PlatformSettings, with_secrets: bool) -> Vec<Finding> {
+/// `jobs` are due at one instant, and share so many `slots`.
+pub async fn examine(
+    name: &ServerName,
+    settings: &PlatformSettings,
+    with_secrets: bool,
+    jobs: usize,
+    slots: usize,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (label, url) in settings.addresses(name) {
         let mut reached = reach(&label, &url).await;
         findings.append(&mut reached);
     }
     if findings.iter().all(|finding| finding.grade != super::Grade::Bad || finding.what == "clock") {
-        findings.push(if with_secrets { credentials(name, settings).await } else { untried(name) });
+        match with_secrets {
+            true => findings.append(&mut credentials(name, settings, jobs, slots).await),
+            false => findings.push(untried(name)),
+        }
     }
     findings
 }
@@ -101,12 +111,37 @@ fn untried(name: &ServerName) -> Finding {
 }
 
 /// A signed read that changes nothing.
-async fn credentials(name: &ServerName, settings: &PlatformSettings) -> Finding {
+async fn credentials(
+    name: &ServerName,
+    settings: &PlatformSettings,
+    jobs: usize,
+    slots: usize,
+) -> Vec<Finding> {
     let label = name.as_str();
-    let probe = match platform::build(name, settings, Arc::new(SystemClock)) {
-        Ok(platform) => platform.probe().await,
-        Err(error) => Err(Fault::Misconfigured(format!("{error:#}"))),
+    let began = boot_micros();
+    let (probe, aims_at_runs) = match platform::build(name, settings, Arc::new(SystemClock)) {
+        Ok(platform) => (platform.probe().await, platform.aim(&nobody()) == Aim::Instance),
+        Err(error) => (Err(Fault::Misconfigured(format!("{error:#}"))), false),
     };
+    let took = Duration::from_micros(u64::try_from(boot_micros().saturating_sub(began)).unwrap_or(0));
+    let asked = probe.is_ok() && !aims_at_runs;
+    let burst = asked.then(|| burst(label, took, jobs, slots)).flatten();
+    std::iter::once(accepted(label, probe)).chain(burst).collect()
+}
+
+/// A pin that stands for any.
+fn nobody() -> Pin {
+    Pin {
+        instance: "adjourn-doctor".into(),
+        started_at: None,
+        listed: false,
+        node: None,
+        site: None,
+        last_live: system_now(),
+    }
+}
+
+fn accepted(label: &str, probe: Result<Probe, Fault>) -> Finding {
     match probe {
         Ok(probe) => {
             let summary: String = probe.summary.chars().take(SUMMARY).collect();

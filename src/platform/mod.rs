@@ -60,6 +60,11 @@ impl PlatformSettings {
         matches!(self, PlatformSettings::BigBlueButton(_))
     }
 
+    /// Is whoever comes back after the last one has left in a new session of the same meeting?
+    pub fn rejoins_are_new(&self) -> bool {
+        matches!(self, PlatformSettings::VideoSdk(_) | PlatformSettings::RealtimeKit(_))
+    }
+
     /// What its listings tell of a meeting.
     pub fn tells(&self) -> Tells {
         let all = Tells { participants: true, starts: true, metadata: false };
