@@ -129,7 +129,7 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let made: JobAnswer = typed(&answer)?;
     if !args.json {
         cx.report(&made)?;
-        if let Some(sentence) = told::plan(&made) {
+        if let Some(sentence) = told::plan(&made, cx.now()) {
             cx.out.line(sentence)?;
         }
         cx.out.flush()?;
@@ -260,7 +260,7 @@ fn dry_run(
     let sentence = live_sentence(args, cx, &live);
     cx.out.line(sentence)?;
     cx.others(would)?;
-    if let Some(sentence) = told::plan(would) {
+    if let Some(sentence) = told::plan(would, cx.now()) {
         cx.out.line(sentence)?;
     }
     cx.out.line(super::clean(&body.to_string()))?;

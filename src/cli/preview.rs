@@ -188,7 +188,7 @@ fn notes(item: &Item, zone: &TimeZone) -> String {
     if let Some(planned) = item.extended_from {
         notes.push(format!("extended from {}", dated(planned, zone)));
     }
-    notes.extend(item.notes.iter().map(|note| clean(note)));
+    notes.extend(item.notes.iter().map(|note| say::shortened(note)));
     if !item.warnings.is_empty() {
         notes.push(format!("warned {} before", marks(item.due, &item.warnings)));
     }

@@ -4,6 +4,7 @@ use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
 use super::select::job_id;
+use super::table::hanging;
 use super::text::clean;
 use super::{say, told};
 use crate::control::wire::JobAnswer;
@@ -36,7 +37,8 @@ pub(super) fn tell(answer: &JobAnswer, cx: &mut Context) -> Result<(), Failure> 
     let job = &answer.job;
     cx.out.line(format_args!("{}  {}", say::meeting(job), say::painted_outcome(job)))?;
     for (name, value) in facts(answer, cx) {
-        cx.out.line(format_args!("  {name:<11} {value}"))?;
+        let line = hanging(&cx.out, &format!("  {name:<11} "), &value);
+        cx.out.line(line)?;
     }
     cx.others(answer)?;
     cx.out.line("")?;
@@ -103,7 +105,7 @@ fn facts(answer: &JobAnswer, cx: &Context) -> Vec<(&'static str, String)> {
 
 fn history_line(line: &HistoryLine, cx: &Context) -> String {
     let (event, text) = (clean(&line.event), clean(&line.text));
-    format!("{}  {event:<14} {text}", say::exact(line.at, &cx.zone))
+    hanging(&cx.out, &format!("{}  {event:<14} ", say::exact(line.at, &cx.zone)), &text)
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@ use super::context::Context;
 use super::say;
 use super::text::clean;
 use crate::control::wire::JobAnswer;
-use crate::job::WarningView;
+use crate::job::{Now, WARN_LATEST, WarningView};
 use crate::platform::Telling;
 
 /// What a deadline that was just made will do; `None`: nobody is to be told.
-pub fn plan(answer: &JobAnswer) -> Option<String> {
+pub fn plan(answer: &JobAnswer, now: Now) -> Option<String> {
     let marks = say::list(&answer.job.warn)?;
+    if answer.job.due - WARN_LATEST <= now.wall {
+        return Some("nobody inside is told: that is done 10s before at the latest".to_owned());
+    }
     let server = clean(answer.job.server.as_str());
     Some(match answer.telling.as_ref().map(parts).unwrap_or_default() {
         (Some(true), _) => format!("the people inside are told {marks} before"),
@@ -53,4 +56,33 @@ pub fn story(warning: &WarningView, telling: Option<&Telling>, cx: &Context) -> 
 /// Is it possible, and if not, why?
 fn parts(telling: &Telling) -> (Option<bool>, String) {
     (telling.possible, clean(telling.why.as_deref().unwrap_or("the server has no way")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::fake::{NOW, job};
+    use crate::job::JobView;
+
+    #[track_caller]
+    fn check(due_in: u64, possible: Option<bool>, expected: &str) {
+        let job = JobView::new(&job(1, "math", Duration::from_secs(due_in)), NOW);
+        let job = JobView { warn: vec!["10m".to_owned(), "1m".to_owned()], ..job };
+        let why = (possible == Some(false)).then(|| "too old".to_owned());
+        let telling = Some(Telling { possible, why });
+        let answer = JobAnswer { job, others: Vec::new(), history_left_out: 0, telling };
+        assert_eq!(plan(&answer, NOW).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn that_they_are_told_is_said_only_where_they_are() {
+        check(3_600, Some(true), "the people inside are told 10m and 1m before");
+        check(3_600, Some(false), "nobody inside can be told 10m and 1m before: too old");
+        let unknown =
+            "the people inside are told 10m and 1m before, if campus has a way (known once it is tried)";
+        check(3_600, None, unknown);
+        check(10, Some(true), "nobody inside is told: that is done 10s before at the latest");
+    }
 }
