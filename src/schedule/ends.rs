@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
@@ -36,6 +37,8 @@ pub struct Ends {
     pub doubts: Doubts,
     /// How events are understood that others may understand in another way.
     pub remarks: Remarks,
+    /// How long the shortest of the events lasts that end a meeting.
+    pub shortest: Option<Duration>,
     /// What the clocks do to some of the entries, by identity.
     pub clock_notes: BTreeMap<String, String>,
 }
@@ -181,6 +184,10 @@ fn one(
     if found.entries.len() == MAX_ENTRIES {
         found.doubts.of_any = true;
         return skip(format!("there are more than {MAX_ENTRIES} at a time"));
+    }
+    if let Some(began) = occurrence.start.end(Length::default(), &end.zone()) {
+        let length = Duration::from_millis(at.ms_since(began).unsigned_abs());
+        found.shortest = Some(found.shortest.map_or(length, |known| known.min(length)));
     }
     let identity = own_identity(identity(&end.name, occurrence, &meeting), taken);
     if let Some(note) = occurrence.clock_note(&end.zone()) {
