@@ -149,7 +149,7 @@ fn below(cells: &[Cell], width: usize, indent: usize, lines: &mut Vec<String>) {
 pub fn hanging(output: &Output, head: &str, text: &str) -> String {
     const LEAST: usize = 40;
     const UNDER: usize = 6;
-    let (beside, columns) = (head.width(), output.width().map_or(usize::MAX, usize::from));
+    let (beside, columns) = (columns_of(head), output.width().map_or(usize::MAX, usize::from));
     if columns.saturating_sub(beside) >= LEAST {
         return format!("{head}{}", wrapped(text, columns - beside).join(&format!("\n{:beside$}", "")));
     }
