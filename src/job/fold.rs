@@ -119,7 +119,7 @@ impl Job {
             Fact::Pinned { pin } => self.apply_pin(at, pin),
             Fact::Listed => self.pin.iter_mut().for_each(|pin| pin.listed = true),
             Fact::PinDecided => self.pin_decided = true,
-            Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
+            Fact::Unproven { instance } => self.apply_unproven(instance),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
                 self.warnings.apply(at.wall, fact, self.due);
             }
@@ -160,6 +160,12 @@ impl Job {
             }
             Fact::Restarted => self.rebase(at),
         }
+    }
+
+    fn apply_unproven(&mut self, instance: &InstanceId) {
+        self.unproven = Some(instance.clone());
+        let reopened = self.reopened.iter_mut().filter(|reopened| reopened.instance == *instance);
+        reopened.for_each(|reopened| reopened.outcome = Some(Outcome::Unconfirmed));
     }
 
     fn apply_pin(&mut self, at: Now, pin: &Pin) {
@@ -354,8 +360,8 @@ impl Job {
                 self.state = State::Guarding;
                 self.claimed = None;
                 self.proven.get_or_insert(at);
-                self.calls = Calls::default();
                 self.reopened_is_over(*outcome, at);
+                self.calls = Calls::default();
                 // The first proof is of what the deadline meant. Later ones are of what was reopened.
                 let head = Some(self.head());
                 let guard = Guard { outcome: *outcome, reason: reason.clone(), began: at, head };
@@ -396,13 +402,20 @@ impl Job {
         if self.reopened.len() == REOPENED {
             self.reopened.remove(0);
         }
+        // Another one in its place was proof, unless the next fact says otherwise.
+        self.reopened_is_over(Outcome::Ended, at);
         let (instance, at) = (instance.clone(), at.wall);
         self.reopened.push(Reopened { instance, at, outcome: None, over_at: None });
     }
 
+    /// Of what was reopened only its own calls count, unless it is what had been called before.
     fn reopened_is_over(&mut self, outcome: Outcome, at: Now) {
+        let called = self.calls.may_have_ended() || self.carried_by.is_some();
+        let first = self.head().instance;
         for reopened in self.reopened.iter_mut().filter(|reopened| reopened.outcome.is_none()) {
-            reopened.outcome = Some(outcome);
+            let by_itself =
+                outcome == Outcome::Ended && !called && first.as_ref() != Some(&reopened.instance);
+            reopened.outcome = Some(if by_itself { Outcome::AlreadyOver } else { outcome });
             reopened.over_at = Some(at.wall);
         }
     }

@@ -473,22 +473,17 @@ impl Job {
     /// The outcome of a job whose meeting is proven gone.
     fn gone_outcome(&self) -> (Outcome, String) {
         let instance = self.pin.as_ref().map_or("", |pin| pin.instance.as_str());
-        // Of what was reopened only its own calls count.
-        let (accepted, by_us) = match &self.guard {
-            Some(_) => (self.calls.accepted.is_some(), self.calls.may_have_ended()),
-            None => (self.accepted_at.is_some(), self.ended_by_us),
-        };
         if !self.seen_alive {
             (Outcome::Absent, "never seen alive, and proven not there at the deadline".to_owned())
-        } else if accepted {
+        } else if self.accepted_at.is_some() {
             let how = self.how_aimed();
             (Outcome::Ended, format!("an end call was accepted{how}, and instance {instance} is proven gone"))
-        } else if let Some(by) = self.carried_by.or(self.run.called_by).filter(|_| !by_us) {
+        } else if let Some(by) = self.carried_by.or(self.run.called_by).filter(|_| !self.ended_by_us) {
             (
                 Outcome::Ended,
                 format!("instance {instance} is proven gone, by the end call of job {}", by.short()),
             )
-        } else if by_us {
+        } else if self.ended_by_us {
             (
                 Outcome::Ended,
                 format!("instance {instance} is proven gone; the answer to an end call was lost"),

@@ -129,6 +129,15 @@ fn a_reopened_instance_that_ends_by_itself_was_not_ended_by_the_earlier_call() {
 }
 
 #[test]
+fn what_was_called_before_the_guard_may_have_been_ended_by_that_call() {
+    let mut sim = guarding();
+    sim.next_look_says(live("a"));
+    sim.turn(gone());
+    sim.next_look_says(gone());
+    assert_eq!(reopened(&sim), [("a", Some(Outcome::Ended))]);
+}
+
+#[test]
 fn another_class_seen_with_the_proof_is_ended_under_guard_at_once() {
     let mut sim = Sim::confirming_with(keep_closed);
     let next = started("b", sim.now.wall + secs(1));
