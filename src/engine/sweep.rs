@@ -115,7 +115,7 @@ impl Sweeper {
             self.left_out.iter().map(|(rule, count)| format!("rule {rule} leaves {count} meetings alone"));
         let told: Vec<String> = told.collect();
         (!told.is_empty())
-            .then(|| format!("{}: that would be more deadlines than its max-open", told.join(", ")))
+            .then(|| format!("{}: that would be more deadlines than its max-open, or than all rules of a server may make together", told.join(", ")))
     }
 
     /// How many jobs each rule has made within the hour.
