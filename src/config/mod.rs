@@ -25,6 +25,7 @@ pub mod limits;
 mod mask;
 mod merged;
 pub mod names;
+mod network;
 mod overlap;
 mod platforms;
 mod recurring;

@@ -21,6 +21,7 @@ use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after, zone_in};
 use crate::group;
 use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
+use crate::platform::network::Network;
 use crate::schedule::{Entry, Recurring, Rule, Schedule, Source};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
@@ -57,6 +58,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         defaults: &defaults,
         env,
         found: &mut *found,
+        network: Network::default(),
         unread: false,
         without_secrets: BTreeSet::new(),
     };
@@ -394,6 +396,11 @@ impl Entries<'_> {
     /// The limits of an entry, and what is to be said of its server and meeting.
     fn limits(&mut self, end: &End, server: Option<&ServerName>, meeting: Option<&MeetingId>) -> Limits {
         let settings = server.and_then(|name| self.servers.get(name));
+        let fault =
+            settings.zip(meeting).and_then(|(server, meeting)| server.platform.meeting_fault(meeting));
+        if let (Some((message, hint)), Some(given)) = (fault, &end.meeting) {
+            self.found.error(given.place, message, hint);
+        }
         let limits =
             merge_limits(&end.limits, settings.map_or(self.defaults, |server| &server.limits), self.found);
         if let (Some(meeting), Some(given), Some(settings)) = (meeting, &end.meeting, settings)

@@ -14,6 +14,7 @@ use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::url::{UrlError, is_in_clear};
 use crate::job::{Limits, ServerName};
+use crate::platform::network::Network;
 
 /// End calls in flight at once.
 const DEFAULT_MAX_CONCURRENT: usize = 16;
@@ -24,6 +25,8 @@ pub(super) struct Builder<'a> {
     pub defaults: &'a Limits,
     pub env: &'a Environment,
     pub found: &'a mut Diagnostics,
+    /// How the server at hand is reached.
+    pub network: Network,
     /// A secret of the server at hand was not read.
     pub unread: bool,
     /// Servers of which that is true.
@@ -63,7 +66,9 @@ impl Builder<'_> {
         let limits = merge_limits(&server.limits, self.defaults, self.found);
         let max_concurrent = self.max_concurrent(server.max_concurrent.as_ref());
         self.unread = false;
+        self.network = self.network(&server.network, &Network::default());
         let platform = server.platform.as_ref()?.settings(self)?;
+        self.check_network(&server.network, &platform);
         if self.unread {
             self.without_secrets.extend(name.as_ref().ok().cloned());
         }

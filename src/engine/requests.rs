@@ -205,6 +205,9 @@ impl Core {
                 "leave one of the two out",
             ));
         }
+        if let Some((detail, hint)) = known.platform.meeting_fault(meeting) {
+            return Err(refusal(RefusalKind::Invalid, detail, hint));
+        }
         let limits = limits.over(&known.limits);
         if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
             return Err(refusal(RefusalKind::Invalid, detail, hint));

@@ -15,6 +15,7 @@ use super::*;
 use crate::clock::{Clock, SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
+use crate::platform::network::Network;
 use crate::platform::{
     EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning, Work,
     bigbluebutton,
@@ -355,6 +356,7 @@ struct Rig {
 fn server_settings(max_concurrent: usize) -> ServerSettings {
     let platform = PlatformSettings::BigBlueButton(bigbluebutton::Settings {
         url: "http://127.0.0.1:1/bigbluebutton/api/".parse().unwrap(),
+        network: Network::default(),
         secret: "unused".to_owned().into(),
         checksum: bigbluebutton::Algorithm::Sha256,
         front: bigbluebutton::Front::Direct,

@@ -6,6 +6,7 @@
 pub mod bigbluebutton;
 pub mod http;
 pub mod janus;
+pub mod network;
 pub mod realtimekit;
 pub mod rest;
 pub mod videosdk;
@@ -21,6 +22,7 @@ use url::Url;
 
 use self::bigbluebutton::BigBlueButton;
 use self::janus::Janus;
+use self::network::Network;
 use self::realtimekit::RealtimeKit;
 use self::videosdk::VideoSdk;
 use crate::clock::Clock;
@@ -40,19 +42,22 @@ pub enum PlatformSettings {
 }
 
 impl PlatformSettings {
-    /// Where the server, and the nodes behind it, are asked; with names for people.
-    pub fn addresses(&self, name: &ServerName) -> Vec<(String, Url)> {
-        let front = |url: &Url| (name.to_string(), url.clone());
-        match self {
-            PlatformSettings::BigBlueButton(settings) => {
-                let nodes = settings.nodes.iter();
-                let nodes = nodes.map(|node| (format!("{name} (node {})", node.name), node.url.clone()));
-                std::iter::once(front(&settings.url)).chain(nodes).collect()
-            }
-            PlatformSettings::Janus(settings) => vec![front(&settings.url)],
-            PlatformSettings::RealtimeKit(settings) => vec![front(&settings.url)],
-            PlatformSettings::VideoSdk(settings) => vec![front(&settings.url)],
+    /// Where the server, and the nodes behind it, are asked, and how they are reached; with names for people.
+    pub fn addresses(&self, name: &ServerName) -> Vec<(String, Url, Network)> {
+        let (url, network) = match self {
+            PlatformSettings::BigBlueButton(settings) => (&settings.url, &settings.network),
+            PlatformSettings::Janus(settings) => (&settings.url, &settings.network),
+            PlatformSettings::RealtimeKit(settings) => (&settings.url, &settings.network),
+            PlatformSettings::VideoSdk(settings) => (&settings.url, &settings.network),
+        };
+        let mut addresses = vec![(name.to_string(), url.clone(), network.clone())];
+        if let PlatformSettings::BigBlueButton(settings) = self {
+            let nodes = settings.nodes.iter();
+            addresses.extend(nodes.map(|node| {
+                (format!("{name} (node {})", node.name), node.url.clone(), node.network.clone())
+            }));
         }
+        addresses
     }
 
     /// Does the platform have a way to tell the people inside? An old server of it may still have none.
@@ -95,6 +100,16 @@ impl PlatformSettings {
             _ => true,
         };
         same_credentials && self.fingerprint() == other.fingerprint()
+    }
+
+    /// Why no meeting there can have this id, and what to do.
+    pub fn meeting_fault(&self, meeting: &MeetingId) -> Option<(String, String)> {
+        match self {
+            PlatformSettings::Janus(settings) => settings.meeting_fault(meeting),
+            PlatformSettings::BigBlueButton(_)
+            | PlatformSettings::VideoSdk(_)
+            | PlatformSettings::RealtimeKit(_) => None,
+        }
     }
 
     /// How rooms can be closed there.
@@ -464,6 +479,11 @@ pub trait Platform: Send + Sync {
     /// Where a platform refuses whoever asks too much: not before when this may start; `None`: now. Asked before every end
     /// call and every round; what is let go is expected to be started.
     fn ready(&self, _work: Work) -> Option<BootMs> {
+        None
+    }
+
+    /// Why no meeting there can have this id, and what to do; see [`PlatformSettings::meeting_fault`].
+    fn meeting_fault(&self, _meeting: &MeetingId) -> Option<(String, String)> {
         None
     }
 
