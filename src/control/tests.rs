@@ -555,6 +555,17 @@ async fn a_request_that_hangs_is_cut_off() {
     Peerless::check_problem(answer, 504, "timed-out", "within 20ms");
 }
 
+/// That is the client's fault, and nothing can have happened: the daemon does not say that it had no answer.
+#[tokio::test]
+async fn half_a_body_is_told_from_a_request_that_hangs() {
+    let (http, _shutdown, _serving) = hanging(Duration::from_millis(500), DRAIN);
+    let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{\"server\":")]);
+    let half = first.chain(futures_util::stream::pending());
+    let body = reqwest::Body::wrap_stream(half);
+    let answer = read(http.post("http://adjourn/v1/jobs").body(body).send().await.unwrap()).await;
+    Peerless::check_problem(answer, 408, "body-late", "nothing was done");
+}
+
 #[tokio::test]
 async fn the_drain_is_bounded() {
     let (http, shutdown, serving) = hanging(HOUR, Duration::from_millis(20));
