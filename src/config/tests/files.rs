@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::{CAMPUS, NOW, campus, check_files, environment, told, write};
 use crate::config::platforms::SECRET_KEYS;
 use crate::config::{
@@ -99,6 +101,18 @@ fn the_example_is_valid() {
     assert_eq!((schedule.rules.len(), schedule.exempt.len()), (2, 2));
 }
 
+/// A directory with this schedule, and the files that the example names.
+fn laid_out(text: &str) -> TempDir {
+    let authority = rcgen::generate_simple_self_signed(["bbb.example.org".to_owned()]).unwrap();
+    let directory = write(&[("node1", "x"), ("proxy", "user:password"), ("ca.pem", &authority.cert.pem())]);
+    let here = |name: &str| directory.path().join(name).display().to_string();
+    let text = text.replace("/etc/adjourn/campus-ca.pem", &here("ca.pem"));
+    let text = text.replace("/etc/adjourn/proxy", &here("proxy"));
+    fs::write(here("schedule.toml"), text).unwrap();
+    fs::set_permissions(here("proxy"), fs::Permissions::from_mode(0o600)).unwrap();
+    directory
+}
+
 /// What stands in its comments is valid too, every key is there, and the defaults that it names are the defaults.
 #[test]
 fn the_example_is_complete() {
@@ -113,15 +127,7 @@ fn the_example_is_complete() {
         EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line)).collect();
     // That there is no such group here is a note of its own.
     let text = lines.join("\n").replace("group = \"adjourn\"", "group = \"0\"");
-    let authority = rcgen::generate_simple_self_signed(["bbb.example.org".to_owned()]).unwrap();
-    let more = [("ca.pem", authority.cert.pem()), ("proxy", "user:password".to_owned())];
-    let more = more.each_ref().map(|(name, content)| (*name, content.as_str()));
-    let directory = write(&[("node1", "x"), more[0], more[1]]);
-    let here = |name: &str| directory.path().join(name).display().to_string();
-    let text = text.replace("/etc/adjourn/campus-ca.pem", &here("ca.pem"));
-    let text = text.replace("/etc/adjourn/proxy", &here("proxy"));
-    fs::write(here("schedule.toml"), text).unwrap();
-    fs::set_permissions(here("proxy"), fs::Permissions::from_mode(0o600)).unwrap();
+    let directory = laid_out(&text);
     let credentials = directory.path().display().to_string();
     let env = Environment::fixed([
         ("CAMPUS_SECRET", "x"),
