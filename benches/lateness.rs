@@ -15,6 +15,7 @@ use adjourn::daemon::{Daemon, Options};
 use adjourn::engine::api::{Service, Submission, When};
 use adjourn::job::{By, Limits, LimitsPatch, Origin, UtcMs};
 use adjourn::platform::bigbluebutton;
+use adjourn::platform::network::Network;
 use adjourn::sandbox::{self, Asked, Call, NewMeeting, Sandbox};
 use adjourn::store::Checker;
 
@@ -84,6 +85,7 @@ async fn measure(sandbox: &Sandbox, jobs: u64, seconds: u64) {
 async fn start(sandbox: &Sandbox, directory: &std::path::Path) -> Daemon {
     let platform = PlatformSettings::BigBlueButton(bigbluebutton::Settings {
         url: sandbox.url().parse().expect("the sandbox's address"),
+        network: Network::default(),
         secret: sandbox.secret().to_owned().into(),
         checksum: bigbluebutton::Algorithm::Sha256,
         front: bigbluebutton::Front::Auto,

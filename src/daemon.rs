@@ -18,7 +18,7 @@ use crate::exit::ExitCode;
 use crate::feeds::{Reader, Trial};
 use crate::housekeeping::{self, Housekeeping};
 use crate::schedule::Feeds;
-use crate::store::{self, Checker, OpenError, Queue};
+use crate::store::{self, Checker, OpenError, Queue, Store};
 use crate::{shortage, systemd};
 
 /// How long clients may take to hear their last answers.
@@ -118,8 +118,15 @@ impl Daemon {
         }
     }
 
-    /// Stops: no new work, answers under way are waited for (bounded), everything known is written.
-    pub async fn drain(mut self) {
+    /// The last line of the journal and its hash, `SEQ:HASH`: noted in a log elsewhere it shows whether somebody has put
+    /// back an older state directory.
+    pub fn journal_head(&self) -> Option<String> {
+        head_of(&self.store)
+    }
+
+    /// Stops: no new work, answers under way are waited for (bounded), everything known is written. Returns the last
+    /// [`Daemon::journal_head`].
+    pub async fn drain(mut self) -> Option<String> {
         systemd::stopping();
         self.shutdown.cancel();
         if !self.engine.is_finished()
@@ -135,10 +142,22 @@ impl Daemon {
         }
         self.housekeeping.shutdown().await;
         let store = self.store;
-        if tokio::task::spawn_blocking(move || store.end()).await.is_err() {
+        let ended = tokio::task::spawn_blocking(move || {
+            store.close();
+            // Once it has ended, nothing can be read.
+            let head = head_of(&store);
+            store.end();
+            head
+        });
+        ended.await.unwrap_or_else(|_| {
             tracing::error!("the store was not closed cleanly");
-        }
+            None
+        })
     }
+}
+
+fn head_of(store: &Queue) -> Option<String> {
+    store.health().journal.map(|head| head.to_string())
 }
 
 /// What the feeds of the schedule last said, before anything has been read anew.

@@ -104,8 +104,8 @@ async fn serve(settings: Settings, source: Source, cx: &mut Cx) -> anyhow::Resul
     reloads.abort();
     tracing::info!("stopping");
     tokio::select! {
-        () = daemon.drain() => {
-            tracing::info!("stopped");
+        head = daemon.drain() => {
+            tracing::info!(head, "stopped");
             Ok(code)
         }
         _ = terminate.recv() => Ok(at_once()),
@@ -132,7 +132,18 @@ async fn tell_the_start(daemon: &Daemon) {
     let open: u64 = status.jobs.iter().filter(|(state, _)| **state != State::Done).map(|(_, n)| n).sum();
     let next = status.next_due.as_deref().unwrap_or("nothing is planned");
     let (config, socket, servers) = (status.config.join(":"), &status.socket, status.servers.len());
-    tracing::info!(version, config, state_dir = status.store.path, socket, servers, open, next, "ready");
+    let head = daemon.journal_head();
+    tracing::info!(
+        version,
+        config,
+        state_dir = status.store.path,
+        socket,
+        servers,
+        open,
+        next,
+        head,
+        "ready"
+    );
 }
 
 /// A second signal: no more waiting. What was under way is looked at first after the next start.

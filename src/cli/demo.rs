@@ -173,7 +173,7 @@ async fn demo(directory: &Path, cx: &mut Cx) -> anyhow::Result<bool> {
     stage.open(cx)?;
     let told = tokio::time::timeout(AT_MOST, tell(&mut events, begun, &mut stage, &jobs, cx)).await;
     let right = verdict(&scenes, &jobs, &daemon.handle, &servers, cx)?;
-    daemon.drain().await;
+    let _nobody_will_check_this_journal = daemon.drain().await;
     for server in servers.into_values() {
         server.stop().await;
     }
@@ -279,6 +279,11 @@ impl<'a> Stage<'a> {
     /// What is going to happen to each.
     fn open(&mut self, cx: &mut Cx) -> anyhow::Result<()> {
         for scene in self.scenes {
+            if self.width.is_none() {
+                let head = format!("{:<NAMES$} {:<OUTCOMES$} ", scene.meeting, "waiting");
+                whole(cx, &head, scene.story)?;
+                continue;
+            }
             let line = self.line(scene, "waiting", None, scene.story);
             say(cx, format_args!("{line}"))?;
             self.lines.push(line);
@@ -293,10 +298,13 @@ impl<'a> Stage<'a> {
         let scene = &self.scenes[at];
         if self.width.is_none() {
             let seconds = since as f64 / 1_000.0;
-            let (meeting, text) = (scene.meeting, words::shortened(text));
-            return say(cx, format_args!("{seconds:>8.3} s  {meeting:<NAMES$} {text}"));
+            let head = format!("{seconds:>8.3} s  {:<NAMES$} ", scene.meeting);
+            return whole(cx, &head, &words::shortened(text));
         }
-        self.lines[at] = self.line(scene, words::outcome(job), words::tone(job), &words::shortened(text));
+        let (outcome, text) = (words::outcome(job), words::shortened(text));
+        // The conclusion begins with the word that stands before it already.
+        let text = text.strip_prefix(outcome).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+        self.lines[at] = self.line(scene, outcome, words::tone(job), text);
         // Up to the first line, and each line anew.
         let anew: Vec<String> = self.lines.iter().map(|line| format!("\r\u{1b}[K{line}")).collect();
         say(cx, format_args!("\u{1b}[{}A{}", anew.len(), anew.join("\n")))
@@ -313,6 +321,12 @@ impl<'a> Stage<'a> {
         }
         format!("{:<NAMES$} {state} {text}", scene.meeting)
     }
+}
+
+/// A line that nothing is written over: what a terminal has no room for goes on under its text.
+fn whole(cx: &mut Cx, head: &str, text: &str) -> anyhow::Result<()> {
+    let line = table::hanging(&cx.out, head, text);
+    say(cx, format_args!("{line}"))
 }
 
 fn say(cx: &mut Cx, text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {

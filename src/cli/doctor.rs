@@ -20,6 +20,7 @@ use crate::doctor::{self, Finding, Grade};
 use crate::engine::api::Status;
 use crate::exit::ExitCode;
 use crate::job::ServerName;
+use crate::schedule::busiest;
 
 /// A daemon that hangs is not waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -104,8 +105,11 @@ async fn examine(
         let what = format!("there is no server {} in the schedule file", clean(only));
         return Err(Failure::new(ExitCode::Usage, what).hint(format!("there are: {}", known.join(", "))));
     }
+    let now = clock::system_now().wall;
     let servers = wanted.into_iter().map(|(name, server)| {
-        doctor::server::examine(name, &server.platform, !without_secrets.contains(name))
+        let jobs = busiest(&settings.schedule, name, now).map_or(0, |(_, jobs)| jobs);
+        let with_secrets = !without_secrets.contains(name);
+        doctor::server::examine(name, &server.platform, with_secrets, jobs, server.max_concurrent)
     });
     let mut findings: Vec<Finding> = join_all(servers).await.into_iter().flatten().collect();
     if only.is_none() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -10,11 +11,11 @@ use super::client::{Client, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::text::cut;
-use super::{say, wait, when};
+use super::{say, told, wait, when};
 use crate::config::time::format_span;
 use crate::control::wire::{JobAnswer, Meeting, Meetings};
 use crate::exit::ExitCode;
-use crate::job::UtcMs;
+use crate::job::{Language, UtcMs};
 
 /// The question whether the meeting is live may delay the command by so much.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +69,9 @@ pub struct Args {
     /// What they are told; {remaining} ({remaining:de} in German), {minutes}, {due} and {meeting} are filled in
     #[arg(long, value_name = "TEXT")]
     warn_text: Option<String>,
+    /// In which language
+    #[arg(long, value_name = "CODE", value_parser = PossibleValuesParser::new(Language::all().map(Language::as_str)))]
+    warn_language: Option<String>,
     #[command(flatten)]
     limits: Limits,
     /// Show what would be submitted, and submit nothing
@@ -125,8 +129,8 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let made: JobAnswer = typed(&answer)?;
     if !args.json {
         cx.report(&made)?;
-        if let Some(marks) = say::list(&made.job.warn) {
-            cx.out.line(format_args!("the people inside are told {marks} before"))?;
+        if let Some(sentence) = told::plan(&made, cx.now()) {
+            cx.out.line(sentence)?;
         }
         cx.out.flush()?;
     }
@@ -179,6 +183,7 @@ impl Args {
             ("lock", self.lock.as_ref().map(|how| json!(how))),
             ("warn", (!self.warn.is_empty()).then(|| self.warn.iter().copied().map(duration).collect())),
             ("warn-text", self.warn_text.as_ref().map(|text| json!(text))),
+            ("warn-language", self.warn_language.as_ref().map(|language| json!(language))),
             ("keep-closed", limits.keep_closed.map(duration)),
             ("late-limit", limits.late_limit.map(duration)),
             ("give-up-after", limits.give_up_after.map(duration)),
@@ -255,6 +260,9 @@ fn dry_run(
     let sentence = live_sentence(args, cx, &live);
     cx.out.line(sentence)?;
     cx.others(would)?;
+    if let Some(sentence) = told::plan(would, cx.now()) {
+        cx.out.line(sentence)?;
+    }
     cx.out.line(super::clean(&body.to_string()))?;
     Ok(ExitCode::Done)
 }

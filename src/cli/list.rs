@@ -163,6 +163,9 @@ fn reason(job: &JobView) -> String {
         text.push_str("; ");
         text.push_str(&extended);
     }
+    if job.not_live_since.is_some() && job.outcome.is_none() {
+        text.push_str("; what it is to end is not live any more");
+    }
     text
 }
 
@@ -182,6 +185,7 @@ mod tests {
         let evil = concluded(job(3, "evil\u{1b}[2J\u{202e}name", hour), Outcome::Unconfirmed, "");
         let jobs = [
             view(&evil, "nothing can\nprove it"),
+            JobView { not_live_since: Some(NOW.wall), ..view(&job(5, "math", hour), "waiting") },
             JobView { overdue: true, ..view(&job(2, "数学", hour * 26), "waiting") },
             JobView { alarm: Some("wrong secret".into()), ..view(&job(1, "math", hour / 2), "waiting") },
             JobView { extended_from: Some(NOW.wall), ..view(&job(4, "math", hour / 2), "waiting") },
@@ -190,6 +194,7 @@ mod tests {
         insta::assert_snapshot!(anstream::adapter::strip_str(&render(&cx, &jobs)).to_string(), @r"
         ID        DUE                                    MEETING                      STATE              REASON
         00000003  18:15:00 CET                 in 1h     campus/evil␛[2J\u{202e}name  unconfirmed        nothing can␊prove it
+        00000005  18:15:00 CET                 in 1h     campus/math                  waiting            waiting; what it is to end is not live any more
         00000002  Wed 2026-12-02 19:15:00 CET  in 1d 2h  campus/数学                  waiting (overdue)  waiting
         00000001  17:45:00 CET                 in 30m    campus/math                  waiting            wrong secret
         00000004  17:45:00 CET                 in 30m    campus/math                  waiting            waiting; extended by 30m

@@ -30,6 +30,7 @@ mod output;
 mod preview;
 mod release;
 mod reload;
+mod report;
 mod sandbox;
 mod say;
 mod select;
@@ -38,6 +39,7 @@ mod sse;
 mod status;
 mod table;
 mod text;
+mod told;
 mod unlock;
 mod wait;
 mod watch;
@@ -115,6 +117,7 @@ enum Command {
     Wait(wait::Args),
     Watch(watch::Args),
     Status(status::Args),
+    Report(report::Args),
     Reload(reload::Args),
     Compact(compact::Args),
     Completions(completions::Args),
@@ -165,6 +168,7 @@ fn dispatch(command: Command, socket: Option<PathBuf>, cx: &mut Context) -> Resu
         Command::Wait(args) => block_on(wait::run(args, cx)),
         Command::Watch(args) => block_on(watch::run(args, cx)),
         Command::Status(args) => block_on(status::run(args, cx)),
+        Command::Report(args) => block_on(report::run(args, cx)),
         Command::Reload(args) => block_on(reload::run(args, cx)),
         Command::Compact(args) => compact::run(args, cx),
         Command::Completions(args) => completions::run(&args, cx),

@@ -24,7 +24,7 @@ use crate::schedule::{Feed, Feeds, GivenZones, MAX_FEED, Schedule, Source, zone_
 
 /// Columns that a meeting's id may take.
 const MEETING_COLUMNS: usize = 40;
-/// Below so many columns of the terminal times are shown in local time only.
+/// Below so many columns of the terminal times are shown with their offset, and without UTC beside them.
 const COLUMNS_FOR_UTC: u16 = 120;
 
 /// Show what will end when: from the schedule, its rules, and the queue
@@ -147,7 +147,10 @@ fn render(cx: &Context, items: &[Item]) -> String {
     let mut rows: Vec<Vec<String>> = items.iter().map(|item| row(cx, item)).collect();
     if !wide {
         header.remove(1);
-        rows.iter_mut().for_each(|row| drop(row.remove(1)));
+        for (row, item) in rows.iter_mut().zip(items) {
+            row.remove(1);
+            row[0] = with_offset(item.due, &zone_of(cx, item));
+        }
     }
     table(&cx.out, &header, rows)
 }
@@ -185,7 +188,7 @@ fn notes(item: &Item, zone: &TimeZone) -> String {
     if let Some(planned) = item.extended_from {
         notes.push(format!("extended from {}", dated(planned, zone)));
     }
-    notes.extend(item.notes.iter().map(|note| clean(note)));
+    notes.extend(item.notes.iter().map(|note| say::shortened(note)));
     if !item.warnings.is_empty() {
         notes.push(format!("warned {} before", marks(item.due, &item.warnings)));
     }
@@ -198,6 +201,11 @@ fn notes(item: &Item, zone: &TimeZone) -> String {
 /// With the day, always: "today" is another one elsewhere.
 fn dated(at: UtcMs, zone: &TimeZone) -> String {
     at.timestamp().to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// The same with the offset from UTC instead of the name of the zone, which says less.
+fn with_offset(at: UtcMs, zone: &TimeZone) -> String {
+    at.timestamp().to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 /// `10m and 1m`
@@ -306,7 +314,7 @@ mod tests {
         let text = out.text();
         let table = text.lines().take_while(|line| !line.starts_with("rule "));
         assert!(table.clone().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 90), "{text}");
-        assert!(!text.contains("UTC") && text.contains("17:20:00 CET"), "{text}");
+        assert!(!text.contains("UTC") && text.contains("17:20:00 +01:00"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::client::typed;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Tone;
-use super::table::{Cell, table};
+use super::table::{Cell, hanging, table};
 use super::text::clean;
 use crate::config::time::parse_at;
 use crate::engine::api::{ClockStatus, ServerStatus, Status, StoreStatus};
@@ -27,33 +27,9 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     let status: Status = typed(&answer)?;
     let since = instant(&status.started_at, cx);
     cx.out.line(format_args!("adjourn {}, pid {}, since {since}", clean(&status.version), status.pid))?;
-    cx.out.line(format_args!("jobs      {}", jobs(&status)))?;
-    let next = status.next_due.as_ref().map_or_else(|| "nothing is planned".to_owned(), |at| instant(at, cx));
-    cx.out.line(format_args!("next      {next}"))?;
-    if let Some(clock) = clock(&status.clock) {
-        cx.out.line(format_args!("clock     {clock}"))?;
-    }
-    cx.out.line(format_args!("store     {}", store(&status)))?;
-    if let Some(trouble) = &status.store.trouble {
-        cx.out.line(format_args!(
-            "store     {} {}",
-            Tone::Bad.paint("CANNOT BE TRUSTED:"),
-            clean(trouble)
-        ))?;
-    }
-    if let Some(repaired) = &status.store.repaired {
-        cx.out.line(format_args!("store     {} {}", Tone::Doubtful.paint("repaired:"), clean(repaired)))?;
-    }
-    // The whole of it is for `check` and `reload` to show.
-    if let Some(error) = status.schedule_error.as_ref().and_then(|error| error.lines().next()) {
-        cx.out.line(format_args!("schedule  {} {}", Tone::Bad.paint("refused:"), clean(error)))?;
-    }
-    for held in &status.feeds {
-        cx.out.line(format_args!(
-            "feeds     {} {}",
-            Tone::Doubtful.paint("not believed yet:"),
-            clean(held)
-        ))?;
+    for (head, text) in lines(&status, cx) {
+        let line = hanging(&cx.out, &format!("{head:<9} "), &text);
+        cx.out.line(line)?;
     }
     if status.servers.is_empty() {
         cx.out.note("no servers are configured");
@@ -64,6 +40,28 @@ pub async fn run(args: Args, cx: &mut Context) -> Result<ExitCode, Failure> {
     cx.out.line("")?;
     cx.out.line(table)?;
     Ok(ExitCode::Done)
+}
+
+/// What is said before the servers, each behind its word.
+fn lines(status: &Status, cx: &Context) -> Vec<(&'static str, String)> {
+    let next = status.next_due.as_ref().map_or_else(|| "nothing is planned".to_owned(), |at| instant(at, cx));
+    let mut lines = vec![("jobs", jobs(status)), ("next", next)];
+    lines.extend(clock(&status.clock).map(|clock| ("clock", clock)));
+    lines.push(("store", store(status)));
+    if !status.store.hash.is_empty() {
+        lines.push(("head", format!("{}:{}", status.store.sequence, clean(&status.store.hash))));
+    }
+    let marked = |tone: Tone, mark: &str, text: &str| format!("{} {}", tone.paint(mark), clean(text));
+    let trouble = status.store.trouble.as_ref();
+    lines.extend(trouble.map(|trouble| ("store", marked(Tone::Bad, "CANNOT BE TRUSTED:", trouble))));
+    let repaired = status.store.repaired.as_ref();
+    lines.extend(repaired.map(|repaired| ("store", marked(Tone::Doubtful, "repaired:", repaired))));
+    // The whole of it is for `check` and `reload` to show.
+    let refused = status.schedule_error.as_ref().and_then(|error| error.lines().next());
+    lines.extend(refused.map(|error| ("schedule", marked(Tone::Bad, "refused:", error))));
+    let held = status.feeds.iter().map(|held| ("feeds", marked(Tone::Doubtful, "not believed yet:", held)));
+    lines.extend(held);
+    lines
 }
 
 fn instant(text: &str, cx: &Context) -> String {

@@ -144,19 +144,44 @@ fn below(cells: &[Cell], width: usize, indent: usize, lines: &mut Vec<String>) {
     end(&mut line, &mut used);
 }
 
+/// A text behind its head. What has no room on the line goes on under its text or, where that leaves too little, under the
+/// head with a small indent.
+pub fn hanging(output: &Output, head: &str, text: &str) -> String {
+    const LEAST: usize = 40;
+    const UNDER: usize = 6;
+    let (beside, columns) = (columns_of(head), output.width().map_or(usize::MAX, usize::from));
+    if columns.saturating_sub(beside) >= LEAST {
+        return format!("{head}{}", wrapped(text, columns - beside).join(&format!("\n{:beside$}", "")));
+    }
+    if beside + columns_of(text) <= columns {
+        return format!("{head}{text}");
+    }
+    let indent = format!("\n{:UNDER$}", "");
+    let lines = wrapped(text, columns.saturating_sub(UNDER).max(1));
+    format!("{}{indent}{}", head.trim_end(), lines.join(&indent))
+}
+
+/// How wide a text is on the screen, without what colours it.
+fn columns_of(text: &str) -> usize {
+    match text.contains('\u{1b}') {
+        true => anstream::adapter::strip_str(text).to_string().width(),
+        false => text.width(),
+    }
+}
+
 /// The text in lines of so many columns, broken at spaces only: a word that is longer has a line of its own.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
     for word in text.split(' ') {
         match lines.last_mut() {
-            Some(line) if used + 1 + word.width() <= width => {
+            Some(line) if used + 1 + columns_of(word) <= width => {
                 line.push(' ');
                 line.push_str(word);
-                used += 1 + word.width();
+                used += 1 + columns_of(word);
             }
             _ => {
-                used = word.width();
+                used = columns_of(word);
                 lines.push(word.to_owned());
             }
         }
@@ -167,6 +192,21 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::Output;
+
+    #[test]
+    fn what_has_no_room_goes_on_under_its_text() {
+        let at = |width: Option<u16>, head: &str| {
+            hanging(&Output::captured(width).0, head, "one two three four five six seven eight nine ten")
+        };
+        assert_eq!(at(None, "jobs  "), "jobs  one two three four five six seven eight nine ten");
+        assert_eq!(at(Some(46), "jobs  "), "jobs  one two three four five six seven eight\n      nine ten");
+        let narrow =
+            "2026-12-01 17:15:00 CET  looked\n      one two three four five six\n      seven eight nine ten";
+        assert_eq!(at(Some(34), "2026-12-01 17:15:00 CET  looked    "), narrow);
+        let red = "\u{1b}[31mone\u{1b}[0m";
+        assert_eq!(wrapped(&format!("{red} two"), 7), [format!("{red} two")], "colour takes no room");
+    }
 
     fn rows() -> Vec<Vec<Cell>> {
         let row = |cells: [&str; 3]| cells.map(|text| Cell::from(text.to_owned())).to_vec();

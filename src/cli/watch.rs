@@ -6,6 +6,7 @@ use super::follow::{Events, Heard, Patience};
 use super::output::Tone;
 use super::say;
 use super::select::job_id;
+use super::table::hanging;
 use super::text::clean;
 use crate::config::time::parse_at;
 use crate::engine::api::Notice;
@@ -74,5 +75,6 @@ fn line(notice: &Notice, cx: &Context) -> String {
     let event = clean(&notice.event);
     let tone = notice.job.as_ref().and_then(say::tone).filter(|_| notice.event != "held");
     let event = tone.map_or_else(|| event.clone(), |tone| tone.paint(&event));
-    format!("{}  {what}  {id}  {event}  {}", Tone::Faint.paint(at), say::shortened(&notice.text))
+    let head = format!("{}  {what}  {id}  {event}  ", Tone::Faint.paint(at));
+    hanging(&cx.out, &head, &say::shortened(&notice.text))
 }

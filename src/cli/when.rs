@@ -66,7 +66,13 @@ pub fn bound(text: &str, zone: &TimeZone, now: Now, toward: Toward) -> Result<Ut
             Toward::Future => now.wall + distance,
         });
     }
-    match text.parse::<Date>() {
+    let today = now.wall.timestamp().to_zoned(zone.clone()).date();
+    let day = match text {
+        "today" => Ok(today),
+        "yesterday" => Ok(today.yesterday().unwrap_or(today)),
+        _ => text.parse::<Date>(),
+    };
+    match day {
         Ok(day) if !text.contains(':') => local(day.to_datetime(Time::midnight()), zone),
         _ => instant(text, zone, now),
     }

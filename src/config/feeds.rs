@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::cadence;
 use super::calendars::GivenEnd;
 use super::diagnostics::{Diagnostics, Place};
 use super::merged::Merged;
@@ -73,6 +74,7 @@ fn remark_on_events(
         let Some(place) = place.and_then(GivenEnd::place_of_from) else { continue };
         let Some(coming) = ends(end, &schedule.calendars, feeds, now, years_after(now, 1)) else { continue };
         remark_on_clocks(end, &coming, feeds, place, found);
+        cadence::remark_on_events(&end.name, &coming, &end.limits, place, found);
         let Some(first) = coming.skipped.first.first() else { continue };
         let when = first.at.map_or_else(String::new, |at| format!(" ({at})"));
         let more = more(coming.skipped.count);

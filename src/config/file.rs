@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::calendars::{self, GivenCalendar, GivenEnd};
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::document::{Read, Section, TimeText};
+use super::network::{self, NetworkKeys};
 use super::platforms::{self, Platform};
 use super::recurring::{self, CronKeys};
 use super::rules::{self, ExemptTable, RuleTable};
@@ -53,6 +54,7 @@ pub(super) struct Server {
     /// `None` if it is not known of what platform the server is; then none of its other keys has been read.
     pub platform: Option<Platform>,
     pub max_concurrent: Option<Located<i64>>,
+    pub network: NetworkKeys,
     pub limits: Limits,
 }
 
@@ -73,6 +75,22 @@ pub(super) struct Limits {
     pub lock: Option<Located<String>>,
     pub warn: Option<Located<Vec<Located<String>>>>,
     pub warn_text: Option<Located<String>>,
+    pub warn_language: Option<Located<String>>,
+}
+
+impl Limits {
+    pub fn pin_before(&self) -> Option<&Located<String>> {
+        self.given(limits::PIN_BEFORE)
+    }
+
+    pub fn keep_closed(&self) -> Option<&Located<String>> {
+        self.given(limits::KEEP_CLOSED)
+    }
+
+    fn given(&self, wanted: limits::Bound) -> Option<&Located<String>> {
+        let at = limits::ALL.iter().position(|bound| bound.key == wanted.key)?;
+        self.durations[at].as_ref()
+    }
 }
 
 /// `[[end]]`
@@ -159,6 +177,7 @@ pub(super) fn limits(section: &mut Section<'_, '_>) -> Limits {
         lock: section.get("lock"),
         warn: section.strings("warn"),
         warn_text: section.get("warn-text"),
+        warn_language: section.get("warn-language"),
     }
 }
 
@@ -172,12 +191,19 @@ fn server<'a>(root: &mut Section<'a, '_>, name: Located<String>, table: &'a DeTa
     let mut section = root.inner(format!("[servers.{}]", name.value), name.place, table);
     let kind = section.required::<String>("platform");
     let Some(platform) = kind.and_then(|kind| platforms::read(&mut section, &kind)) else {
-        return Server { name, platform: None, max_concurrent: None, limits: Limits::default() };
+        return Server {
+            name,
+            platform: None,
+            max_concurrent: None,
+            network: NetworkKeys::default(),
+            limits: Limits::default(),
+        };
     };
     let server = Server {
         name,
         platform: Some(platform),
         max_concurrent: section.get("max-concurrent"),
+        network: network::read(&mut section),
         limits: limits(&mut section),
     };
     section.finish();

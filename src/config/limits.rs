@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::document::did_you_mean;
 use super::time::{SpanError, format_span, parse_span};
 use crate::job::{
-    Expect, LimitsPatch, Lock, MeetingId, PLACEHOLDERS, TextError, WARN_TEXT_LENGTH, check_text, languages,
+    Expect, Language, LimitsPatch, Lock, MeetingId, PLACEHOLDERS, TextError, WARN_TEXT_LENGTH, check_text,
+    languages,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -213,8 +214,12 @@ pub fn warn_marks(mut marks: Vec<Duration>) -> Result<Vec<Duration>, (String, St
 }
 
 /// Why the people inside cannot be told this, and what to do. `meeting`: the one that it is for, if that is known.
-pub fn warn_text_fault(text: &str, meeting: Option<&MeetingId>) -> Option<(String, String)> {
-    let error = check_text(text, meeting).err()?;
+pub fn warn_text_fault(
+    text: &str,
+    language: Language,
+    meeting: Option<&MeetingId>,
+) -> Option<(String, String)> {
+    let error = check_text(text, language, meeting).err()?;
     let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
     let hint = match &error {
         TextError::Unknown(name) => match did_you_mean(name, &PLACEHOLDERS) {
@@ -301,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_placeholder_is_suggested() {
-        let (message, hint) = warn_text_fault("ends in {remainig}", None).unwrap();
+        let (message, hint) = warn_text_fault("ends in {remainig}", Language::ENGLISH, None).unwrap();
         assert_eq!(message, "warn-text: there is no placeholder {remainig}");
         assert_eq!(hint, "did you mean \"remaining\"? There are: {remaining}, {minutes}, {due}, {meeting}");
     }

@@ -12,13 +12,14 @@ use super::limits;
 use super::platforms::SECRET_KEYS;
 
 /// Keys whose values are no secrets, besides the limits. `credential`, `env` and `file` say where a secret is.
-pub(super) const SHOWN: [&str; 52] = [
+pub(super) const SHOWN: [&str; 54] = [
     "account-id",
     "ahead",
     "alone-for",
     "app-id",
     "at",
     "believe",
+    "ca",
     "checksum",
     "close-at",
     "closed",
@@ -55,6 +56,7 @@ pub(super) const SHOWN: [&str; 52] = [
     "organization-id",
     "pattern",
     "platform",
+    "proxy",
     "refresh",
     "retention",
     "rules",

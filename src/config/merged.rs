@@ -47,6 +47,7 @@ impl Merged {
         once("lock", &mut self.defaults.lock, file.defaults.lock, found);
         once("warn", &mut self.defaults.warn, file.defaults.warn, found);
         once("warn-text", &mut self.defaults.warn_text, file.defaults.warn_text, found);
+        once("warn-language", &mut self.defaults.warn_language, file.defaults.warn_language, found);
         for server in file.servers {
             self.add_server(server, found);
         }

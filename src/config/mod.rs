@@ -14,6 +14,7 @@
 //! Deliberately absent: defaults that depend on the machine, includes, environment variables inside values, relative
 //! times.
 
+mod cadence;
 mod calendars;
 mod diagnostics;
 mod document;
@@ -25,6 +26,7 @@ pub mod limits;
 mod mask;
 mod merged;
 pub mod names;
+mod network;
 mod overlap;
 mod platforms;
 mod recurring;

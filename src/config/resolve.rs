@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::cadence;
 use super::calendars;
 use super::diagnostics::{Diagnostics, Located, Place};
 use super::file::{self, End};
@@ -20,7 +21,8 @@ use super::servers::{Builder, check_twins};
 use super::settings::{PlatformSettings, ServerSettings, Settings};
 use super::time::{has_zone, parse_at, parse_zone, years_after, zone_in};
 use crate::group;
-use crate::job::{Limits, LimitsPatch, MeetingId, ServerName, UtcMs};
+use crate::job::{Language, Limits, LimitsPatch, MeetingId, ServerName, UtcMs, languages};
+use crate::platform::network::Network;
 use crate::schedule::{Entry, Recurring, Rule, Schedule, Source};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/adjourn";
@@ -57,6 +59,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         defaults: &defaults,
         env,
         found: &mut *found,
+        network: Network::default(),
         unread: false,
         without_secrets: BTreeSet::new(),
     };
@@ -83,6 +86,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
     };
     let feeds = resolver.add_to(&mut schedule);
     overlap::remark(&schedule, &places, now, found);
+    cadence::remark(&schedule, &places, now, found);
     let settings = Settings {
         state_dir: absolute("state-dir", merged.daemon.state_dir.as_ref(), DEFAULT_STATE_DIR, found),
         retention: duration(limits::RETENTION, merged.daemon.retention.as_ref(), found)
@@ -151,13 +155,27 @@ pub(super) fn merge_limits(given: &file::Limits, base: &Limits, found: &mut Diag
     if let Some(warn) = &given.warn {
         patch.warn = marks(warn, found);
     }
+    merge_words(given, &mut patch, base, found);
+    patch.over(base)
+}
+
+/// What the people inside are told, and in which language.
+fn merge_words(given: &file::Limits, patch: &mut LimitsPatch, base: &Limits, found: &mut Diagnostics) {
+    if let Some(Located { value, place }) = &given.warn_language {
+        match value.parse::<Language>() {
+            Ok(language) => patch.warn_language = Some(language),
+            Err(error) => {
+                found.error(*place, format!("warn-language: {error}"), format!("there are: {}", languages()));
+            }
+        }
+    }
+    let language = patch.warn_language.unwrap_or_else(|| base.language());
     if let Some(Located { value, place }) = &given.warn_text {
-        match limits::warn_text_fault(value, None) {
+        match limits::warn_text_fault(value, language, None) {
             Some((message, hint)) => found.error(*place, message, hint),
             None => patch.warn_text = Some(value.clone()),
         }
     }
-    patch.over(base)
 }
 
 fn marks(given: &Located<Vec<Located<String>>>, found: &mut Diagnostics) -> Option<Vec<Duration>> {
@@ -186,9 +204,30 @@ pub(super) fn check_warn(
     }
 }
 
+/// Janus tells no starts: what the first look of the pin time shows is ours, however long that time is.
+pub(super) fn check_pin_before(
+    name: &str,
+    platform: &PlatformSettings,
+    limits: &Limits,
+    place: Place,
+    found: &mut Diagnostics,
+) {
+    if matches!(platform, PlatformSettings::Janus(_)) && limits.pin_before > limits::PIN_BEFORE.min {
+        let message = format!(
+            "a pin-before above 10s protects little on {name}: Janus does not tell when a room began"
+        );
+        found.note(
+            place,
+            message,
+            "what the first look after the pin moment shows is ended, whenever it was opened",
+        );
+    }
+}
+
 /// Does what they are told have room for the id of this meeting? `place`: of the text, or of what makes it too long.
 pub(super) fn check_warn_text(limits: &Limits, meeting: &MeetingId, place: Place, found: &mut Diagnostics) {
-    let fault = limits.warn_text.as_ref().and_then(|text| limits::warn_text_fault(text, Some(meeting)));
+    let text = limits.warn_text.as_ref();
+    let fault = text.and_then(|text| limits::warn_text_fault(text, limits.language(), Some(meeting)));
     if let Some((message, hint)) = fault {
         found.error(place, message, hint);
     }
@@ -394,6 +433,11 @@ impl Entries<'_> {
     /// The limits of an entry, and what is to be said of its server and meeting.
     fn limits(&mut self, end: &End, server: Option<&ServerName>, meeting: Option<&MeetingId>) -> Limits {
         let settings = server.and_then(|name| self.servers.get(name));
+        let fault =
+            settings.zip(meeting).and_then(|(server, meeting)| server.platform.meeting_fault(meeting));
+        if let (Some((message, hint)), Some(given)) = (fault, &end.meeting) {
+            self.found.error(given.place, message, hint);
+        }
         let limits =
             merge_limits(&end.limits, settings.map_or(self.defaults, |server| &server.limits), self.found);
         if let (Some(meeting), Some(given), Some(settings)) = (meeting, &end.meeting, settings)
@@ -409,6 +453,9 @@ impl Entries<'_> {
         }
         if let (Some(settings), Some(given), Some(warn)) = (settings, &end.server, &end.limits.warn) {
             check_warn(&given.value, &settings.platform, &limits, warn.place, self.found);
+        }
+        if let (Some(settings), Some(given), Some(pin)) = (settings, &end.server, end.limits.pin_before()) {
+            check_pin_before(&given.value, &settings.platform, &limits, pin.place, self.found);
         }
         if let (Some(meeting), Some(given)) = (meeting, &end.meeting) {
             let place = end.limits.warn_text.as_ref().map_or(given.place, |text| text.place);

@@ -9,11 +9,12 @@ use super::diagnostics::{Diagnostics, Located};
 use super::document::did_you_mean;
 use super::file;
 use super::names;
-use super::resolve::{check_lock, check_warn, merge_limits};
+use super::resolve::{check_lock, check_pin_before, check_warn, merge_limits};
 use super::secret::{self, Environment};
 use super::settings::ServerSettings;
 use super::url::{UrlError, is_in_clear};
 use crate::job::{Limits, ServerName};
+use crate::platform::network::Network;
 
 /// End calls in flight at once.
 const DEFAULT_MAX_CONCURRENT: usize = 16;
@@ -24,6 +25,8 @@ pub(super) struct Builder<'a> {
     pub defaults: &'a Limits,
     pub env: &'a Environment,
     pub found: &'a mut Diagnostics,
+    /// How the server at hand is reached.
+    pub network: Network,
     /// A secret of the server at hand was not read.
     pub unread: bool,
     /// Servers of which that is true.
@@ -63,7 +66,9 @@ impl Builder<'_> {
         let limits = merge_limits(&server.limits, self.defaults, self.found);
         let max_concurrent = self.max_concurrent(server.max_concurrent.as_ref());
         self.unread = false;
+        self.network = self.network(&server.network, &Network::default());
         let platform = server.platform.as_ref()?.settings(self)?;
+        self.check_network(&server.network, &platform);
         if self.unread {
             self.without_secrets.extend(name.as_ref().ok().cloned());
         }
@@ -71,6 +76,18 @@ impl Builder<'_> {
         check_lock(&server.name.value, &platform, &limits, place, self.found);
         let place = server.limits.warn.as_ref().map_or(server.name.place, |warn| warn.place);
         check_warn(&server.name.value, &platform, &limits, place, self.found);
+        let place = server.limits.pin_before().map_or(server.name.place, |pin| pin.place);
+        check_pin_before(&server.name.value, &platform, &limits, place, self.found);
+        let thought_of = server.limits.keep_closed().is_some() || !limits.keep_closed.is_zero();
+        if platform.rejoins_are_new() && !thought_of {
+            let message =
+                format!("whoever comes back after an end is in a new session on {}", server.name.value);
+            self.found.note(
+                server.name.place,
+                message,
+                "keep-closed = \"10m\" ends that too; \"0s\" says that it is not wanted",
+            );
+        }
         Some((name.ok()?, ServerSettings { platform, limits, max_concurrent }))
     }
 

@@ -2,6 +2,7 @@
 
 mod calendars;
 mod files;
+mod network;
 mod overlap;
 mod realtimekit;
 mod recurring;

@@ -11,7 +11,7 @@ use crate::config::names::{self, MAX_MEETING_ID};
 use crate::config::time::{parse_at, parse_span};
 use crate::engine::api::{self, Submission, When};
 use crate::job::{
-    By, Change, Expect, InstanceId, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
+    By, Change, Expect, InstanceId, Language, LimitsPatch, Lock, MeetingId, Now, Origin, ServerName, UtcMs,
 };
 
 /// An instant with its zone, as text.
@@ -62,6 +62,7 @@ pub(super) struct Submit {
     lock: Option<Lock>,
     warn: Option<Vec<Span>>,
     warn_text: Option<String>,
+    warn_language: Option<Language>,
     #[serde(default)]
     held: bool,
     held_until: Option<Instant>,
@@ -150,7 +151,9 @@ impl Submit {
         let marks = self.warn.as_ref().map(|marks| marks.iter().map(|Span(mark)| *mark).collect());
         let warn = marks.map(limits::warn_marks).transpose().map_err(fault)?;
         let told = self.warn_text.as_ref();
-        if let Some(why) = told.and_then(|text| limits::warn_text_fault(text, Some(&self.meeting))) {
+        let language = self.warn_language.unwrap_or(Language::ENGLISH);
+        if let Some(why) = told.and_then(|text| limits::warn_text_fault(text, language, Some(&self.meeting)))
+        {
             return Err(fault(why));
         }
         Ok(LimitsPatch {
@@ -165,6 +168,7 @@ impl Submit {
             lock: self.lock,
             warn,
             warn_text: self.warn_text.clone(),
+            warn_language: self.warn_language,
             max_extension: span(limits::MAX_EXTENSION, self.max_extension)?,
         })
     }

@@ -20,7 +20,7 @@ use crate::config::limits::{self, Bound};
 use crate::config::time::format_span;
 use crate::engine::{RULE_KEYS, SCHEDULE_KEYS};
 use crate::job::{
-    Expect, InstanceId, Job, JobId, Lock, MeetingId, Origin, ServerName, State as JobState, WARN_TEXT,
+    Expect, InstanceId, Job, JobId, Language, Lock, MeetingId, Origin, ServerName, State as JobState,
 };
 use crate::store::Filter;
 
@@ -70,6 +70,8 @@ struct Exported<'a> {
     warn: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warn_text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warn_language: Option<Language>,
     key: Cow<'a, str>,
 }
 
@@ -101,7 +103,12 @@ impl Exported<'_> {
             expect: job.limits.expect,
             lock: job.limits.lock,
             warn: job.limits.warn.iter().copied().map(format_span).collect(),
-            warn_text: job.limits.warn_text.as_deref().or((!job.limits.warn.is_empty()).then_some(WARN_TEXT)),
+            warn_text: job
+                .limits
+                .warn_text
+                .as_deref()
+                .or((!job.limits.warn.is_empty()).then(|| job.limits.language().text())),
+            warn_language: job.limits.warn_language,
             key: key
                 .filter(|key| !key.starts_with(SCHEDULE_KEYS) && !key.starts_with(RULE_KEYS))
                 .map_or_else(|| Cow::Owned(format!("{EXPORT_KEYS}{}", job.id)), Cow::Borrowed),
@@ -190,6 +197,7 @@ mod tests {
             lock: Lock::Reversible,
             warn: vec![Duration::from_secs(600), Duration::from_millis(30_001)],
             warn_text: Some("{meeting}: \"{remaining}\"".to_owned()),
+            warn_language: Some("de".parse().unwrap()),
         };
         full
     }
@@ -227,7 +235,8 @@ mod tests {
     fn the_text_that_this_daemon_would_tell_goes_along() {
         let mut job = full();
         job.limits.warn_text = None;
-        assert_eq!(read_text(&line(&job), NOW).unwrap().limits.warn_text.as_deref(), Some(WARN_TEXT));
+        let german = "Diese Sitzung wird in {remaining} beendet.";
+        assert_eq!(read_text(&line(&job), NOW).unwrap().limits.warn_text.as_deref(), Some(german));
         job.limits.warn.clear();
         let read = read_text(&line(&job), NOW).unwrap();
         assert_eq!((read.limits.warn, read.limits.warn_text), (Some(Vec::new()), None));

@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
 
 use super::problem::Problem;
 use super::{App, MAX_CANDIDATES};
@@ -55,10 +56,13 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Body<T>, Problem> {
+        let bytes = timeout(app.body_wait, Bytes::from_request(request, app)).await;
         let bytes =
-            Bytes::from_request(request, app).await.map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
-                _ => Problem::bad_request(cause(&rejection), "send the whole body"),
+            bytes.map_err(|_| Problem::body_late(app.body_wait))?.map_err(|rejection| {
+                match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+                    _ => Problem::bad_request(cause(&rejection), "send the whole body"),
+                }
             })?;
         parse(if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes }).map(Body)
     }

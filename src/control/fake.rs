@@ -18,7 +18,7 @@ use crate::job::{
     Origin, Outcome, ServerName, State, UtcMs,
 };
 use crate::metrics::Metrics;
-use crate::platform::{LiveMeeting, Memory};
+use crate::platform::{LiveMeeting, Memory, Telling};
 use crate::schedule::Schedule;
 use crate::store::{self, Counts, Filter, Store, StoreError};
 
@@ -275,7 +275,8 @@ impl Service for FakeService {
 
     async fn standing(&self) -> Result<Standing, Refusal> {
         let schedule = Arc::new(self.schedule.lock().unwrap().clone());
-        Ok(Standing { schedule, servers: vec!["campus".into()], ..Standing::default() })
+        let telling = [("campus".into(), Telling::impossible("too old".to_owned()))].into();
+        Ok(Standing { schedule, servers: vec!["campus".into()], telling, ..Standing::default() })
     }
 
     async fn unlock(&self, server: &ServerName, meeting: &MeetingId) -> Result<(), Refusal> {

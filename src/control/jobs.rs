@@ -1,5 +1,7 @@
 //! The routes of jobs.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,7 +18,10 @@ use super::problem::Problem;
 use super::wire::{History, JobAnswer, Page};
 use super::{App, DEFAULT_PAGE, MAX_PAGE, listing};
 use crate::engine::api::Receipt;
-use crate::job::{Change, HistoryLine, Job, JobView, Origin, Outcome, ServerName, State as JobState};
+use crate::job::{
+    Change, HistoryLine, Job, JobId, JobView, Origin, Outcome, ServerName, State as JobState, UtcMs,
+};
+use crate::platform::Telling;
 use crate::store::Filter;
 
 type Answer = Result<Response, Problem>;
@@ -42,10 +47,10 @@ pub(super) async fn submit(
     let submission = body.submission(None, key, origin(&headers), peer.into(), app.service.now())?;
     if params.dry_run {
         let Receipt { job, others, .. } = app.service.would_submit(submission).await?;
-        return Ok(Json(JobAnswer::new(&job, &others, app.service.now())).into_response());
+        return Ok(Json(app.answer(&job, &others).await).into_response());
     }
     let receipt = app.service.submit(submission).await?;
-    Ok(receipt_answer(&app, &receipt))
+    Ok(receipt_answer(&app, &receipt).await)
 }
 
 /// `PUT /v1/jobs/by-key/{server}/{key}`: the job of this key is made, or moved.
@@ -67,7 +72,7 @@ pub(super) async fn put(
     let submission =
         body.submission(Some(server), Some(key), origin(&headers), peer.into(), app.service.now())?;
     let receipt = app.service.put(submission).await?;
-    Ok(receipt_answer(&app, &receipt))
+    Ok(receipt_answer(&app, &receipt).await)
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,7 +117,9 @@ pub(super) async fn list(State(app): State<App>, Params(params): Params<ListPara
         app.knows(&server).await?;
     }
     let now = app.service.now();
-    let jobs = jobs.iter().map(|job| JobView::new(job, now)).collect();
+    let gone = app.gone(&jobs).await;
+    let view = |job: &Job| JobView { not_live_since: gone.get(&job.id).copied(), ..JobView::new(job, now) };
+    let jobs = jobs.iter().map(view).collect();
     Ok(Json(Page { jobs, next: next.map(|place| place.to_string()) }).into_response())
 }
 
@@ -121,7 +128,10 @@ pub(super) async fn show(State(app): State<App>, Segments(id): Segments<String>)
     let job = app.job(&id).await?;
     let (server, meeting) = (job.server.clone(), job.meeting.clone());
     let others = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
-    let answer = JobAnswer::with_history(&job, &others, app.service.now());
+    let telling = app.telling(&job).await;
+    let gone = app.gone(std::slice::from_ref(&job)).await;
+    let mut answer = JobAnswer { telling, ..JobAnswer::with_history(&job, &others, app.service.now()) };
+    answer.job.not_live_since = gone.get(&job.id).copied();
     Ok((etag(job.revision), Json(answer)).into_response())
 }
 
@@ -219,6 +229,30 @@ impl App {
         self.read(move |store| store.get(id)).await?.ok_or_else(|| no_such_job(given))
     }
 
+    /// Can the people inside be told what is still to be told?
+    async fn telling(&self, job: &Job) -> Option<Telling> {
+        if job.limits.warn.is_empty() || !matches!(job.state, JobState::Waiting | JobState::Held) {
+            return None;
+        }
+        // What is accepted is not refused because this could not be found out.
+        let standing = self.service.standing().await.ok()?;
+        Some(standing.telling.get(&job.server).cloned().unwrap_or_default())
+    }
+
+    /// Which of these jobs wait for the time of a run that is not live any more, and since when.
+    async fn gone(&self, jobs: &[Job]) -> BTreeMap<JobId, UtcMs> {
+        let waits = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Held) && job.only.is_some();
+        if !jobs.iter().any(waits) {
+            return BTreeMap::new();
+        }
+        self.service.standing().await.map_or_else(|_| BTreeMap::new(), |standing| standing.gone)
+    }
+
+    async fn answer(&self, job: &Job, others: &[Job]) -> JobAnswer {
+        let telling = self.telling(job).await;
+        JobAnswer { telling, ..JobAnswer::new(job, others, self.service.now()) }
+    }
+
     async fn change(
         &self,
         given: &str,
@@ -229,16 +263,16 @@ impl App {
         let if_match = if_match(headers)?;
         let id = self.resolve(given).await?;
         let receipt = self.service.change(id, if_match, change, peer.into()).await?;
-        let answer = JobAnswer::new(&receipt.job, &receipt.others, self.service.now());
+        let answer = self.answer(&receipt.job, &receipt.others).await;
         Ok((etag(receipt.job.revision), Json(answer)).into_response())
     }
 }
 
-fn receipt_answer(app: &App, receipt: &Receipt) -> Response {
+async fn receipt_answer(app: &App, receipt: &Receipt) -> Response {
     let job = &receipt.job;
     let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/jobs/{}", job.id)).expect("a UUID is printable");
-    let answer = JobAnswer::new(job, &receipt.others, app.service.now());
+    let answer = app.answer(job, &receipt.others).await;
     (status, [(header::LOCATION, location)], etag(job.revision), Json(answer)).into_response()
 }
 

@@ -143,6 +143,8 @@ struct App {
     streams: Arc<Semaphore>,
     imports: Arc<Semaphore>,
     shutdown: CancellationToken,
+    /// How long a body may take to come.
+    body_wait: Duration,
 }
 
 impl App {
@@ -150,7 +152,7 @@ impl App {
         let scans = Arc::new(Semaphore::new(MAX_SCANS));
         let streams = Arc::new(Semaphore::new(MAX_EVENT_STREAMS));
         let imports = Arc::new(Semaphore::new(MAX_IMPORTS));
-        App { service, scans, streams, imports, shutdown }
+        App { service, scans, streams, imports, shutdown, body_wait: body_wait(REQUEST_TIMEOUT) }
     }
 
     /// A read of a few records, off the async threads: the store may go to the disk.
@@ -177,7 +179,13 @@ impl App {
     }
 }
 
+/// A little less than the whole request, so that whoever sent half a body hears that, and not that the daemon gave no answer.
+fn body_wait(bound: Duration) -> Duration {
+    bound * 9 / 10
+}
+
 fn router(app: App, bound: Duration) -> Router {
+    let app = App { body_wait: body_wait(bound), ..app };
     Router::new()
         .route("/v1/status", get(servers::status))
         .route("/v1/reload", post(servers::reload))

@@ -1,5 +1,6 @@
 //! `GET /v1/preview`: what will end when.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -48,7 +49,9 @@ pub(super) async fn preview(
         return Err(Problem::not_found(format!("there is no server {server}"), hint));
     }
     let span = span(app.service.now().wall, days, server);
-    let seen = app.scan(move |store| of_the_store(store, &standing.schedule, &standing.feeds, &span)).await?;
+    let gone: BTreeSet<JobId> = standing.gone.into_keys().collect();
+    let (schedule, feeds) = (standing.schedule, standing.feeds);
+    let seen = app.scan(move |store| of_the_store(store, &schedule, &feeds, &span, gone)).await?;
     Ok(Json(seen).into_response())
 }
 
@@ -74,8 +77,9 @@ fn of_the_store(
     schedule: &Schedule,
     feeds: &Feeds,
     span: &Span,
+    gone: BTreeSet<JobId>,
 ) -> Result<Preview, StoreError> {
-    let open = open(store, span)?;
+    let open = Open { gone, ..open(store, span)? };
     preview::preview(schedule, feeds, span, open, |entry| job_of(store, entry))
 }
 
@@ -143,7 +147,7 @@ mod tests {
     fn look(jobs: Vec<Job>) -> Preview {
         let store = FakeService::new(jobs).store.clone();
         let span = span(NOW.wall, 30, None);
-        of_the_store(&*store, &Schedule::default(), &Feeds::default(), &span).unwrap()
+        of_the_store(&*store, &Schedule::default(), &Feeds::default(), &span, BTreeSet::new()).unwrap()
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Problem {
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", detail, hint)
     }
 
+    /// The client's fault, and nothing was done.
+    pub(super) fn body_late(bound: Duration) -> Problem {
+        let detail = format!("the body was not there as a whole within {bound:?}: nothing was done");
+        let hint = "send all of it at once; Content-Length says how many bytes are waited for";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body-late", detail, hint)
+    }
+
     pub(super) fn too_large() -> Problem {
         let detail = format!("the body is larger than {MAX_BODY_BYTES} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail, "send one job a request")

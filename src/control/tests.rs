@@ -79,7 +79,7 @@ async fn submit_makes_a_job_and_says_where_it_is() {
     let url = "http://adjourn/v1/jobs";
     let body = json!({ "server": "campus", "meeting": "math", "at": "2026-12-01T17:30:00+01:00",
         "late-limit": "1h 30m", "keep-closed": "10m", "expect": "live", "instance": "abc-1",
-        "warn": ["1m", "10m"], "warn-text": "{meeting} ends in {remaining}" });
+        "warn": ["1m", "10m"], "warn-text": "{meeting} ends in {remaining}", "warn-language": "de" });
     let response = daemon.http.post(url).body(body.to_string()).send().await.unwrap();
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["etag"], "\"1\"");
@@ -98,7 +98,11 @@ async fn submit_makes_a_job_and_says_where_it_is() {
     let marks = vec![Duration::from_secs(600), Duration::from_secs(60)];
     assert_eq!(submission.limits.warn, Some(marks), "longest first");
     assert_eq!(submission.limits.warn_text.as_deref(), Some("{meeting} ends in {remaining}"));
+    assert_eq!(submission.limits.warn_language, "de".parse().ok());
     assert_eq!(answer["warn"], json!(["10m", "1m"]));
+    let told = json!({ "mark": "10m", "told": null, "at": "2026-12-01T16:20:00.000Z", "why": null });
+    assert_eq!(answer["warnings"][0], told);
+    assert_eq!(answer["telling"], json!({ "possible": false, "why": "too old" }));
     assert_eq!(submission.only.unwrap().as_str(), "abc-1");
     let By::Peer { uid, pid } = submission.by else { panic!("{:?}", submission.by) };
     assert_eq!(uid, rustix::process::getuid().as_raw());
@@ -165,6 +169,7 @@ async fn a_wrong_submit_changes_nothing_and_names_the_field() {
         (with("warn", json!(["soon"])), "\"soon\" is no duration"),
         (with("warn", json!(["5s"])), "a mark of warn is 5s"),
         (with("warn", json!(["1m", "60s"])), "warn has the mark 1m twice"),
+        (with("warn-language", json!("DE")), "no words for the language \"DE\"; there are: en, de, es"),
         (with("warn-text", json!("in {remainng}")), "there is no placeholder {remainng}"),
         (with("warn-text", json!("x".repeat(501))), "it comes to 501 characters"),
         (with("warn-text", json!("a\u{1b}[2J")), "it holds a control character"),
@@ -553,6 +558,17 @@ async fn a_request_that_hangs_is_cut_off() {
     let (http, _shutdown, _serving) = hanging(Duration::from_millis(20), DRAIN);
     let answer = read(http.get("http://adjourn/v1/servers/campus/meetings").send().await.unwrap()).await;
     Peerless::check_problem(answer, 504, "timed-out", "within 20ms");
+}
+
+/// That is the client's fault, and nothing can have happened: the daemon does not say that it had no answer.
+#[tokio::test]
+async fn half_a_body_is_told_from_a_request_that_hangs() {
+    let (http, _shutdown, _serving) = hanging(Duration::from_millis(500), DRAIN);
+    let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{\"server\":")]);
+    let half = first.chain(futures_util::stream::pending());
+    let body = reqwest::Body::wrap_stream(half);
+    let answer = read(http.post("http://adjourn/v1/jobs").body(body).send().await.unwrap()).await;
+    Peerless::check_problem(answer, 408, "body-late", "nothing was done");
 }
 
 #[tokio::test]

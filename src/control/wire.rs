@@ -9,7 +9,7 @@ pub use crate::engine::api::{
     PlannedAction, PlannedChange, Reloaded, RuleHit, ServerAction, ServerChange, UnreadFeed, Unseen,
 };
 use crate::job::{HistoryLine, InstanceId, Job, JobId, JobView, MeetingId, Now, ServerName, State, UtcMs};
-use crate::platform::LiveMeeting;
+use crate::platform::{LiveMeeting, Telling};
 
 /// A job as the answer to a read or a change of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct JobAnswer {
     /// Entries that the bounded history has dropped from its middle.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub history_left_out: u32,
+    /// Can the people inside be told? Absent where nobody is to be told any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telling: Option<Telling>,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -31,7 +34,7 @@ fn is_zero(n: &u32) -> bool {
 impl JobAnswer {
     pub(super) fn new(job: &Job, others: &[Job], now: Now) -> JobAnswer {
         let others = others.iter().filter(|other| other.id != job.id).map(Deadline::of).collect();
-        JobAnswer { job: JobView::new(job, now), others, history_left_out: 0 }
+        JobAnswer { job: JobView::new(job, now), others, history_left_out: 0, telling: None }
     }
 
     /// With the whole story.

@@ -112,6 +112,28 @@ fn round_trip(subject: &str, took: Duration) -> Finding {
     Finding::note(subject, "round trip", text, hint)
 }
 
+/// How late the last of many end calls leaves that can name only the meeting: look and call follow each other in one slot.
+/// `answer`: how long one answer takes. `None`: there are slots enough.
+fn burst(subject: &str, answer: Duration, jobs: usize, slots: usize) -> Option<Finding> {
+    let (many, slots) = (u32::try_from(jobs).ok()?, u32::try_from(slots.max(1)).ok()?);
+    if many <= slots {
+        return None;
+    }
+    let late = answer * 2 * many / slots;
+    let text = format!(
+        "{jobs} deadlines of the schedule are due at one instant, and their calls can name only the meeting: the last \
+         leaves about {} late (look + call {} \u{d7} {jobs} \u{f7} {slots} slots)",
+        milliseconds(late),
+        milliseconds(answer * 2)
+    );
+    let hint = "nodes or instance-ids avoid it; max-concurrent shortens it";
+    Some(if late > SLOW_ANSWER {
+        Finding::note(subject, "burst", text, hint)
+    } else {
+        Finding::good(subject, "burst", text)
+    })
+}
+
 fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1_000.0)
 }
@@ -167,6 +189,17 @@ mod tests {
     fn round_trips() {
         check(&round_trip("campus", Duration::from_micros(12_340)), Grade::Good, "answers in 12.3 ms");
         check(&round_trip("campus", Duration::from_millis(1_001)), Grade::Note, "answers in 1001.0 ms");
+    }
+
+    #[test]
+    fn bursts() {
+        let of = |jobs| burst("campus", Duration::from_millis(100), jobs, 16);
+        assert_eq!(of(16), None);
+        let late = of(160).unwrap();
+        assert_eq!(late.grade, Grade::Note);
+        let figure = "about 2000.0 ms late (look + call 200.0 ms \u{d7} 160 \u{f7} 16 slots)";
+        assert!(late.text.ends_with(figure), "{}", late.text);
+        assert_eq!(of(17).map(|finding| finding.grade), Some(Grade::Good));
     }
 
     #[test]

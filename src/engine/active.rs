@@ -221,7 +221,8 @@ pub(super) fn tell(events: &Sender<Arc<Notice>>, notices: Vec<Notice>) {
     }
 }
 
-fn log(notice: &Notice) {
+/// Sends an event to the log.
+pub(super) fn log(notice: &Notice) {
     let Notice { event, text, server, job, .. } = notice;
     let (id, meeting) =
         job.as_ref().map_or((String::new(), ""), |job| (job.id.short(), job.meeting.as_str()));
@@ -250,6 +251,7 @@ fn level(event: &str, outcome: Option<Outcome>) -> Level {
         | "held-past-due"
         | "lock-failed"
         | "came-back"
+        | "left-open"
         | "warnings-unsupported" => Level::WARN,
         "moved" | "held" | "released" | "alarm-over" | "reopened" | "guarding" | "rule-hit"
         | "rule-would-hit" => Level::INFO,

@@ -32,3 +32,28 @@ impl Core {
         self.submit(submission, reply);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::active::Active;
+    use super::super::core::Inner;
+    use super::super::tests::still::{pinned, still};
+    use crate::job::InstanceId;
+
+    #[tokio::test]
+    async fn the_new_deadline_is_for_that_very_instance_once_and_asks_for_nothing_more() {
+        let (mut core, mut inner) = still();
+        let mut old = pinned(1, core.now().wall);
+        old.limits.keep_closed = std::time::Duration::from_secs(600);
+        old.limits.warn = vec![std::time::Duration::from_secs(60)];
+        let id = old.id;
+        core.active.insert(id, Active::written(old));
+        core.end_again(id);
+        let Ok(Inner::Submitted { job, .. }) = inner.try_recv() else { panic!("no new job") };
+        assert_eq!(job.only.as_ref().map(InstanceId::as_str), Some("i"));
+        assert!(job.limits.keep_closed.is_zero() && job.limits.warn.is_empty());
+        assert_eq!(job.origin.to_string(), format!("again:{id}"));
+        core.end_again(id);
+        assert!(inner.try_recv().is_err(), "one is enough");
+    }
+}

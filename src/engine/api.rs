@@ -13,7 +13,7 @@ use crate::job::{
     By, Change, InstanceId, Job, JobId, JobView, LimitsPatch, MeetingId, Now, Origin, ServerName, UtcMs,
 };
 use crate::metrics::Metrics;
-use crate::platform::LiveMeeting;
+use crate::platform::{LiveMeeting, Telling};
 use crate::schedule::{Feeds, Schedule};
 use crate::store::{Counts, Store};
 
@@ -383,6 +383,10 @@ pub struct Standing {
     /// The last good copies of its feeds.
     pub feeds: Arc<Feeds>,
     pub servers: Vec<ServerName>,
+    /// Can the people inside be told there?
+    pub telling: BTreeMap<ServerName, Telling>,
+    /// Jobs of rules whose run is not live any more by the last complete listing, and since when.
+    pub gone: BTreeMap<JobId, UtcMs>,
 }
 
 /// What the control socket needs of the daemon.

@@ -14,11 +14,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, Deferred, Writing, announce};
+use super::active::{Active, Deferred, Writing};
 use super::api::{Notice, Refusal};
 use super::belief::Trust;
 use super::bulk::{BulkReply, Place};
 use super::callbook::CallBook;
+use super::chorus::Chorus;
 use super::health::StoreHealth;
 use super::lane::Urgency;
 use super::load::{DueSoon, Fetched};
@@ -185,6 +186,8 @@ pub(super) struct Core {
     /// Jobs whose last write failed, and when to try again.
     unwritten: BTreeSet<JobId>,
     write_again: Option<BootMs>,
+    /// What is said in the log for many jobs at once.
+    pub(super) chorus: Chorus,
     /// What is thought of the wall clock.
     pub trust: Trust,
 }
@@ -255,6 +258,7 @@ impl Core {
             unread_feeds: None,
             unwritten: BTreeSet::new(),
             write_again: None,
+            chorus: Chorus::default(),
             trust: Trust::new(now),
         }
     }
@@ -308,6 +312,7 @@ impl Core {
         for job in self.wakes.take_due(now) {
             self.step(job, Event::Tick);
         }
+        self.tell_chorus();
         if self.write_again.is_some_and(|at| now.boot >= at) {
             self.write_unwritten();
         }
@@ -330,7 +335,8 @@ impl Core {
         let lanes = self.servers.values().filter_map(|server| server.wake(now.boot));
         let first = self.wakes.first();
         let clock = Some(self.trust.wake(now.boot));
-        let boot = [first.boot, self.write_again, self.plans.wake(), self.next_sweep(), clock];
+        let boot =
+            [first.boot, self.write_again, self.plans.wake(), self.next_sweep(), clock, self.chorus.wake()];
         let boot = boot.into_iter().flatten().chain(lanes).min();
         let wall = [first.wall, self.next_load()].into_iter().flatten().min();
         match self.trust.doubts() {
@@ -478,7 +484,7 @@ impl Core {
                     active.wake_warning_waiters();
                 }
                 self.count_outcomes(&notices);
-                announce(&self.events, notices);
+                self.announce_in_chorus(notices);
                 self.store_health.wrote();
             }
             (Some(Writing::Behind(_)), Err(StoreError::Revision { found: None, .. }))

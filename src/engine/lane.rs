@@ -312,4 +312,22 @@ mod tests {
         );
         assert_eq!(lane.gap(), ROUND_GAP);
     }
+
+    /// Also where a round hangs while another is wanted.
+    #[test]
+    fn a_dead_server_is_asked_less_and_less_before_an_end_too() {
+        let (mut lane, arms) = (Lane::new(1), Urgency::BeforeEnd);
+        let mut now = BootMs(0);
+        for _ in 0..3 {
+            lane.queue_look(id(1), Purpose::BeforeEnd);
+            now = lane.round_at(arms, now).unwrap();
+            lane.start_round(arms, now);
+            lane.round_done(arms, now, Duration::ZERO, false);
+        }
+        lane.queue_look(id(1), Purpose::BeforeEnd);
+        now = lane.round_at(arms, now).unwrap();
+        lane.start_round(arms, now);
+        lane.queue_look(id(2), Purpose::BeforeEnd);
+        assert_eq!(lane.round_at(arms, now), Some(now + ROUND_GAP * 8));
+    }
 }

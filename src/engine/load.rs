@@ -247,3 +247,122 @@ impl Core {
 
 /// Jobs that a plan is about and that were not in memory, as they were read for it.
 pub(super) type Fetched = BTreeMap<JobId, Stored>;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::still::{job, pinned, put, still};
+    use super::*;
+    use crate::job::{EndAnswer, Fact, Outcome};
+    use crate::schedule::{Feeds, Schedule};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// What the store says now of all that is due within an hour.
+    fn read(core: &Core) -> DueSoon {
+        due_soon(&*core.store, core.now().wall + 60 * MINUTE)
+    }
+
+    fn occurrence(n: u128, due: UtcMs) -> Job {
+        let origin = Origin::Schedule { name: format!("daily@{n}"), of: Some("daily".into()), planned: due };
+        job(n, due, origin)
+    }
+
+    #[tokio::test]
+    async fn what_left_memory_during_a_read_is_read_once_more() {
+        let (mut core, _inner) = still();
+        let job = job(1, core.now().wall + MINUTE, Origin::Api);
+        put(&core, &job);
+        core.active.insert(job.id, Active::written(job.clone()));
+        let ticket = core.reads.begin();
+        let old = read(&core);
+        core.forget(job.id);
+        core.next_load = None;
+        core.loaded(ticket, old);
+        assert!(!core.active.contains_key(&job.id), "what was read may be older than what was acknowledged");
+        assert_eq!(core.next_load, Some(UtcMs(0)));
+        let ticket = core.reads.begin();
+        let new = read(&core);
+        core.loaded(ticket, new);
+        assert!(core.active.contains_key(&job.id));
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_submit_is_not_answered_is_not_taken_up_from_the_disk() {
+        let (mut core, _inner) = still();
+        let job = job(1, core.now().wall + MINUTE, Origin::Api);
+        put(&core, &job);
+        core.submitting.insert(job.id, job.server.clone());
+        let (ticket, page) = (core.reads.begin(), read(&core));
+        core.loaded(ticket, page);
+        assert!(core.active.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_read_again_in_a_second() {
+        let (mut core, _inner) = still();
+        core.next_load = None;
+        let ticket = core.reads.begin();
+        core.loaded(ticket, DueSoon { jobs: Vec::new(), next: Err(StoreError::Closed) });
+        let again = core.next_load().expect("it is read again").ms_since(core.now().wall);
+        assert!((500..=1_000).contains(&again) && core.store_health.error().is_some(), "{again}");
+        core.loading = true;
+        assert_eq!(core.next_load(), None, "one read at a time");
+    }
+
+    /// Also a lost answer of an earlier process spoils the proof of every job on the instance.
+    #[tokio::test]
+    async fn what_an_earlier_process_called_at_is_known_to_all() {
+        let now = crate::clock::system_now();
+        let accepted = Fact::EndAnswered { attempt: 1, answer: EndAnswer::Accepted };
+        for (fact, expected) in [(Fact::AnswerLost, (true, false)), (accepted, (false, true))] {
+            let (mut core, _inner) = still();
+            let mut job = pinned(1, now.wall - MINUTE);
+            job.record(now, Fact::DueReached { late_ms: 0 });
+            job.record(now, fact);
+            put(&core, &job);
+            let (ticket, page) = (core.reads.begin(), read(&core));
+            core.loaded(ticket, page);
+            let instance = "i".into();
+            let known = (core.book.has_failed(&instance), core.book.accepted_by(&instance).is_some());
+            assert_eq!(known, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_later_one_that_is_in_memory_stands_for_an_older_late_one() {
+        let (mut core, _inner) = still();
+        let (old, new) = (core.now().wall - 20 * MINUTE, core.now().wall - 10 * MINUTE);
+        let (old, new) = (occurrence(1, old), occurrence(2, new));
+        put(&core, &old);
+        core.active.insert(new.id, Active::written(new));
+        let (ticket, page) = (core.reads.begin(), read(&core));
+        core.loaded(ticket, page);
+        assert_eq!(core.active[&old.id].job.outcome, Some(Outcome::Missed));
+    }
+
+    #[test]
+    fn what_the_first_plan_changes_waits_for_it_and_for_no_longer_than_that() {
+        let now = crate::clock::system_now();
+        let origin = Origin::Schedule { name: "exam".into(), of: None, planned: now.wall + MINUTE };
+        let job = job(1, now.wall + MINUTE, origin);
+        let entry = schedule::Entry {
+            identity: "exam".into(),
+            of: None,
+            server: job.server.clone(),
+            meeting: job.meeting.clone(),
+            instance: None,
+            at: job.due,
+            limits: job.limits.clone(),
+        };
+        let (feeds, with) = (Feeds::default(), Schedule { entries: vec![entry], ..Schedule::default() });
+        let entries = OwnEntries::new(&with, &feeds);
+        let mut plan = Undecided::new(now.boot);
+        assert!(!plan.concerns(&job, &entries, now));
+        plan.touched.insert(job.id);
+        assert!(plan.concerns(&job, &entries, now));
+        plan.is_over = true;
+        assert!(!plan.concerns(&job, &entries, now));
+        let without = Schedule::default();
+        assert!(plan.concerns(&job, &OwnEntries::new(&without, &feeds), now), "the file has dropped it");
+    }
+}

@@ -261,8 +261,168 @@ fn moved_away(pin: Option<&Pin>, here: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::active::Active;
+    use super::super::tests::still::{pinned, still};
     use super::*;
-    use crate::job::Now;
+    use crate::job::{Aim, EndAnswer, Instance, InstanceId, UtcMs};
+    use crate::platform::{NodeMemory, Platform};
+
+    fn campus() -> ServerName {
+        "campus".into()
+    }
+
+    fn other() -> JobId {
+        JobId(uuid::Uuid::from_u128(99))
+    }
+
+    fn gone() -> Verdict {
+        Verdict::Gone { needed: 2 }
+    }
+
+    /// A core with this job at work.
+    fn core_with(job: &Job) -> Core {
+        let (mut core, _) = still();
+        core.active.insert(job.id, Active::written(job.clone()));
+        core
+    }
+
+    #[track_caller]
+    fn knowing(core: &Core, job: &Job, verdict: Verdict) -> (Verdict, Knowledge) {
+        let target = target(job, Purpose::Confirm, &core.book);
+        core.knowing(&campus(), &target, verdict).expect("the server is known")
+    }
+
+    #[tokio::test]
+    async fn while_another_jobs_call_is_under_way_nothing_is_decided() {
+        let job = pinned(1, UtcMs(0));
+        let mut core = core_with(&job);
+        let hopeless = || Verdict::Hopeless { why: "a call failed".to_owned() };
+        assert_eq!(knowing(&core, &job, gone()).0, gone());
+        assert_eq!(knowing(&core, &job, hopeless()).0, hopeless());
+        core.book.sent(&"i".into(), other());
+        assert!(matches!(knowing(&core, &job, gone()).0, Verdict::Doubtful { .. }));
+        assert!(matches!(knowing(&core, &job, hopeless()).0, Verdict::Doubtful { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_job_is_not_ended_by_its_own_call_as_if_by_another_ones() {
+        let job = pinned(1, UtcMs(0));
+        for (by, told) in [(job.id, None), (other(), Some(other()))] {
+            let mut core = core_with(&job);
+            core.book.sent(&"i".into(), by);
+            core.book.answered(&"i".into(), by, &EndAnswer::Accepted, Now::default());
+            assert_eq!(knowing(&core, &job, gone()).1.called_by.map(|(by, _)| by), told);
+        }
+    }
+
+    #[tokio::test]
+    async fn at_another_address_nothing_proves_it_over() {
+        let mut job = pinned(1, UtcMs(0));
+        job.pin.as_mut().expect("pinned").site = Some("https://old".to_owned());
+        let core = core_with(&job);
+        assert!(matches!(knowing(&core, &job, gone()).0, Verdict::Hopeless { .. }));
+        let by = live("j");
+        let replaced = knowing(&core, &job, Verdict::Replaced { by: by.clone(), counts: true }).0;
+        assert_eq!(replaced, Verdict::Replaced { by, counts: false });
+    }
+
+    fn live(id: &str) -> Instance {
+        Instance {
+            id: id.into(),
+            started_at: None,
+            start: None,
+            participants: None,
+            listed: true,
+            node: None,
+            shown_at: None,
+            asked_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_before_a_reload_shows_nothing() {
+        for (epoch, seen) in [(0, true), (7, false)] {
+            let mut job = pinned(1, crate::clock::system_now().wall + Duration::from_secs(600));
+            job.pin = None;
+            let (mut core, now) = (core_with(&job), crate::clock::system_now());
+            let target = target(&job, Purpose::Arm, &core.book);
+            let sightings = vec![Sighting::Live(live("i"))];
+            let round = Round { sent: now, received: now, sightings, ..Round::default() };
+            core.part_answered(&campus(), epoch, &[target], &round);
+            assert_eq!(core.active[&job.id].job.last_seen.is_some(), seen, "{epoch}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_comes_late_tells_whom_it_shows() {
+        let mut job = pinned(1, crate::clock::system_now().wall + Duration::from_secs(60));
+        job.pin.as_mut().expect("pinned").listed = false;
+        let (mut core, now) = (core_with(&job), crate::clock::system_now());
+        let shown = [(String::new(), vec![(InstanceId::from("i"), true)])].into();
+        let round = Round { sent: now, received: now, shown, ..Round::default() };
+        core.part_answered(&campus(), 0, &[], &round);
+        assert!(core.active[&job.id].job.pin.as_ref().is_some_and(|pin| pin.listed));
+    }
+
+    #[tokio::test]
+    async fn what_was_called_at_is_no_witness_for_any_server() {
+        let job = pinned(1, UtcMs(0));
+        let mut core = core_with(&job);
+        let witness = |core: &mut Core| {
+            let known = NodeMemory { witnesses: vec!["i".into()], ..NodeMemory::default() };
+            let server = core.servers.get_mut(&campus()).expect("configured");
+            server.memory.nodes.insert(String::new(), known);
+        };
+        let is_witness = |core: &Core| !core.servers[&campus()].memory.nodes[""].witnesses.is_empty();
+        // By the next listing that anybody reads ...
+        witness(&mut core);
+        core.book.sent(&"i".into(), other());
+        let (listed, now) = (Listed { live: Vec::new(), complete: false }, Now::default());
+        core.remember_listing(&campus(), 0, &listed, now, now);
+        assert!(!is_witness(&core));
+        // ... and at once where the call is made.
+        witness(&mut core);
+        core.call(job.id, 1, Aim::Meeting, false, false);
+        assert!(!is_witness(&core));
+    }
+
+    #[tokio::test]
+    async fn what_matters_is_remembered_at_once_and_the_rest_every_ten_seconds() {
+        let (mut core, _) = still();
+        let saved = |core: &Core| core.servers[&campus()].memory_saved;
+        let (long_ago, now) = (crate::job::BootMs(1), core.now());
+        let remember = |core: &mut Core, known: NodeMemory, before| {
+            core.servers.get_mut(&campus()).expect("configured").memory_saved = Some(before);
+            let memory = Memory { nodes: [(String::new(), known)].into(), site: None };
+            core.remember(&campus(), memory, Vec::new());
+        };
+        let quiet = NodeMemory { last_good: Some(now), ..NodeMemory::default() };
+        remember(&mut core, quiet.clone(), now.boot);
+        assert_eq!(saved(&core), Some(now.boot), "not yet");
+        remember(&mut core, NodeMemory { last_good: None, ..quiet.clone() }, long_ago);
+        assert_ne!(saved(&core), Some(long_ago));
+        remember(
+            &mut core,
+            NodeMemory { lost_state: Some(now), ..quiet },
+            crate::job::BootMs(now.boot.0 - 1),
+        );
+        assert_ne!(saved(&core), Some(crate::job::BootMs(now.boot.0 - 1)), "at once");
+    }
+
+    /// The last look of the next call is asked as much earlier.
+    #[tokio::test]
+    async fn the_turn_of_a_single_look_is_given_back_and_what_it_took_is_learnt() {
+        let (mut core, _) = still();
+        let took = Duration::from_millis(700);
+        for (answered, expected) in [(false, Duration::ZERO), (true, took)] {
+            let lane = &mut core.servers.get_mut(&campus()).expect("configured").lane;
+            lane.queue_end(other(), true, false);
+            assert_eq!((lane.next_end(), lane.ends_in_flight()), (Some(other()), 1), "{answered}");
+            core.turn_over(&campus(), took, answered);
+            let server = &core.servers[&campus()];
+            assert_eq!((server.site(None).answer_time, server.lane.ends_in_flight()), (expected, 0));
+        }
+    }
 
     #[test]
     fn a_pin_from_another_address_is_never_proven_gone_here() {
@@ -278,5 +438,54 @@ mod tests {
         assert_eq!(moved_away(Some(&pin(Some("https://old"))), "https://old"), None);
         assert_eq!(moved_away(Some(&pin(None)), "https://new"), None, "pinned by an older version");
         assert_eq!(moved_away(None, "https://new"), None);
+    }
+
+    /// A platform that answers nothing, not even that it cannot.
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl Platform for Silent {
+        fn kind(&self) -> &'static str {
+            "silent"
+        }
+
+        async fn look(&self, _: &[Target]) -> Round {
+            Round::default()
+        }
+
+        async fn look_in_parts(&self, _: &[Target], _: crate::platform::HandOn<'_>) {}
+
+        fn aim(&self, _: &Pin) -> Aim {
+            Aim::Meeting
+        }
+
+        async fn end(&self, _: &crate::platform::EndCall) -> EndAnswer {
+            EndAnswer::Accepted
+        }
+
+        fn judge(&self, memory: &Memory, _: &Round, _: &[Target]) -> crate::platform::Judgement {
+            crate::platform::Judgement { memory: memory.clone(), verdicts: Vec::new(), alarms: Vec::new() }
+        }
+
+        async fn probe(&self) -> Result<crate::platform::Probe, crate::platform::Fault> {
+            Ok(crate::platform::Probe { summary: String::new() })
+        }
+
+        async fn meetings(&self) -> Result<Vec<crate::platform::LiveMeeting>, crate::platform::Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_look_is_answered_whatever_the_platform_does() {
+        let (mut core, mut inner) = still();
+        let job = pinned(1, UtcMs(0));
+        core.active.insert(job.id, Active::written(job.clone()));
+        core.servers.get_mut(&campus()).expect("configured").platform = std::sync::Arc::new(Silent);
+        core.look_in_turn(job.id);
+        let Some(Inner::Round { targets, round, .. }) = inner.recv().await else { panic!("no answer") };
+        assert_eq!((targets.len(), targets[0].job), (1, job.id));
+        assert!(matches!(round.sightings[..], [Sighting::Unreachable(_)]));
+        assert!(matches!(inner.recv().await, Some(Inner::TurnOver { .. })));
     }
 }

@@ -29,6 +29,7 @@ mod belief;
 mod beside;
 mod bulk;
 mod callbook;
+mod chorus;
 mod configure;
 mod core;
 mod drain;

@@ -80,3 +80,52 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::active::Active;
+    use super::super::tests::still::{pinned, still};
+    use super::*;
+
+    /// So many batches are on their way.
+    fn on_the_way(core: &Core, batches: usize) {
+        core.outbox.on_the_way.store(batches, Ordering::Release);
+    }
+
+    #[tokio::test]
+    async fn batches_go_in_the_order_in_which_they_were_asked_for() {
+        let (mut core, _inner) = still();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let done = |n: u32| -> Done {
+            let written = written.clone();
+            Box::new(move |_| written.lock().unwrap().push(n))
+        };
+        on_the_way(&core, AT_ONCE);
+        core.write(Vec::new(), done(1));
+        assert!(written.lock().unwrap().is_empty(), "there is no room");
+        on_the_way(&core, AT_ONCE - 1);
+        core.write(Vec::new(), done(2));
+        assert!(written.lock().unwrap().is_empty(), "another one was first");
+        core.send_what_waits();
+        assert_eq!(*written.lock().unwrap(), [1, 2]);
+        assert!(core.outbox.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_job_stands_in_line_once_and_may_do_so_again() {
+        let (mut core, _inner) = still();
+        let job = pinned(1, crate::job::UtcMs::NEVER);
+        core.active.insert(job.id, Active::written(job.clone()));
+        for _ in 0..2 {
+            on_the_way(&core, AT_ONCE);
+            core.outbox.line_up(job.id);
+            core.outbox.line_up(job.id);
+            assert_eq!(core.outbox.behind.len(), 1);
+            on_the_way(&core, 0);
+            core.send_what_waits();
+            assert!(core.outbox.is_empty());
+        }
+    }
+}

@@ -331,6 +331,9 @@ impl Steps<'_> {
         let Some(server) = input.settings.servers.get(&entry.server) else {
             return Ok(refused(format!("there is no server {}", entry.server)));
         };
+        if let Some((detail, hint)) = server.platform.meeting_fault(&entry.meeting) {
+            return Ok(refused(format!("{detail}; {hint}")));
+        }
         let lock = entry.limits.lock;
         if let Some((detail, hint)) = lock_fault(entry.server.as_str(), lock, server.platform.lock()) {
             return Ok(refused(format!("{detail}; {hint}")));

@@ -205,13 +205,18 @@ impl Core {
                 "leave one of the two out",
             ));
         }
+        if let Some((detail, hint)) = known.platform.meeting_fault(meeting) {
+            return Err(refusal(RefusalKind::Invalid, detail, hint));
+        }
         let limits = limits.over(&known.limits);
         if let Some((detail, hint)) = lock_fault(server.as_str(), limits.lock, known.lock) {
             return Err(refusal(RefusalKind::Invalid, detail, hint));
         }
         // An entry of the schedule has been checked; what a text of the server's may do to it must cost no deadline.
         let told = limits.warn_text.as_ref().filter(|_| *by != By::Schedule);
-        if let Some((detail, hint)) = told.and_then(|text| warn_text_fault(text, Some(meeting))) {
+        if let Some((detail, hint)) =
+            told.and_then(|text| warn_text_fault(text, limits.language(), Some(meeting)))
+        {
             return Err(refusal(RefusalKind::Invalid, detail, hint));
         }
         let now = self.now();
@@ -432,6 +437,8 @@ impl Core {
             schedule: Arc::new(schedule.unwrap_or_default()),
             feeds: self.feeds.clone(),
             servers: self.servers.keys().cloned().collect(),
+            telling: self.servers.iter().map(|(name, server)| (name.clone(), server.telling())).collect(),
+            gone: self.sweepers.values().flat_map(|sweeper| sweeper.gone.clone()).collect(),
         }
     }
 

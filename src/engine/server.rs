@@ -15,7 +15,7 @@ use crate::job::{
     Aim, BootMs, EndAnswer, Event, Job, JobId, LOCK_WAIT, Limits, Lock, Now, Pin, Purpose, ServerName, Site,
     State, Warning,
 };
-use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Target, Work};
+use crate::platform::{EndCall, Fault, Memory, Platform, Probe, Target, Telling, Work};
 
 /// A server whose last probe failed is probed again this often.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -114,6 +114,11 @@ impl Server {
         let at = self.lane.round_at(urgency, now)?;
         let work = Work::Looks { before_end: urgency == Urgency::BeforeEnd };
         Some(self.platform.ready(work).map_or(at, |ready| at.max(ready)))
+    }
+
+    /// Can the people inside be told there?
+    pub fn telling(&self) -> Telling {
+        self.no_warnings.clone().map_or_else(|| self.platform.telling(), Telling::impossible)
     }
 
     pub fn status(&self) -> ServerStatus {
@@ -358,8 +363,10 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use super::super::active::Active;
+    use super::super::tests::still::{pinned, still};
     use super::*;
-    use crate::job::{By, Fact, Order, Origin, UtcMs};
+    use crate::job::{By, Fact, InstanceId, Order, Origin, UtcMs};
 
     #[test]
     fn only_a_first_call_whose_claim_has_had_its_time_leaves_without_it() {
@@ -368,25 +375,27 @@ mod tests {
         assert!(waits_for_claim(2, Duration::from_secs(15)));
     }
 
+    fn job() -> Job {
+        let order = Order {
+            id: JobId(uuid::Uuid::nil()),
+            server: "campus".into(),
+            meeting: "math-101".into(),
+            only: None,
+            key: None,
+            limits: Limits::default(),
+            at_most: None,
+            max_duration: None,
+            due: UtcMs(0),
+            origin: Origin::Api,
+            by: By::Peer { uid: 0, pid: None },
+        };
+        Job::submit(order, Now::default())
+    }
+
     #[test]
     fn a_call_counts_as_sent_only_while_it_may_have_had_an_effect() {
         let end_sent = |answer: Option<EndAnswer>| {
-            let mut job = Job::submit(
-                Order {
-                    id: JobId(uuid::Uuid::nil()),
-                    server: "campus".into(),
-                    meeting: "math-101".into(),
-                    only: None,
-                    key: None,
-                    limits: Limits::default(),
-                    at_most: None,
-                    max_duration: None,
-                    due: UtcMs(0),
-                    origin: Origin::Api,
-                    by: By::Peer { uid: 0, pid: None },
-                },
-                Now::default(),
-            );
+            let mut job = job();
             let sent =
                 Fact::EndSent { attempt: 1, aim: Aim::Meeting, instance: "x".into(), looked_ms_ago: 0 };
             job.record(Now::default(), sent);
@@ -403,5 +412,82 @@ mod tests {
         assert!(!end_sent(Some(EndAnswer::Unreachable { why: why(), sent: false })));
         assert!(!end_sent(Some(EndAnswer::Misconfigured { why: why() })));
         assert!(!end_sent(Some(EndAnswer::MaybeGone { why: why() })));
+    }
+
+    /// What other jobs' calls at the instance came to counts for this one: accepted, failed or still under way.
+    #[test]
+    fn what_other_jobs_called_at_is_known() {
+        let (other, instance) = (JobId(uuid::Uuid::from_u128(99)), InstanceId::from("x"));
+        let mut job = job();
+        job.record(Now::default(), Fact::DueReached { late_ms: 0 });
+        let of = |job: &Job, book: &CallBook| {
+            let target = target(job, Purpose::Confirm, book);
+            (target.end_sent, target.accepted, target.ends_clean)
+        };
+        let mut book = CallBook::default();
+        assert_eq!(target(&job, Purpose::BeforeEnd, &book).since, job.began, "nobody was seen yet");
+        let (id, site, node) = (instance.clone(), None, None);
+        let pin = Pin { instance: id, started_at: None, listed: true, node, site, last_live: Now::default() };
+        job.record(Now::default(), Fact::Pinned { pin });
+        assert_eq!(of(&job, &book), (false, false, true));
+        book.sent(&instance, other);
+        assert_eq!(of(&job, &book), (false, false, false), "nobody knows yet what comes of it");
+        book.answered(&instance, other, &EndAnswer::Accepted, Now::default());
+        assert_eq!(of(&job, &book), (true, true, true));
+        book.sent(&instance, other);
+        let lost = EndAnswer::Unreachable { why: String::new(), sent: true };
+        book.answered(&instance, other, &lost, Now::default());
+        assert_eq!(of(&job, &book), (true, true, false));
+        job.record(Now::default(), Fact::EndAnswered { attempt: 1, answer: lost });
+        assert!(!target(&job, Purpose::Confirm, &CallBook::default()).ends_clean, "its own call");
+    }
+
+    /// A clock that stands where it was set.
+    struct Set(std::sync::Mutex<Now>);
+
+    impl crate::clock::Clock for Set {
+        fn now(&self) -> Now {
+            *self.0.lock().expect("nobody panics with it")
+        }
+    }
+
+    /// The decision was made; then time did something else than pass.
+    #[tokio::test]
+    async fn a_call_does_not_leave_when_its_decision_is_not_true_any_more() {
+        let later = |now: Now, wall: i64, boot: i64| Now {
+            wall: UtcMs(now.wall.0 + wall),
+            boot: BootMs(now.boot.0 + boot),
+        };
+        for (wall, boot, why) in [(-60_000, 10, "set back"), (20_000, 20_000, "slept")] {
+            let (mut core, mut inner) = still();
+            let decided = core.clock.now();
+            let job = pinned(1, decided.wall);
+            let clock = Arc::new(Set(std::sync::Mutex::new(decided)));
+            core.clock = clock.clone();
+            core.active.insert(job.id, Active::written(job.clone()));
+            core.call(job.id, 2, Aim::Instance, false, false);
+            *clock.0.lock().expect("nobody panics with it") = later(decided, wall, boot);
+            let Some(Inner::Answered { answer, .. }) = inner.recv().await else { panic!("no answer") };
+            let EndAnswer::Unreachable { why: told, sent: false } = &answer else { panic!("{answer:?}") };
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_done_carries_nothing() {
+        let now = crate::clock::system_now();
+        let (mut core, _inner) = still();
+        let (mut one, two) = (pinned(1, now.wall), pinned(2, now.wall));
+        one.record(now, Fact::DueReached { late_ms: 0 });
+        core.book.sent(&"i".into(), one.id);
+        core.book.answered(&"i".into(), one.id, &EndAnswer::Accepted, now);
+        for job in [&one, &two] {
+            core.active.insert(job.id, Active::written(job.clone()));
+        }
+        assert_eq!((core.carrier(two.id), core.carrier(one.id)), (Some(one.id), None));
+        let outcome = crate::job::Outcome::Unconfirmed;
+        one.record(now, Fact::Concluded { outcome, reason: String::new() });
+        core.active.insert(one.id, Active::written(one));
+        assert_eq!(core.carrier(two.id), None, "the next one calls");
     }
 }

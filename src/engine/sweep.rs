@@ -70,6 +70,8 @@ pub(super) struct Sweeper {
     crowded: bool,
     /// How many hits it left out for which their rules had no room.
     left_out: Tally,
+    /// Jobs whose run is not live any more, and since which listing.
+    pub gone: BTreeMap<JobId, UtcMs>,
     /// How many jobs each rule has made since then.
     made: (Option<BootMs>, Tally),
 }
@@ -115,7 +117,7 @@ impl Sweeper {
             self.left_out.iter().map(|(rule, count)| format!("rule {rule} leaves {count} meetings alone"));
         let told: Vec<String> = told.collect();
         (!told.is_empty())
-            .then(|| format!("{}: that would be more deadlines than its max-open", told.join(", ")))
+            .then(|| format!("{}: that would be more deadlines than its max-open, or than all rules of a server may make together", told.join(", ")))
     }
 
     /// How many jobs each rule has made within the hour.
@@ -315,6 +317,10 @@ impl Core {
         let watches = sweeper.watch != Watch::default();
         sweeper.awaits = found.awaits || sweeper.anew;
         sweeper.jobs.retain(|job| !found.closed.contains(job));
+        if let Some(gone) = found.gone {
+            let since = |job| (job, sweeper.gone.get(&job).copied().unwrap_or(sent.wall));
+            sweeper.gone = gone.into_iter().map(since).collect();
+        }
         if found.skipped > 0 && !sweeper.crowded {
             tracing::error!(server = %name, skipped = found.skipped, "too many meetings, or hits, for rules: the rest is left alone");
         }

@@ -15,9 +15,10 @@ use super::*;
 use crate::clock::{Clock, SystemClock, system_now};
 use crate::config::settings::{PlatformSettings, ServerSettings};
 use crate::job::*;
+use crate::platform::network::Network;
 use crate::platform::{
-    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning, Work,
-    bigbluebutton,
+    EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Telling, Warning,
+    Work, bigbluebutton,
 };
 use crate::store::{Change as Write, Counts, Filter, StoreError};
 
@@ -26,9 +27,12 @@ mod burst;
 mod catch_up;
 mod clock;
 mod crowd;
+mod plans;
 mod put;
 mod reload;
+pub(super) mod still;
 pub(super) mod sweep;
+mod turns;
 mod warnings;
 
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -292,6 +296,10 @@ impl Platform for Scripted {
         *self.skew_ms.lock().unwrap()
     }
 
+    fn telling(&self) -> Telling {
+        Telling::default()
+    }
+
     async fn warn(&self, warning: &Warning) -> Warned {
         *self.warnings.lock().unwrap() += 1;
         let gate = self.hold_warnings.lock().unwrap().clone();
@@ -355,6 +363,7 @@ struct Rig {
 fn server_settings(max_concurrent: usize) -> ServerSettings {
     let platform = PlatformSettings::BigBlueButton(bigbluebutton::Settings {
         url: "http://127.0.0.1:1/bigbluebutton/api/".parse().unwrap(),
+        network: Network::default(),
         secret: "unused".to_owned().into(),
         checksum: bigbluebutton::Algorithm::Sha256,
         front: bigbluebutton::Front::Direct,

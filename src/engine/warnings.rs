@@ -19,7 +19,7 @@ use super::belief::Belief;
 use super::core::{Core, Inner};
 use crate::clock::Clock;
 use crate::job::{
-    Event, Filling, JobId, Mark, MeetingId, Remaining, ServerName, WARN_LATEST, WARN_TEXT, Warned,
+    Event, Filling, JobId, Language, Mark, MeetingId, Remaining, ServerName, WARN_LATEST, Warned,
     Warning as Run, cut, expand,
 };
 use crate::platform::Warning;
@@ -70,9 +70,10 @@ impl Core {
         active.recall = CancellationToken::new();
         let (meeting, instance) = (active.job.meeting.clone(), active.job.only.clone());
         let (platform, clock) = (server.platform.clone(), self.clock.clone());
-        let text = active.job.limits.warn_text.clone();
+        let (text, language) = (active.job.limits.warn_text.clone(), active.job.limits.language());
         let recall = active.recall.clone();
-        let teller = Teller { clock: clock.clone(), belief, recall, mark, text, meeting: meeting.clone() };
+        let teller =
+            Teller { clock: clock.clone(), belief, recall, mark, text, language, meeting: meeting.clone() };
         let warning = Warning { job: id, mark, meeting, instance, line: Arc::new(move || teller.line()) };
         self.tasks.spawn(async move {
             tokio::select! {
@@ -122,6 +123,7 @@ struct Teller {
     recall: CancellationToken,
     mark: Mark,
     text: Option<String>,
+    language: Language,
     meeting: MeetingId,
 }
 
@@ -138,15 +140,17 @@ impl Teller {
         if now.wall >= mark.due - WARN_LATEST {
             return Err("it would have come too late".to_owned());
         }
-        let template = self.text.as_deref().unwrap_or(WARN_TEXT);
+        let ours = self.language.text();
+        let template = self.text.as_deref().unwrap_or(ours);
         let filling = Filling {
             remaining: Remaining::until(mark.due, now.wall),
+            language: self.language,
             due: &mark.due.timestamp().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string(),
             meeting: self.meeting.as_str(),
         };
         // Both have been checked; what a rule hits may still have a longer id than its text has room for.
         let text = expand(template, &filling)
-            .or_else(|_| expand(WARN_TEXT, &filling))
+            .or_else(|_| expand(ours, &filling))
             .expect("our own text has placeholders that there are");
         Ok(cut(&text))
     }

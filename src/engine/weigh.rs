@@ -66,6 +66,8 @@ pub(super) struct Found {
     pub closed: BTreeSet<JobId>,
     /// Hits for which their rules had no room.
     pub left_out: Tally,
+    /// Jobs of rules whose run is not live any more; `None`: the listing was not complete.
+    pub gone: Option<BTreeSet<JobId>>,
 }
 
 /// Everything that a listing is held against.
@@ -149,6 +151,7 @@ impl Question {
         if !listed.complete && !standing.rules.is_empty() {
             sweep.watch.keep_unseen(&watch);
         }
+        let gone = listed.complete.then(|| rule::gone(&open, live).map(|job| job.id).collect());
         let mut actions = (book.plan)(&sweep, &open, live);
         let known = |hit: &Hit| store.by_key(&server, &format!("{RULE_KEYS}{}", hit.identity));
         let mut is_new = Vec::with_capacity(actions.len());
@@ -163,7 +166,7 @@ impl Question {
         let left_out = rule::cap(&mut actions, &open, &made, &standing.rules);
         let versions = open.iter().map(|job| (job.id, job.version())).collect();
         let Sweep { watch, hits, skipped, .. } = sweep;
-        Ok(Found { belief, watch, hits, skipped, actions, versions, starts, awaits, closed, left_out })
+        Ok(Found { belief, watch, hits, skipped, actions, versions, starts, awaits, closed, left_out, gone })
     }
 }
 

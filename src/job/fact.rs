@@ -186,6 +186,11 @@ pub enum Fact {
     Reopened {
         instance: InstanceId,
     },
+    /// What was reopened under `keep-closed` came to this. What the deadline meant was proven before.
+    LeftOpen {
+        outcome: Outcome,
+        reason: String,
+    },
     /// Comes before the conclusion where no person cancelled the job: what made it does not apply any more.
     CalledOff {
         cause: CalledOff,
@@ -266,6 +271,7 @@ impl Fact {
                 | Fact::RuleHit { .. }
                 | Fact::CalledOff { .. }
                 | Fact::Reopened { .. } // but see `apply`
+                | Fact::LeftOpen { .. }
                 | Fact::Restarted
         )
     }
@@ -321,6 +327,7 @@ impl Fact {
             Fact::ExpectedLive => "expected-live",
             Fact::Guarding { .. } => "guarding",
             Fact::Reopened { .. } => "reopened",
+            Fact::LeftOpen { .. } => "left-open",
             Fact::CalledOff { .. } => "called-off",
             Fact::Concluded { .. } => "concluded",
             Fact::Restarted => "restarted",

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use super::fact::{Entry, Fact, History, Purpose};
-use super::model::{Calls, Guard, LastSeen, LeftAlone, Pin, Sighted};
+use super::model::{Calls, Guard, LastSeen, LeftAlone, Pin, Reopened, Sighted};
 use super::step::ARM_LEAD;
 use super::{
-    Aim, By, CalledOff, EndAnswer, Instance, InstanceId, Job, Now, Order, Origin, Run, State, UtcMs, Verdict,
-    Warnings,
+    Aim, By, CalledOff, EndAnswer, Instance, InstanceId, Job, Now, Order, Origin, Outcome, Run, State, UtcMs,
+    Verdict, Warnings,
 };
 
 /// Sightings that a job keeps.
 const SIGHTED: usize = 8;
+/// Reopened instances that a job keeps.
+const REOPENED: usize = 16;
 
 impl Job {
     /// A new job: the fold starts here.
@@ -67,6 +69,7 @@ impl Job {
             concluded: None,
             after_look: false,
             reopened_at: None,
+            reopened: Vec::new(),
             warnings: Warnings::default(),
             history: History::default(),
             run: Run::default(),
@@ -114,15 +117,11 @@ impl Job {
                 self.apply_look(at, at.before(Duration::from_millis(*took_ms)), *purpose, verdict);
             }
             Fact::Pinned { pin } => self.apply_pin(at, pin),
-            Fact::Listed => {
-                if let Some(pin) = &mut self.pin {
-                    pin.listed = true;
-                }
-            }
+            Fact::Listed => self.pin.iter_mut().for_each(|pin| pin.listed = true),
             Fact::PinDecided => self.pin_decided = true,
-            Fact::Unproven { instance } => self.unproven = Some(instance.clone()),
+            Fact::Unproven { instance } => self.apply_unproven(instance),
             Fact::WarningClaimed(_) | Fact::WarningDue { .. } | Fact::WarningPutOff { .. } => {
-                self.warnings.apply(fact, self.due);
+                self.warnings.apply(at.wall, fact, self.due);
             }
             Fact::Claimed
             | Fact::EndSent { .. }
@@ -153,14 +152,26 @@ impl Job {
             Fact::LeftAlone { instance, started_at } => {
                 self.left_alone = Some(LeftAlone { instance: instance.clone(), started_at: *started_at });
             }
-            Fact::Guarding { .. } | Fact::Reopened { .. } | Fact::Concluded { .. } => {
+            Fact::Guarding { .. }
+            | Fact::Reopened { .. }
+            | Fact::LeftOpen { .. }
+            | Fact::Concluded { .. } => {
                 self.apply_end(at, fact);
             }
             Fact::Restarted => self.rebase(at),
         }
     }
 
+    fn apply_unproven(&mut self, instance: &InstanceId) {
+        self.unproven = Some(instance.clone());
+        let reopened = self.reopened.iter_mut().filter(|reopened| reopened.instance == *instance);
+        reopened.for_each(|reopened| reopened.outcome = Some(Outcome::Unconfirmed));
+    }
+
     fn apply_pin(&mut self, at: Now, pin: &Pin) {
+        if self.guard.is_some() {
+            self.keep_reopened(&pin.instance, at);
+        }
         self.unproven = self.unproven.take().filter(|left| *left != pin.instance);
         self.ended_by_us |= self.calls.may_have_ended();
         self.calls = Calls::default();
@@ -182,12 +193,13 @@ impl Job {
                     self.extended_from = None;
                 }
                 self.due = *due;
+                self.warnings.since = Some(at.wall);
                 self.only = Some(instance.clone());
                 self.awaits_start = false;
             }
             Fact::Moved { to, extension, by } => {
                 if self.due != *to {
-                    self.warnings = Warnings::default();
+                    self.warnings = Warnings::anew(at.wall);
                 }
                 let planned = self.planned_due();
                 // A time where there was none is a plan, not an extension of one.
@@ -347,14 +359,18 @@ impl Job {
             Fact::Guarding { outcome, reason } => {
                 self.state = State::Guarding;
                 self.claimed = None;
-                self.proven = Some(at);
+                self.proven.get_or_insert(at);
+                self.reopened_is_over(*outcome, at);
                 self.calls = Calls::default();
-                self.reason.clone_from(reason);
-                let began = self.guard.as_ref().map_or(at, |guard| guard.began);
-                self.guard = Some(Guard { outcome: *outcome, reason: reason.clone(), began });
+                // The first proof is of what the deadline meant. Later ones are of what was reopened.
+                let head = Some(self.head());
+                let guard = Guard { outcome: *outcome, reason: reason.clone(), began: at, head };
+                self.reason.clone_from(&self.guard.get_or_insert(guard).reason);
             }
-            Fact::Reopened { .. } => {
+            Fact::LeftOpen { outcome, .. } => self.reopened_is_over(*outcome, at),
+            Fact::Reopened { instance } => {
                 self.reopened_at.get_or_insert(at.wall);
+                self.keep_reopened(instance, at);
                 self.after_look = false;
                 if self.state == State::Guarding {
                     self.state = State::Ending;
@@ -376,6 +392,31 @@ impl Job {
                 self.after_look = (outcome.claims_gone() || unsure) && open;
             }
             _ => {}
+        }
+    }
+
+    fn keep_reopened(&mut self, instance: &InstanceId, at: Now) {
+        if self.reopened.last().is_some_and(|last| last.instance == *instance) {
+            return;
+        }
+        if self.reopened.len() == REOPENED {
+            self.reopened.remove(0);
+        }
+        // Another one in its place was proof, unless the next fact says otherwise.
+        self.reopened_is_over(Outcome::Ended, at);
+        let (instance, at) = (instance.clone(), at.wall);
+        self.reopened.push(Reopened { instance, at, outcome: None, over_at: None });
+    }
+
+    /// Of what was reopened only its own calls count, unless it is what had been called before.
+    fn reopened_is_over(&mut self, outcome: Outcome, at: Now) {
+        let called = self.calls.may_have_ended() || self.carried_by.is_some();
+        let first = self.head().instance;
+        for reopened in self.reopened.iter_mut().filter(|reopened| reopened.outcome.is_none()) {
+            let by_itself =
+                outcome == Outcome::Ended && !called && first.as_ref() != Some(&reopened.instance);
+            reopened.outcome = Some(if by_itself { Outcome::AlreadyOver } else { outcome });
+            reopened.over_at = Some(at.wall);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expect, Lock};
+use super::{Expect, Language, Lock};
 
 /// The limits of one job; every one can be set in `[defaults]`, per server and per entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Limits {
     /// What they are told; `None`: the text that adjourn has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn_text: Option<String>,
+    /// In which language; `None`: in English.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_language: Option<Language>,
     /// In total; `None`: without a limit.
     #[serde(default, with = "option_duration_ms", skip_serializing_if = "Option::is_none")]
     pub max_extension: Option<Duration>,
@@ -48,6 +51,13 @@ pub struct Limits {
 /// The least, and what older records stand for.
 fn pin_before() -> Duration {
     Duration::from_secs(10)
+}
+
+impl Limits {
+    /// In which language the people inside are told.
+    pub fn language(&self) -> Language {
+        self.warn_language.unwrap_or(Language::ENGLISH)
+    }
 }
 
 impl Default for Limits {
@@ -64,6 +74,7 @@ impl Default for Limits {
             lock: Lock::No,
             warn: Vec::new(),
             warn_text: None,
+            warn_language: None,
             max_extension: None,
         }
     }
@@ -90,6 +101,8 @@ pub struct LimitsPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn_text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn_language: Option<Language>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_extension: Option<Duration>,
 }
 
@@ -107,6 +120,7 @@ impl From<Limits> for LimitsPatch {
             lock,
             warn,
             warn_text,
+            warn_language,
             max_extension,
         } = limits;
         LimitsPatch {
@@ -121,6 +135,7 @@ impl From<Limits> for LimitsPatch {
             lock: Some(lock),
             warn: Some(warn),
             warn_text,
+            warn_language,
             max_extension,
         }
     }
@@ -140,6 +155,7 @@ impl LimitsPatch {
             lock: self.lock.unwrap_or(base.lock),
             warn: self.warn.clone().unwrap_or_else(|| base.warn.clone()),
             warn_text: self.warn_text.clone().or_else(|| base.warn_text.clone()),
+            warn_language: self.warn_language.or(base.warn_language),
             max_extension: self.max_extension.or(base.max_extension),
         }
     }

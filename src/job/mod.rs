@@ -13,6 +13,7 @@ mod sighting;
 mod step;
 mod story;
 mod time;
+mod told;
 mod view;
 mod wake;
 mod warn_text;
@@ -24,8 +25,8 @@ pub use confirm::SIGHTING_GAP;
 pub use fact::{CalledOff, Entry, Fact, History, Purpose};
 pub use limits::{Limits, LimitsPatch};
 pub use model::{
-    By, Calls, Expect, Guard, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, MeetingId, Order, Origin,
-    Outcome, Pin, ServerName, Sighted, State,
+    By, Calls, Expect, Guard, Head, InstanceId, Job, JobId, Key, LastSeen, LeftAlone, MeetingId, Order,
+    Origin, Outcome, Pin, Reopened, ServerName, Sighted, State,
 };
 pub use sighting::{
     Aim, EndAnswer, Evidence, Instance, Knowledge, LiveMeeting, Lock, ServerClock, Sighting, Site,
@@ -33,14 +34,15 @@ pub use sighting::{
 };
 pub use step::{CLAIM_LEAD, Effect, Event, LOCK_WAIT, Run, recovered, step};
 pub use time::{BootMs, Now, UtcMs};
-pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView};
+pub use told::MarkStory;
+pub use view::{HistoryLine, JobView, LastSeenView, LeftAloneView, ReopenedView, WarningView};
 pub(crate) use view::{rfc3339, rfc3339_option};
 pub use wake::Wake;
 pub use warn_text::{
-    Filling, PLACEHOLDERS, Remaining, TextError, WARN_TEXT, WARN_TEXT_LENGTH, check_text, cut, expand,
+    Filling, Language, PLACEHOLDERS, Remaining, TextError, WARN_TEXT_LENGTH, check_text, cut, expand,
     languages,
 };
-pub use warning::{Mark, WARN_LATEST, Warned, Warning, Warnings};
+pub use warning::{Came, Mark, WARN_LATEST, Warned, Warning, Warnings};
 
 #[cfg(test)]
 mod tests;

@@ -347,6 +347,32 @@ pub struct Guard {
     pub outcome: Outcome,
     pub reason: String,
     pub began: Now,
+    /// `None`: begun by an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Head>,
+}
+
+/// What the job said of itself when what its deadline meant was over. What is reopened afterwards changes none of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head {
+    pub instance: Option<InstanceId>,
+    pub end_sent_at: Option<UtcMs>,
+    pub accepted_at: Option<UtcMs>,
+    pub look_age_ms: Option<u64>,
+}
+
+/// An instance that was there after what the deadline meant was over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reopened {
+    pub instance: InstanceId,
+    /// When it was first seen.
+    pub at: UtcMs,
+    /// What became of it; `None`: nobody ended it, or not yet.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    /// When that was known.
+    #[serde(default)]
+    pub over_at: Option<UtcMs>,
 }
 
 /// One deadline: end this meeting at this time.
@@ -468,6 +494,9 @@ pub struct Job {
     pub after_look: bool,
     #[serde(default)]
     pub reopened_at: Option<UtcMs>,
+    /// What was there since, the latest of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reopened: Vec<Reopened>,
     #[serde(default, skip_serializing_if = "Warnings::are_untouched")]
     pub warnings: Warnings,
     pub history: History,
@@ -514,6 +543,16 @@ impl Job {
 
     /// When the first end call left, relative to due.
     pub fn lateness_ms(&self) -> Option<i64> {
-        self.end_sent_at.map(|sent| sent.ms_since(self.due))
+        self.head().end_sent_at.map(|sent| sent.ms_since(self.due))
+    }
+
+    /// What the deadline meant, as it stands, or as it stood when that was over.
+    pub fn head(&self) -> Head {
+        self.guard.as_ref().and_then(|guard| guard.head.clone()).unwrap_or_else(|| Head {
+            instance: self.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| self.only.clone()),
+            end_sent_at: self.end_sent_at,
+            accepted_at: self.accepted_at,
+            look_age_ms: self.look_age_ms,
+        })
     }
 }

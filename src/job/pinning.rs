@@ -66,6 +66,15 @@ impl Job {
             || (self.decides_the_pin(look, seen.start.is_some()) && !self.started_later(seen))
     }
 
+    /// Is it ours by `keep-closed` alone, and the first of its kind?
+    pub(super) fn is_kept_closed_from(&self, seen: &Instance) -> bool {
+        self.guard.is_none()
+            && self.only.is_none()
+            && self.unproven.is_none()
+            && !self.limits.keep_closed.is_zero()
+            && !self.belongs_beyond_doubt(seen)
+    }
+
     /// Seen before the pin moment, or started before it beyond doubt.
     fn belongs_beyond_doubt(&self, seen: &Instance) -> bool {
         let moment = self.pin_moment();

@@ -266,8 +266,16 @@ impl Draft {
         }
     }
 
+    /// Where `keep-closed` is at work, what was reopened has come to this: what the deadline meant was over before, and
+    /// that stays the outcome.
     pub fn conclude(&mut self, outcome: Outcome, reason: impl Into<String>) {
-        self.note(Fact::Concluded { outcome, reason: reason.into() });
+        let (mut outcome, mut reason) = (outcome, reason.into());
+        if let Some(guard) = self.job.guard.clone().filter(|_| self.job.state != State::Guarding) {
+            self.note(Fact::LeftOpen { outcome, reason: reason.clone() });
+            reason = format!("{}; opened again since, and {outcome}: {reason}", guard.reason);
+            outcome = guard.outcome;
+        }
+        self.note(Fact::Concluded { outcome, reason });
         self.job.run = self.job.run.start_over();
     }
 

@@ -11,6 +11,16 @@ use super::{
 impl Job {
     /// One sentence: how it ended, or what it is doing.
     pub fn sentence(&self) -> String {
+        match &self.guard {
+            // What the deadline meant comes first.
+            Some(guard) if matches!(self.state, State::Ending | State::Confirming) => {
+                format!("{}; opened again: {}", guard.reason, self.at_present())
+            }
+            _ => self.at_present(),
+        }
+    }
+
+    fn at_present(&self) -> String {
         if let (Some(why), false) = (&self.alarm, self.is_done()) {
             return format!("cannot go on: {why}");
         }
@@ -85,7 +95,8 @@ impl fmt::Display for Fact {
             | Fact::Blocked { .. }
             | Fact::CameBack { .. }
             | Fact::MayHaveHit { .. }
-            | Fact::LeftAlone { .. } => whose(f, self),
+            | Fact::LeftAlone { .. }
+            | Fact::LeftOpen { .. } => whose(f, self),
             Fact::WarningClaimed(mark) => write!(f, "{mark} may leave from now on"),
             Fact::WarningDue { mark, delivered: true, also, .. } => told(f, *mark, *also),
             Fact::WarningDue { mark, why, .. } => {
@@ -114,8 +125,7 @@ impl fmt::Display for Fact {
             }
             Fact::Guarding { outcome, reason } => write!(f, "{outcome}: {reason}; keeping it closed"),
             Fact::Reopened { instance } => write!(f, "the meeting was opened again, as instance {instance}"),
-            Fact::CalledOff { cause: CalledOff::Withdrawn } => f.write_str("taken back by the sweep"),
-            Fact::CalledOff { cause: CalledOff::TooMany } => f.write_str("called off by the last look"),
+            Fact::CalledOff { cause } => f.write_str(called_off(*cause)),
             Fact::Concluded { outcome, reason } => write!(f, "{outcome}: {reason}"),
             Fact::Restarted => f.write_str("taken up again after a restart"),
         }
@@ -221,7 +231,17 @@ fn whose(f: &mut fmt::Formatter<'_>, fact: &Fact) -> fmt::Result {
             write!(f, "instance {instance} is alive, is not ours and was left alone")?;
             started(f, *started_at)
         }
+        Fact::LeftOpen { outcome, reason } => {
+            write!(f, "what was opened again could not be kept closed, {outcome}: {reason}")
+        }
         _ => Ok(()),
+    }
+}
+
+fn called_off(cause: CalledOff) -> &'static str {
+    match cause {
+        CalledOff::Withdrawn => "taken back by the sweep",
+        CalledOff::TooMany => "called off by the last look",
     }
 }
 

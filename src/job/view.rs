@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, InstanceId, Job, JobId, LastSeen, LeftAlone, MeetingId, Now, Outcome, ServerName, State, UtcMs,
+    Entry, InstanceId, Job, JobId, LastSeen, LeftAlone, MarkStory, MeetingId, Now, Outcome, Reopened,
+    ServerName, State, UtcMs,
 };
 
 /// The JSON form of a job. Times are RFC 3339 with milliseconds.
@@ -30,6 +31,9 @@ pub struct JobView {
     /// So long before due the people inside are told: `10m`, longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warn: Vec<String>,
+    /// What has become of each of these marks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<WarningView>,
     /// So long after the start of the meeting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<String>,
@@ -64,8 +68,11 @@ pub struct JobView {
     /// When the people inside will next be told that the end comes.
     #[serde(default, with = "rfc3339_option", skip_serializing_if = "Option::is_none")]
     pub next_warning_at: Option<UtcMs>,
+    /// When the meeting was first seen alive again after that, and what was there since.
     #[serde(with = "rfc3339_option")]
     pub reopened_at: Option<UtcMs>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reopened: Vec<ReopenedView>,
     /// How old the last look was when a call left that could name only the meeting.
     #[serde(default)]
     pub look_age_ms: Option<u64>,
@@ -78,6 +85,10 @@ pub struct JobView {
     /// When the meeting was last seen alive, and with how many people.
     #[serde(default)]
     pub last_seen: Option<LastSeenView>,
+    /// By the last complete listing the run that it is to end is not live any more, since this time. Only of what rules made,
+    /// and before it is due: then the job itself proves it.
+    #[serde(default, with = "rfc3339_option", skip_serializing_if = "Option::is_none")]
+    pub not_live_since: Option<UtcMs>,
     pub overdue: bool,
     /// The configuration fault that keeps the job from going on.
     pub alarm: Option<String>,
@@ -92,6 +103,54 @@ pub struct LeftAloneView {
     /// `null` where the platform does not tell it.
     #[serde(with = "rfc3339_option")]
     pub started_at: Option<UtcMs>,
+}
+
+/// An instance that was there after what the deadline meant was over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReopenedView {
+    pub instance: InstanceId,
+    #[serde(with = "rfc3339")]
+    pub at: UtcMs,
+    /// What became of it; `null`: nobody ended it, or not yet.
+    pub outcome: Option<Outcome>,
+    #[serde(with = "rfc3339_option")]
+    pub over_at: Option<UtcMs>,
+}
+
+impl From<&Reopened> for ReopenedView {
+    fn from(reopened: &Reopened) -> ReopenedView {
+        let Reopened { instance, at, outcome, over_at } = reopened.clone();
+        ReopenedView { instance, at, outcome, over_at }
+    }
+}
+
+/// One mark of `warn`: were the people inside told, and if not, why?
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WarningView {
+    /// `10m`.
+    pub mark: String,
+    /// `null`: still to come.
+    pub told: Option<bool>,
+    /// When that was settled, or is to be tried.
+    #[serde(with = "rfc3339_option")]
+    pub at: Option<UtcMs>,
+    /// So many breakout rooms were told too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub breakout_rooms: u32,
+    /// Why not, or not yet.
+    pub why: Option<String>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl From<MarkStory> for WarningView {
+    fn from(story: MarkStory) -> WarningView {
+        let MarkStory { before, told, at, also, why } = story;
+        let mark = humantime::format_duration(before).to_string();
+        WarningView { mark, told, at, breakout_rooms: also, why }
+    }
 }
 
 /// The last sighting of a meeting alive.
@@ -128,16 +187,18 @@ pub struct HistoryLine {
 
 impl JobView {
     pub fn new(job: &Job, now: Now) -> JobView {
+        let head = job.head();
         JobView {
             id: job.id,
             server: job.server.clone(),
             meeting: job.meeting.clone(),
-            instance: job.pin.as_ref().map(|pin| pin.instance.clone()).or_else(|| job.only.clone()),
+            instance: head.instance,
             due: job.due,
             extended_from: job.extended_from.filter(|planned| *planned < job.due),
             max_extension_ms: job.limits.max_extension.map(ms),
             extension_left_ms: job.extension_left().map(ms),
             warn: job.limits.warn.iter().map(|mark| humantime::format_duration(*mark).to_string()).collect(),
+            warnings: job.mark_stories(now.wall).into_iter().map(WarningView::from).collect(),
             max_duration: job.max_duration.map(|limit| humantime::format_duration(limit).to_string()),
             awaits_start: job.awaits_start && !job.is_done(),
             state: job.state,
@@ -148,8 +209,8 @@ impl JobView {
             submitted_at: job.submitted.wall,
             held_until: job.held_until,
             armed_at: job.armed_at,
-            end_sent_at: job.end_sent_at,
-            accepted_at: job.accepted_at,
+            end_sent_at: head.end_sent_at,
+            accepted_at: head.accepted_at,
             proven_at: job.proven.map(|at| at.wall),
             lateness_ms: job.lateness_ms(),
             ends: job.ends,
@@ -157,10 +218,12 @@ impl JobView {
             next_at: job.wake(now).on_the_wall(now),
             next_warning_at: job.next_warning_at(now.wall),
             reopened_at: job.reopened_at,
-            look_age_ms: job.look_age_ms,
+            reopened: job.reopened.iter().map(ReopenedView::from).collect(),
+            look_age_ms: head.look_age_ms,
             may_have_hit: job.may_have_hit.clone(),
             left_alone: job.left_alone.as_ref().map(LeftAloneView::from),
             last_seen: job.last_seen.filter(|_| job.seen_alive).map(LastSeenView::from),
+            not_live_since: None,
             overdue: job.overdue,
             alarm: job.alarm.clone(),
             history: None,
@@ -178,9 +241,9 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// While it is guarded, the job's outcome is known but not final.
+/// While it is kept closed, the outcome of what the job's deadline meant is known.
 fn guarded_outcome(job: &Job) -> Option<Outcome> {
-    job.guard.as_ref().filter(|_| job.state == State::Guarding).map(|guard| guard.outcome)
+    job.guard.as_ref().map(|guard| guard.outcome)
 }
 
 impl HistoryLine {

@@ -1,11 +1,13 @@
-//! What the people inside are told: a template, and what it may hold.
+//! What the people inside are told: a template, what it may hold, and in which language.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{MeetingId, UtcMs};
 
-/// What is told where no text is configured.
-pub const WARN_TEXT: &str = "This meeting will be ended in {remaining}.";
 /// What platforms take, counted as they do: in UTF-16.
 pub const WARN_TEXT_LENGTH: usize = 500;
 /// What may stand in braces.
@@ -35,6 +37,8 @@ pub enum TextError {
 #[derive(Clone, Copy, Debug)]
 pub struct Filling<'a> {
     pub remaining: Remaining,
+    /// That of a `{remaining}` that names none.
+    pub language: Language,
     pub due: &'a str,
     pub meeting: &'a str,
 }
@@ -46,15 +50,15 @@ pub fn expand(template: &str, with: &Filling<'_>) -> Result<String, TextError> {
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}').ok_or(TextError::Unclosed)?;
         text.push_str(before);
-        match name.split_once(':').unwrap_or((name, ENGLISH)) {
-            ("remaining", language) => {
-                let words = words(language).ok_or_else(|| TextError::Language(language.to_owned()))?;
-                text.push_str(&with.remaining.said(words));
-            }
-            ("minutes", ENGLISH) => text.push_str(&with.remaining.minutes().to_string()),
-            ("due", ENGLISH) => text.push_str(with.due),
-            ("meeting", ENGLISH) => text.push_str(with.meeting),
-            _ => return Err(TextError::Unknown(name.to_owned())),
+        match name {
+            "remaining" => text.push_str(&with.remaining.said(with.language)),
+            "minutes" => text.push_str(&with.remaining.minutes().to_string()),
+            "due" => text.push_str(with.due),
+            "meeting" => text.push_str(with.meeting),
+            _ => match name.strip_prefix("remaining:") {
+                Some(language) => text.push_str(&with.remaining.said(language.parse()?)),
+                None => return Err(TextError::Unknown(name.to_owned())),
+            },
         }
         rest = after;
     }
@@ -63,12 +67,13 @@ pub fn expand(template: &str, with: &Filling<'_>) -> Result<String, TextError> {
 }
 
 /// Can it be told, whatever the time? `meeting`: the one that it is for, if that is known.
-pub fn check_text(template: &str, meeting: Option<&MeetingId>) -> Result<(), TextError> {
+pub fn check_text(template: &str, language: Language, meeting: Option<&MeetingId>) -> Result<(), TextError> {
     if template.chars().any(char::is_control) {
         return Err(TextError::Control);
     }
     let meeting = meeting.map_or("m", MeetingId::as_str);
-    let text = expand(template, &Filling { remaining: LONGEST_REMAINING, due: LONGEST_DUE, meeting })?;
+    let with = Filling { remaining: LONGEST_REMAINING, language, due: LONGEST_DUE, meeting };
+    let text = expand(template, &with)?;
     match text.encode_utf16().count() {
         _ if text.trim().is_empty() => Err(TextError::Empty),
         length if length > WARN_TEXT_LENGTH => Err(TextError::TooLong(length)),
@@ -90,30 +95,59 @@ pub fn cut(text: &str) -> String {
 #[derive(Clone, Copy, Debug)]
 pub struct Remaining(Duration);
 
-/// How a language counts: one, a few, many. Most know two forms, and say "many" of a few.
+/// A language that people can be told in, by its ISO 639-1 code: `de`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Language(&'static str);
+
+/// What is said in a language. A language counts in three forms: one, a few, many. Most know two, and say "many" of a few.
 struct Words {
-    language: &'static str,
+    language: Language,
+    /// What is told where no text is configured.
+    text: &'static str,
     seconds: [&'static str; 3],
     minutes: [&'static str; 3],
     hours: [&'static str; 3],
     form: fn(u128) -> usize,
 }
 
-const ENGLISH: &str = "en";
-
-/// The languages of `{remaining:de}`. Another one is another line; cases are those that follow "in", "dans", "za".
-const LANGUAGES: [Words; 8] = [
-    two_forms(ENGLISH, ["second", "seconds"], ["minute", "minutes"], ["hour", "hours"]),
-    two_forms("de", ["Sekunde", "Sekunden"], ["Minute", "Minuten"], ["Stunde", "Stunden"]),
-    two_forms("es", ["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]),
+/// All languages; another one is another entry here. Cases are those that follow "in", "dans", "za".
+static LANGUAGES: [Words; 8] = [
+    two_forms(
+        Language::ENGLISH,
+        "This meeting will be ended in {remaining}.",
+        [["second", "seconds"], ["minute", "minutes"], ["hour", "hours"]],
+    ),
+    two_forms(
+        Language("de"),
+        "Diese Sitzung wird in {remaining} beendet.",
+        [["Sekunde", "Sekunden"], ["Minute", "Minuten"], ["Stunde", "Stunden"]],
+    ),
+    two_forms(
+        Language("es"),
+        "Esta reunión terminará en {remaining}.",
+        [["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]],
+    ),
     Words {
         form: |n| if n < 2 { 0 } else { 2 },
-        ..two_forms("fr", ["seconde", "secondes"], ["minute", "minutes"], ["heure", "heures"])
+        ..two_forms(
+            Language("fr"),
+            "Cette réunion prendra fin dans {remaining}.",
+            [["seconde", "secondes"], ["minute", "minutes"], ["heure", "heures"]],
+        )
     },
-    two_forms("it", ["secondo", "secondi"], ["minuto", "minuti"], ["ora", "ore"]),
-    two_forms("nl", ["seconde", "seconden"], ["minuut", "minuten"], ["uur", "uur"]),
+    two_forms(
+        Language("it"),
+        "Questa riunione terminerà tra {remaining}.",
+        [["secondo", "secondi"], ["minuto", "minuti"], ["ora", "ore"]],
+    ),
+    two_forms(
+        Language("nl"),
+        "Deze vergadering wordt over {remaining} beëindigd.",
+        [["seconde", "seconden"], ["minuut", "minuten"], ["uur", "uur"]],
+    ),
     Words {
-        language: "pl",
+        language: Language("pl"),
+        text: "To spotkanie zakończy się za {remaining}.",
         seconds: ["sekundę", "sekundy", "sekund"],
         minutes: ["minutę", "minuty", "minut"],
         hours: ["godzinę", "godziny", "godzin"],
@@ -123,20 +157,18 @@ const LANGUAGES: [Words; 8] = [
             _ => 2,
         },
     },
-    two_forms("pt", ["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]),
+    two_forms(
+        Language("pt"),
+        "Esta reunião terminará em {remaining}.",
+        [["segundo", "segundos"], ["minuto", "minutos"], ["hora", "horas"]],
+    ),
 ];
 
-const fn two_forms(
-    language: &'static str,
-    seconds: [&'static str; 2],
-    minutes: [&'static str; 2],
-    hours: [&'static str; 2],
-) -> Words {
-    let [second, seconds] = seconds;
-    let [minute, minutes] = minutes;
-    let [hour, hours] = hours;
+const fn two_forms(language: Language, text: &'static str, units: [[&'static str; 2]; 3]) -> Words {
+    let [[second, seconds], [minute, minutes], [hour, hours]] = units;
     Words {
         language,
+        text,
         seconds: [second, seconds, seconds],
         minutes: [minute, minutes, minutes],
         hours: [hour, hours, hours],
@@ -144,14 +176,60 @@ const fn two_forms(
     }
 }
 
-fn words(language: &str) -> Option<&'static Words> {
-    const ALL: &[Words] = &LANGUAGES;
-    ALL.iter().find(|words| words.language == language)
+impl Language {
+    pub const ENGLISH: Language = Language("en");
+
+    /// All that there are.
+    pub fn all() -> impl Iterator<Item = Language> {
+        LANGUAGES.iter().map(|words| words.language)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// What is told where no text is configured.
+    pub fn text(self) -> &'static str {
+        self.words().text
+    }
+
+    fn words(self) -> &'static Words {
+        LANGUAGES.iter().find(|words| words.language == self).expect("every language is one of the table")
+    }
+}
+
+impl FromStr for Language {
+    type Err = TextError;
+
+    /// Its code; the error does not say which there are, see [`languages`].
+    fn from_str(code: &str) -> Result<Language, TextError> {
+        let found = Language::all().find(|language| language.0 == code);
+        found.ok_or_else(|| TextError::Language(code.to_owned()))
+    }
+}
+
+impl Serialize for Language {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Language {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Language, D::Error> {
+        let code = String::deserialize(d)?;
+        code.parse().map_err(|error| D::Error::custom(format!("{error}; there are: {}", languages())))
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
 }
 
 /// The languages that there are: `en, de, es, ...`.
 pub fn languages() -> String {
-    LANGUAGES.map(|words| words.language).join(", ")
+    Language::all().map(Language::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl Remaining {
@@ -170,7 +248,8 @@ impl Remaining {
         (self.0.as_millis() + 500) / 1_000
     }
 
-    fn said(self, words: &Words) -> String {
+    fn said(self, language: Language) -> String {
+        let words = language.words();
         let count = |n: u128, forms: &[&str; 3]| format!("{n} {}", forms[(words.form)(n)]);
         let secs = self.seconds();
         if secs < 90 && secs != 60 {
@@ -191,13 +270,14 @@ mod tests {
 
     #[track_caller]
     fn check(template: &str, expected: Result<(), &str>) {
-        let found = check_text(template, Some(&"math-101".into())).map_err(|error| error.to_string());
+        let found = check_text(template, Language::ENGLISH, Some(&"math-101".into()))
+            .map_err(|error| error.to_string());
         assert_eq!(found, expected.map_err(str::to_owned), "{template:?}");
     }
 
     #[test]
     fn texts_that_can_be_told_and_texts_that_cannot() {
-        check(WARN_TEXT, Ok(()));
+        Language::all().for_each(|language| check(language.text(), Ok(())));
         check("{meeting} endet um {due}, in {remaining} }", Ok(()));
         check("in {remainig}", Err("there is no placeholder {remainig}"));
         check("in {remaining", Err("a brace is opened and not closed"));
@@ -214,9 +294,12 @@ mod tests {
     #[test]
     fn the_id_of_the_meeting_counts() {
         let template = format!("{}{{meeting}}", "x".repeat(490));
-        assert_eq!(check_text(&template, None), Ok(()));
-        assert_eq!(check_text(&template, Some(&"0123456789".into())), Ok(()));
-        assert_eq!(check_text(&template, Some(&"0123456789a".into())), Err(TextError::TooLong(501)));
+        assert_eq!(check_text(&template, Language::ENGLISH, None), Ok(()));
+        assert_eq!(check_text(&template, Language::ENGLISH, Some(&"0123456789".into())), Ok(()));
+        assert_eq!(
+            check_text(&template, Language::ENGLISH, Some(&"0123456789a".into())),
+            Err(TextError::TooLong(501))
+        );
     }
 
     #[test]
@@ -230,14 +313,14 @@ mod tests {
     #[test]
     fn everything_is_filled_in_and_nothing_twice() {
         let remaining = Remaining(Duration::from_secs(600));
-        let with = Filling { remaining, due: "{meeting}", meeting: "m" };
+        let with = Filling { remaining, language: Language::ENGLISH, due: "{meeting}", meeting: "m" };
         let text = expand("{meeting}: {remaining} ({minutes} min), {due}{meeting}", &with);
         assert_eq!(text.as_deref(), Ok("m: 10 minutes (10 min), {meeting}m"));
     }
 
     #[test]
     fn the_time_that_remains_is_said_as_people_say_it() {
-        let said = |ms: i64| Remaining::until(UtcMs(ms), UtcMs(0)).said(words(ENGLISH).unwrap());
+        let said = |ms: i64| Remaining::until(UtcMs(ms), UtcMs(0)).said(Language::ENGLISH);
         let all = [
             (599_800, "10 minutes"),
             (600_200, "10 minutes"),
@@ -261,7 +344,7 @@ mod tests {
     fn the_time_that_remains_is_said_in_many_languages() {
         let said = |template: &str, minutes: u64| {
             let remaining = Remaining(Duration::from_secs(60 * minutes));
-            expand(template, &Filling { remaining, due: "", meeting: "" })
+            expand(template, &Filling { remaining, language: Language::ENGLISH, due: "", meeting: "" })
         };
         for (template, minutes, text) in [
             ("in {remaining:de}", 90, "in 1 Stunde 30 Minuten"),
@@ -282,5 +365,22 @@ mod tests {
         assert_eq!(said("{due:de}", 1), Err(TextError::Unknown("due:de".to_owned())));
         assert_eq!(said("{minutes}", 0).as_deref(), Ok("1"));
         assert_eq!(languages(), "en, de, es, fr, it, nl, pl, pt");
+    }
+
+    #[test]
+    fn a_language_counts_for_what_names_none() {
+        let remaining = Remaining(Duration::from_secs(600));
+        let told = |language: &str, template: Option<&str>| {
+            let language: Language = language.parse().unwrap();
+            let with = Filling { remaining, language, due: "", meeting: "m" };
+            expand(template.unwrap_or(language.text()), &with).unwrap()
+        };
+        assert_eq!(told("de", None), "Diese Sitzung wird in 10 Minuten beendet.");
+        assert_eq!(told("pl", None), "To spotkanie zakończy się za 10 minut.");
+        assert_eq!(told("de", Some("{remaining}, {remaining:fr}")), "10 Minuten, 10 minutes");
+        let read = serde_json::from_str::<Language>("\"xx\"").unwrap_err().to_string();
+        let why = "there are no words for the language \"xx\"; there are: en, de, es, fr, it, nl, pl, pt";
+        assert_eq!(read, why);
+        assert_eq!(serde_json::to_string(&Language::ENGLISH).unwrap(), "\"en\"");
     }
 }

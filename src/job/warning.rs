@@ -40,6 +40,26 @@ pub struct Warnings {
     /// Of this mark it has been said that it could not be delivered yet.
     #[serde(default, with = "option_duration_ms", skip_serializing_if = "Option::is_none")]
     pub put_off: Option<Duration>,
+    /// The last word on each mark of which there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came: Vec<Came>,
+    /// When this due time was given; `None`: with the submit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<UtcMs>,
+}
+
+/// What came of one mark. The history says it too, but drops its middle.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Came {
+    #[serde(rename = "mark", with = "duration_ms")]
+    pub before: Duration,
+    pub at: UtcMs,
+    pub delivered: bool,
+    /// So many breakout rooms were told too.
+    #[serde(default)]
+    pub also: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What came of a warning.
@@ -70,8 +90,14 @@ impl Warnings {
         *self == Warnings::default()
     }
 
+    /// Before a due time that is given now.
+    pub(super) fn anew(now: UtcMs) -> Warnings {
+        Warnings { since: Some(now), ..Warnings::default() }
+    }
+
     /// The fold; `due`: what the job is due at.
-    pub(super) fn apply(&mut self, fact: &Fact, due: UtcMs) {
+    pub(super) fn apply(&mut self, at: UtcMs, fact: &Fact, due: UtcMs) {
+        self.keep_last_word(at, fact, due);
         match fact {
             Fact::WarningClaimed(mark) if mark.due == due => self.claimed = Some(mark.before),
             Fact::WarningPutOff { mark, .. } if mark.due == due => self.claimed = None,
@@ -80,10 +106,31 @@ impl Warnings {
                 self.put_off = Some(mark.before);
             }
             Fact::WarningDue { mark, .. } if mark.due == due => {
-                *self = Warnings { settled: Some(mark.before), ..Warnings::default() };
+                self.settled = Some(mark.before);
+                self.claimed = None;
+                self.put_off = None;
             }
             // What was sent for an earlier due time says nothing about this one.
             _ => {}
+        }
+    }
+
+    fn keep_last_word(&mut self, at: UtcMs, fact: &Fact, due: UtcMs) {
+        let (mark, came) = match fact {
+            Fact::WarningDue { mark, delivered, also, why, .. } => {
+                let (before, delivered, also, why) = (mark.before, *delivered, *also, why.clone());
+                (mark, Came { before, at, delivered, also, why })
+            }
+            // That it was called off, or came too early, is no word on a mark of which nothing was said before.
+            Fact::WarningPutOff { mark, why } if self.put_off == Some(mark.before) => {
+                let why = Some(why.clone());
+                (mark, Came { before: mark.before, at, delivered: false, also: 0, why })
+            }
+            _ => return,
+        };
+        if mark.due == due {
+            self.came.retain(|earlier| earlier.before != came.before);
+            self.came.push(came);
         }
     }
 
@@ -189,7 +236,7 @@ fn undelivered(mark: Mark, why: String, again: bool) -> Fact {
 
 impl Job {
     /// The mark that counts now, if it is still to be sent.
-    fn mark_at(&self, wall: UtcMs) -> Option<Duration> {
+    pub(super) fn mark_at(&self, wall: UtcMs) -> Option<Duration> {
         if wall < self.due - WARN_LATEST { self.mark_passed(wall) } else { None }
     }
 

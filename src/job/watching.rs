@@ -296,6 +296,12 @@ impl Draft {
         if !(proven || (ours && !counts)) {
             return self.plan_look();
         }
+        if proven && self.job.is_kept_closed_from(&by) {
+            // Ours is proven gone: that comes first, and the next class is ended by `keep-closed`.
+            self.job.run.beside.retain(|(instance, _)| *instance != by.id);
+            self.proven_gone();
+            return self.reopened(by, look);
+        }
         let before = self.job.pin.as_ref().map(|pin| pin.instance.clone());
         self.pin(by, look, purpose);
         if let (false, Some(instance)) = (counts, before) {
@@ -443,9 +449,9 @@ impl Job {
     /// Instances that were seen within a minute before a call that could name only the meeting, and are not shown any more.
     fn may_have_been_hit(&self) -> Vec<InstanceId> {
         let (Some(_), Some(sent)) = (self.look_age_ms, self.calls.last_sent) else { return Vec::new() };
+        // What is still shown was seen after the call, too.
         let shortly_before = |at: BootMs| at <= sent.boot && sent.boot.since(at) <= HIT_WITHIN;
-        let shown = self.left_alone.as_ref().map(|left| &left.instance);
-        let beside = self.run.beside.iter().filter(|(id, at)| shortly_before(*at) && Some(id) != shown);
+        let beside = self.run.beside.iter().filter(|(_, at)| shortly_before(*at));
         beside.map(|(id, _)| id.clone()).collect()
     }
 

@@ -3,6 +3,7 @@
 //! - Nothing is followed and nothing is repeated behind our back: a redirect would carry a signed URL to somebody else, and
 //!   a repeated end call would be one that no history shows.
 //! - No proxy from the environment: deadlines must not depend on who started the daemon, and a proxy would see signed URLs.
+//!   Where one must be, the server's own block names it ([`Network`]).
 //! - Connections that were idle for long are not reused: a server may just have closed them, and the request that finds
 //!   out is lost at the worst moment.
 //! - Bodies are read piece by piece and refused as soon as they exceed the bound.
@@ -15,6 +16,7 @@ use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, R
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::network::Network;
 use crate::job::UtcMs;
 
 /// The longest answer that is read: a listing of everything on a server.
@@ -110,16 +112,17 @@ pub struct Client {
 
 impl Client {
     /// Fails only where TLS cannot be set up on this machine.
-    pub fn new(timeouts: Timeouts) -> Result<Client, String> {
-        let inner = reqwest::Client::builder()
+    pub fn new(timeouts: Timeouts, network: &Network) -> Result<Client, String> {
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("adjourn/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .no_proxy()
             .connect_timeout(timeouts.connect)
             .pool_idle_timeout(POOL_IDLE)
-            .tcp_nodelay(true)
+            .tcp_nodelay(true);
+        let builder = network.apply(builder).map_err(|why| format!("cannot set up HTTPS: {why}"))?;
+        let inner = builder
             .build()
             .map_err(|error| format!("cannot set up HTTPS on this machine: {}", causes(error)))?;
         Ok(Client { inner, timeouts })
@@ -290,7 +293,7 @@ mod tests {
     use super::*;
 
     fn client() -> Client {
-        Client::new(Timeouts::default()).expect("TLS works in tests")
+        Client::new(Timeouts::default(), &Network::default()).expect("TLS works in tests")
     }
 
     async fn get(url: &str, limit: usize) -> Result<HttpAnswer, HttpError> {

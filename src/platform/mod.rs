@@ -6,6 +6,7 @@
 pub mod bigbluebutton;
 pub mod http;
 pub mod janus;
+pub mod network;
 pub mod realtimekit;
 pub mod rest;
 pub mod videosdk;
@@ -21,6 +22,7 @@ use url::Url;
 
 use self::bigbluebutton::BigBlueButton;
 use self::janus::Janus;
+use self::network::Network;
 use self::realtimekit::RealtimeKit;
 use self::videosdk::VideoSdk;
 use crate::clock::Clock;
@@ -40,24 +42,32 @@ pub enum PlatformSettings {
 }
 
 impl PlatformSettings {
-    /// Where the server, and the nodes behind it, are asked; with names for people.
-    pub fn addresses(&self, name: &ServerName) -> Vec<(String, Url)> {
-        let front = |url: &Url| (name.to_string(), url.clone());
-        match self {
-            PlatformSettings::BigBlueButton(settings) => {
-                let nodes = settings.nodes.iter();
-                let nodes = nodes.map(|node| (format!("{name} (node {})", node.name), node.url.clone()));
-                std::iter::once(front(&settings.url)).chain(nodes).collect()
-            }
-            PlatformSettings::Janus(settings) => vec![front(&settings.url)],
-            PlatformSettings::RealtimeKit(settings) => vec![front(&settings.url)],
-            PlatformSettings::VideoSdk(settings) => vec![front(&settings.url)],
+    /// Where the server, and the nodes behind it, are asked, and how they are reached; with names for people.
+    pub fn addresses(&self, name: &ServerName) -> Vec<(String, Url, Network)> {
+        let (url, network) = match self {
+            PlatformSettings::BigBlueButton(settings) => (&settings.url, &settings.network),
+            PlatformSettings::Janus(settings) => (&settings.url, &settings.network),
+            PlatformSettings::RealtimeKit(settings) => (&settings.url, &settings.network),
+            PlatformSettings::VideoSdk(settings) => (&settings.url, &settings.network),
+        };
+        let mut addresses = vec![(name.to_string(), url.clone(), network.clone())];
+        if let PlatformSettings::BigBlueButton(settings) = self {
+            let nodes = settings.nodes.iter();
+            addresses.extend(nodes.map(|node| {
+                (format!("{name} (node {})", node.name), node.url.clone(), node.network.clone())
+            }));
         }
+        addresses
     }
 
     /// Does the platform have a way to tell the people inside? An old server of it may still have none.
     pub fn can_warn(&self) -> bool {
         matches!(self, PlatformSettings::BigBlueButton(_))
+    }
+
+    /// Is whoever comes back after the last one has left in a new session of the same meeting?
+    pub fn rejoins_are_new(&self) -> bool {
+        matches!(self, PlatformSettings::VideoSdk(_) | PlatformSettings::RealtimeKit(_))
     }
 
     /// What its listings tell of a meeting.
@@ -95,6 +105,16 @@ impl PlatformSettings {
             _ => true,
         };
         same_credentials && self.fingerprint() == other.fingerprint()
+    }
+
+    /// Why no meeting there can have this id, and what to do.
+    pub fn meeting_fault(&self, meeting: &MeetingId) -> Option<(String, String)> {
+        match self {
+            PlatformSettings::Janus(settings) => settings.meeting_fault(meeting),
+            PlatformSettings::BigBlueButton(_)
+            | PlatformSettings::VideoSdk(_)
+            | PlatformSettings::RealtimeKit(_) => None,
+        }
     }
 
     /// How rooms can be closed there.
@@ -391,6 +411,22 @@ pub struct Listed {
     pub complete: bool,
 }
 
+/// Can the people inside be told that the end comes?
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Telling {
+    /// `None`: that is known only when it is tried.
+    pub possible: Option<bool>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Telling {
+    pub fn impossible(why: String) -> Telling {
+        Telling { possible: Some(false), why: Some(why) }
+    }
+}
+
 /// One configured server of a platform. Implementations keep their own short-lived caches (passwords, clock skew, what a
 /// probe said); everything that must survive a restart is in the job or in [`Memory`].
 #[async_trait]
@@ -467,10 +503,20 @@ pub trait Platform: Send + Sync {
         None
     }
 
+    /// Why no meeting there can have this id, and what to do; see [`PlatformSettings::meeting_fault`].
+    fn meeting_fault(&self, _meeting: &MeetingId) -> Option<(String, String)> {
+        None
+    }
+
     /// Closes the room, so that nobody comes back after the end. Only where [`PlatformSettings::lock`] says that it can be
     /// closed in the way that was asked for; one that is closed already is no fault.
     async fn close_room(&self, _meeting: &MeetingId) -> Result<(), Fault> {
         Err(Fault::Misconfigured(format!("rooms of {} cannot be locked", self.kind())))
+    }
+
+    /// Would [`Platform::warn`] reach anybody? As far as that is known without asking.
+    fn telling(&self) -> Telling {
+        Telling::impossible(format!("{} has no way to tell the people inside", self.kind()))
     }
 
     /// Tells the people inside what [`Warning::line`] says at that moment. Where that is possible, see

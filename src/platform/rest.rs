@@ -12,6 +12,7 @@ use url::Url;
 
 use super::Fault;
 use super::http::{ANSWER_LIMIT, Client, HttpAnswer, HttpError, Pace, Request, Skew, Timeouts};
+use super::network::Network;
 use crate::job::{Now, ServerClock, Sighting, StartRange, UtcMs};
 
 /// Answers above this many bytes are parsed off the async threads, which have deadlines to keep.
@@ -121,8 +122,14 @@ impl fmt::Display for NoReply {
 
 impl Rest {
     /// `base` ends in a slash. Fails only where HTTPS cannot be set up on this machine.
-    pub fn new(label: String, base: Url, timeouts: Timeouts, clock: Clock) -> Result<Rest, Fault> {
-        let client = Client::new(timeouts).map_err(Fault::Misconfigured)?;
+    pub fn new(
+        label: String,
+        base: Url,
+        network: &Network,
+        timeouts: Timeouts,
+        clock: Clock,
+    ) -> Result<Rest, Fault> {
+        let client = Client::new(timeouts, network).map_err(Fault::Misconfigured)?;
         Ok(Rest { label, base, client, clock, skew: Mutex::default(), pace: Mutex::default() })
     }
 
@@ -236,7 +243,8 @@ mod tests {
         Mock::given(any()).respond_with(answer).mount(&server).await;
         let clock: Clock = Arc::new(|| Now { wall: UtcMs(784_111_777_000), boot: BootMs(0) });
         let base = Url::parse(&format!("{}/v2/", server.uri())).unwrap();
-        let rest = Rest::new("tutoring".to_owned(), base, Timeouts::default(), clock).unwrap();
+        let rest =
+            Rest::new("tutoring".to_owned(), base, &Network::default(), Timeouts::default(), clock).unwrap();
         let reply = rest.send(ask).await.unwrap();
         (reply, server.received_requests().await.unwrap(), rest.skew())
     }
@@ -269,7 +277,8 @@ mod tests {
     async fn an_id_that_a_path_would_swallow_is_never_sent() {
         let clock: Clock = Arc::new(|| Now { wall: UtcMs(0), boot: BootMs(0) });
         let base = Url::parse("http://127.0.0.1:9/v2/").unwrap();
-        let rest = Rest::new("tutoring".to_owned(), base, Timeouts::default(), clock).unwrap();
+        let rest =
+            Rest::new("tutoring".to_owned(), base, &Network::default(), Timeouts::default(), clock).unwrap();
         for id in ["", ".", ".."] {
             let none =
                 rest.send(Ask::post("the end call", &["sessions", id, "end"], None)).await.unwrap_err();
@@ -294,7 +303,8 @@ mod tests {
         let base = Url::parse(&format!("http://{}/hush/", listener.local_addr().unwrap())).unwrap();
         drop(listener);
         let clock: Clock = Arc::new(|| Now { wall: UtcMs(0), boot: BootMs(0) });
-        let rest = Rest::new("tutoring".to_owned(), base, Timeouts::default(), clock).unwrap();
+        let rest =
+            Rest::new("tutoring".to_owned(), base, &Network::default(), Timeouts::default(), clock).unwrap();
         let none = rest.send(Ask::get("a look", &["hush"], None)).await.unwrap_err();
         assert!(!none.may_have_arrived(), "{none:?}");
         let said = none.to_string();

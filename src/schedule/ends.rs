@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
@@ -36,6 +37,8 @@ pub struct Ends {
     pub doubts: Doubts,
     /// How events are understood that others may understand in another way.
     pub remarks: Remarks,
+    /// How long the shortest of the events lasts that end a meeting.
+    pub shortest: Option<Duration>,
     /// What the clocks do to some of the entries, by identity.
     pub clock_notes: BTreeMap<String, String>,
 }
@@ -72,6 +75,8 @@ pub struct Skip {
     pub summary: String,
     /// One clause: `it has no LOCATION`.
     pub reason: String,
+    /// What `only` or `except` takes out.
+    pub entry: Option<Box<Entry>>,
 }
 
 impl Skipped {
@@ -80,17 +85,17 @@ impl Skipped {
         for problem in &problems.first {
             if self.first.len() < MAX_SKIPPED {
                 let summary = format!("line {}", problem.line);
-                self.first.push(Skip { at: None, summary, reason: problem.what.clone() });
+                self.first.push(Skip { at: None, summary, reason: problem.what.clone(), entry: None });
             }
         }
     }
 
-    fn add(&mut self, occurrence: &Occurrence, at: Option<UtcMs>, reason: String) {
+    fn add(&mut self, occurrence: &Occurrence, at: Option<UtcMs>, reason: String, entry: Option<Box<Entry>>) {
         self.count += 1;
         if self.first.len() < MAX_SKIPPED {
             let summary = occurrence.event.property("SUMMARY").unwrap_or(&occurrence.event.uid);
             let summary = summary.chars().take(MAX_SUMMARY).collect();
-            self.first.push(Skip { at, summary, reason });
+            self.first.push(Skip { at, summary, reason, entry });
         }
     }
 }
@@ -142,14 +147,15 @@ fn one(
     taken: &mut BTreeMap<String, u32>,
     found: &mut Ends,
 ) {
-    let mut skip = |reason: String| found.skipped.add(occurrence, Some(at), reason);
+    let mut skip = |reason: String| found.skipped.add(occurrence, Some(at), reason, None);
     let event = &occurrence.event;
     if let Some(skipped) = end
         .skip
         .as_ref()
         .filter(|skip| event.properties(&skip.property).any(|value| skip.pattern.is_match(value)))
     {
-        return found.excepted.add(occurrence, Some(at), format!("skip matches its {}", skipped.property));
+        let reason = format!("skip matches its {}", skipped.property);
+        return found.excepted.add(occurrence, Some(at), reason, None);
     }
     if event.is_guessed(&end.property) {
         // What it named when it could be read is not gone.
@@ -172,17 +178,26 @@ fn one(
         if end.days.might_allow(calendars, feeds, last, &end.zone()) {
             found.doubts.of.insert(identity(&end.name, occurrence, &meeting));
         }
-        return found.excepted.add(occurrence, Some(at), reason);
+        let entry = entry(end, identity(&end.name, occurrence, &meeting), meeting, at);
+        return found.excepted.add(occurrence, Some(at), reason, Some(Box::new(entry)));
     }
     if found.entries.len() == MAX_ENTRIES {
         found.doubts.of_any = true;
         return skip(format!("there are more than {MAX_ENTRIES} at a time"));
     }
+    if let Some(began) = occurrence.start.end(Length::default(), &end.zone()) {
+        let length = Duration::from_millis(at.ms_since(began).unsigned_abs());
+        found.shortest = Some(found.shortest.map_or(length, |known| known.min(length)));
+    }
     let identity = own_identity(identity(&end.name, occurrence, &meeting), taken);
     if let Some(note) = occurrence.clock_note(&end.zone()) {
         found.clock_notes.insert(identity.clone(), note);
     }
-    found.entries.push(Entry {
+    found.entries.push(entry(end, identity, meeting, at));
+}
+
+fn entry(end: &CalendarEnd, identity: String, meeting: MeetingId, at: UtcMs) -> Entry {
+    Entry {
         identity,
         of: Some(end.name.clone()),
         server: end.server.clone(),
@@ -190,7 +205,7 @@ fn one(
         instance: None,
         at,
         limits: end.limits.clone(),
-    });
+    }
 }
 
 /// Different events may have one UID, one start and one meeting: the second one of them is numbered, and so on.

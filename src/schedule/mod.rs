@@ -22,7 +22,7 @@ pub use self::ical::{FeedError, GivenZones, Problem, Problems, Remarks, iana as 
 pub use self::model::{
     CalendarEnd, Entry, Exempt, FeedOptions, PropertyPattern, Recurring, Rule, Schedule, Select,
 };
-pub use self::overlap::{Overlap, overlaps};
+pub use self::overlap::{Overlap, busiest, overlaps};
 pub use self::own::{Own, OwnEntries};
 pub use self::plan::{Action, is_undecided, overtaken, plan, reached};
 pub use self::recurrence::{Dst, DstNote, MAX_CRON, Occurrence, Recurrence, RecurrenceError};

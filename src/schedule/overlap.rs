@@ -57,6 +57,18 @@ pub fn overlaps(schedule: &Schedule, now: UtcMs) -> Vec<Overlap> {
     found
 }
 
+/// The instant at which most deadlines of a server are due, and how many; `None`: there are none.
+pub fn busiest(schedule: &Schedule, server: &ServerName, now: UtcMs) -> Option<(UtcMs, usize)> {
+    let mut due: BTreeMap<UtcMs, usize> = BTreeMap::new();
+    let of_server = by_meeting(schedule, now).into_iter().filter(|((of, _), _)| *of == server);
+    // Several entries that end one meeting at one time make one call.
+    for (_, ends) in of_server {
+        let times: BTreeSet<UtcMs> = ends.iter().map(|end| end.at).filter(|at| *at > now).collect();
+        times.into_iter().for_each(|at| *due.entry(at).or_default() += 1);
+    }
+    due.into_iter().rev().max_by_key(|(_, jobs)| *jobs)
+}
+
 type ByMeeting<'a> = BTreeMap<(&'a ServerName, &'a MeetingId), Vec<End<'a>>>;
 
 fn by_meeting(schedule: &Schedule, now: UtcMs) -> ByMeeting<'_> {
@@ -139,6 +151,23 @@ mod tests {
 
     fn once(entries: Vec<Entry>) -> Schedule {
         Schedule { entries, ..Schedule::default() }
+    }
+
+    #[test]
+    fn the_busiest_instant_of_a_server() {
+        let entry = |name: &str, meeting: &str, hours: u32| Entry {
+            identity: name.to_owned(),
+            of: None,
+            server: "campus".into(),
+            meeting: meeting.into(),
+            instance: None,
+            at: NOW + hours * HOUR,
+            limits: Limits::default(),
+        };
+        let entries = vec![entry("a", "m", 1), entry("b", "m", 2), entry("c", "m", 2), entry("d", "n", 2)];
+        let schedule = Schedule { entries, ..Schedule::default() };
+        assert_eq!(busiest(&schedule, &"campus".into(), NOW), Some((NOW + 2 * HOUR, 2)));
+        assert_eq!(busiest(&schedule, &"lab".into(), NOW), None);
     }
 
     #[test]

@@ -150,4 +150,39 @@ mod tests {
         check(&with(Recurring { server: "events".into(), ..daily() }), &of(NOON), Own::Gone);
         check(&Schedule::default(), &of(NOON), Own::Gone);
     }
+
+    /// The next sweep knows what is live, and the feed has not been read yet.
+    #[test]
+    fn what_only_a_sweep_or_a_feed_can_tell_stands() {
+        let mut swept = job("four-hours", None, NOON);
+        check(&Schedule::default(), &swept, Own::Gone);
+        swept.key = Some(crate::job::Key { key: "rule:four-hours".into(), fingerprint: String::new() });
+        check(&Schedule::default(), &swept, Own::Stands);
+        let lectures = crate::schedule::CalendarEnd {
+            name: "lectures".to_owned(),
+            server: "campus".into(),
+            source: crate::schedule::Source::File("lectures.ics".into()),
+            property: "LOCATION".to_owned(),
+            pattern: None,
+            skip: None,
+            timezone: None,
+            days: Days::default(),
+            limits: Limits::default(),
+        };
+        let event = job("lectures/event", Some("lectures"), NOON);
+        check(&Schedule { calendar_ends: vec![lectures], ..Schedule::default() }, &event, Own::Stands);
+        check(&Schedule::default(), &event, Own::Gone);
+    }
+
+    #[test]
+    fn a_day_that_is_excepted_is_for_the_plan_to_tell() {
+        let days = Days { except: vec!["holidays".to_owned()], ..Days::default() };
+        let noon = jiff::Timestamp::from_millisecond(NOON.0).unwrap().to_zoned(TimeZone::UTC).date();
+        let dates = vec![crate::schedule::DateRange { first: noon, last: noon }];
+        let calendars =
+            [("holidays".to_owned(), crate::schedule::Calendar { dates, ..Default::default() })].into();
+        let recurring = vec![Recurring { days, ..daily() }];
+        let schedule = Schedule { recurring, calendars, ..Schedule::default() };
+        check(&schedule, &job("daily@x", Some("daily"), NOON), Own::Changed);
+    }
 }

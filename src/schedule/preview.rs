@@ -45,6 +45,8 @@ pub struct Open {
     pub jobs: Vec<Job>,
     /// Not all of them are there: those that are due up to this time.
     pub complete_until: Option<UtcMs>,
+    /// Their run is not live any more: at their time they only prove that it is over.
+    pub gone: BTreeSet<JobId>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -143,7 +145,7 @@ pub fn preview<E>(
     let mut shown: HashSet<JobId> = open.jobs.iter().map(|job| job.id).collect();
     let stand_for: HashSet<String> = open.jobs.iter().filter_map(identity).map(str::to_owned).collect();
     let mut items: Vec<Item> = Vec::new();
-    let mut jobs = open.jobs;
+    let mut jobs = open.jobs.clone();
     for planned in wanted.planned {
         if planned.skipped.is_none() && stand_for.contains(&planned.entry.identity) {
             continue;
@@ -158,7 +160,9 @@ pub fn preview<E>(
         }
     }
     let within = |job: &Job| job.due <= span.until && span.is_asked_for(&job.server) && !job.is_done();
-    items.extend(jobs.iter().filter(|job| within(job)).map(|job| job_item(job, &zones, span.now)));
+    let (gone, there): (Vec<&Job>, Vec<&Job>) =
+        jobs.iter().filter(|job| within(job)).partition(|job| open.gone.contains(&job.id));
+    items.extend(there.into_iter().map(|job| job_item(job, &zones, span.now)));
     items.sort_by(|a, b| (a.due, &a.server, &a.meeting).cmp(&(b.due, &b.server, &b.meeting)));
     if items.len() > MAX_ITEMS {
         // What is due at the same instant as the first one left out is not complete.
@@ -172,7 +176,7 @@ pub fn preview<E>(
         complete_until,
         items,
         rules: rules.map(|rule| rule_line(rule, schedule, feeds, span)).collect(),
-        notes: notes(schedule, feeds, span),
+        notes: notes(schedule, feeds, span).into_iter().chain(told_gone(gone.len())).collect(),
     })
 }
 
@@ -215,6 +219,10 @@ fn wanted(schedule: &Schedule, feeds: &Feeds, span: &Span) -> Wanted {
             let at = entry.at;
             let notes = found.clock_notes.get(&entry.identity).cloned().into_iter().collect();
             first.offer(at, || Planned { entry, notes, skipped: None });
+        }
+        for Skip { reason, entry, .. } in found.excepted.first {
+            let Some(entry) = entry else { continue };
+            first.offer(entry.at, || Planned { entry: *entry, notes: Vec::new(), skipped: Some(reason) });
         }
     }
     first.done()
@@ -434,12 +442,25 @@ fn told_feed(name: &str, source: &Source, feeds: &Feeds, remarks: &Remarks, note
     }
 }
 
+/// Of deadlines whose room is not live any more.
+fn told_gone(count: usize) -> Option<String> {
+    let what = match count {
+        0 => return None,
+        1 => "1 deadline of a rule is".to_owned(),
+        many => format!("{many} deadlines of rules are"),
+    };
+    Some(format!("{what} not shown: what was to end there is not live any more (adjourn list has them)"))
+}
+
 fn told_skips(name: &str, skipped: &Skipped, notes: &mut Vec<String>) {
-    for Skip { at, summary, reason } in skipped.first.iter().take(MAX_SKIPS) {
+    // What a calendar takes out has a row of its own.
+    let untold = || skipped.first.iter().filter(|skip| skip.entry.is_none());
+    for Skip { at, summary, reason, .. } in untold().take(MAX_SKIPS) {
         let at = at.map_or_else(String::new, |at| format!(" at {at}"));
         notes.push(format!("{name}: {summary:?}{at} ends nothing: {reason}"));
     }
-    let more = skipped.count.saturating_sub(skipped.first.len().min(MAX_SKIPS));
+    let rows = skipped.first.len() - untold().count();
+    let more = skipped.count.saturating_sub(rows + untold().count().min(MAX_SKIPS));
     if more > 0 {
         notes.push(format!("{name}: {more} more events end nothing"));
     }

@@ -20,7 +20,7 @@ mod watch;
 
 pub use closing::{Closing, Weekdays, closings, upcoming};
 pub use describe::describe;
-pub use plan::{Tally, cap, is_from_sweep, key, plan};
+pub use plan::{Tally, cap, gone, is_from_sweep, key, plan};
 pub use renew::{Standing, renew};
 pub use sweep::{Allows, sweep};
 pub use watch::Watch;

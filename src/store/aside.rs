@@ -10,6 +10,18 @@ const DIR: &str = "set-aside";
 /// So many are kept; the oldest go.
 const KEPT: usize = 5;
 
+/// What was set aside and is still there, oldest first.
+pub fn aside(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match state_dir.join(DIR).read_dir() {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut places = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    places.sort();
+    Ok(places)
+}
+
 /// Moves `name` out of the state directory, durably. Says where it is now.
 pub(super) fn set_aside(state_dir: &Path, name: &str, reason: &str) -> io::Result<PathBuf> {
     let aside = state_dir.join(DIR);

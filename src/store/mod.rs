@@ -82,6 +82,7 @@ mod sum;
 mod tests;
 mod writer;
 
+pub use aside::aside;
 pub use check::{CHECK_ARG, Checker, check_child_main};
 pub use compact::{CompactError, Compacted, Size, When, compact};
 pub use queue::{Options, Queue};

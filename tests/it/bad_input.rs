@@ -192,3 +192,18 @@ fn a_time_in_the_past_in_the_file_is_a_note_not_an_error() {
     bed.start_daemon();
     assert!(bed.json(&["list"])["jobs"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn a_room_of_janus_that_has_no_number_is_refused_at_once() {
+    let bed = Plan {
+        extra: "[servers.lab]\nplatform = \"janus\"\nurl = \"http://127.0.0.1:9/admin\"\n\
+                admin-secret = { env = \"CAMPUS_SECRET\" }\n"
+            .to_owned(),
+        ..Plan::default()
+    }
+    .start();
+    let (code, said) = bed.says(&["end", "lab", "physics", "--in", "1h"]);
+    assert!(code == 1 && said.contains("rooms of this Janus have numbers"), "{code}: {said}");
+    assert!(said.contains("string-ids = true"), "{said}");
+    assert_eq!(bed.says(&["end", "lab", "4242", "--in", "1h"]).0, 0);
+}

@@ -6,14 +6,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use fastrand::Rng;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::harness::{Bed, text};
+use crate::harness::{Bed, copy};
 use crate::storm::client::{Answer, Wire};
 
 /// What is acknowledged before the damage.
@@ -142,13 +141,6 @@ impl Ward {
         let good = error.contains(&state) && (error.contains("mv ") || error.contains("adjourn "));
         (!good).then(|| format!("no way back: {log}"))
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied =
-        Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).stdout(Stdio::null()).output();
-    let copied = copied.unwrap();
-    assert!(copied.status.success(), "{}", text(&copied.stderr));
 }
 
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) {

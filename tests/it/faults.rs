@@ -312,6 +312,16 @@ fn keep_closed_ends_what_is_reopened() {
     let truth = bed.truth();
     let instances = truth.instances("math-101");
     assert!(instances.len() == 2 && instances.iter().all(|instance| !instance.alive()), "{instances:?}");
+    // What the deadline meant stands first; what was reopened stands apart.
+    let job = bed.show(&id);
+    let [first, second] = [0, 1].map(|n| Value::from(instances[n].internal_id.as_str()));
+    assert_eq!((&job["instance"], &job["outcome"]), (&first, &"ended".into()), "{job:#}");
+    let again = job["reopened"].as_array().unwrap();
+    assert_eq!((again.len(), &again[0]["instance"], &again[0]["outcome"]), (1, &second, &"ended".into()));
+    let at = |time: &Value| time.as_str().unwrap().to_owned();
+    assert!(at(&job["proven_at"]) <= at(&again[0]["at"]), "{job:#}");
+    let (_, shown) = bed.says(&["show", &id]);
+    assert!(shown.contains(&format!(" as {}, ended at ", second.as_str().unwrap())), "{shown}");
 }
 
 #[test]

@@ -307,6 +307,12 @@ pub fn binary() -> PathBuf {
     std::env::var_os("ADJOURN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_adjourn").into(), PathBuf::from)
 }
 
+/// A directory with everything in it; `to` must not be there.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).output().unwrap();
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, and says so"
 )]
 
+mod audit;
 mod bad_input;
 mod calendars;
 mod cli;
@@ -28,6 +29,7 @@ mod readme;
 mod recurring;
 mod reload;
 mod rules;
+mod shortage;
 mod signals;
 mod storm;
 mod upgrade;

@@ -93,17 +93,19 @@ fn the_people_are_told_in_time_and_anew_after_an_extension() {
         "30s,1h",
         "--warn-text",
         "{meeting}: {remaining}",
+        "--warn-language",
+        "de",
     ]);
     // The hour has passed already, but half a minute has not: the longer mark is told at once.
     assert!(code == 0 && said.contains("the people inside are told 1h and 30s before"), "{said}");
     let id = id_of(&bed.json(&["list"])["jobs"][0]);
     let first = wait_for_lines(&bed, 1);
-    assert_eq!(first[0].text.as_deref(), Some("math-101: 32 seconds"));
+    assert_eq!(first[0].text.as_deref(), Some("math-101: 32 Sekunden"));
     let due = time(&bed.show(&id), "due");
     let second = wait_for_lines(&bed, 2);
     let late = second[1].received_at.ms_since(due - Duration::from_secs(30));
     assert!((0..PROMPT).contains(&late), "{late} ms");
-    assert_eq!(second[1].text.as_deref(), Some("math-101: 30 seconds"));
+    assert_eq!(second[1].text.as_deref(), Some("math-101: 30 Sekunden"));
     assert_eq!(
         wait_for_fact(&bed, &id, "warning-due", 2),
         ["warning (mark 1h) delivered", "warning (mark 30s) delivered"]
@@ -113,7 +115,7 @@ fn the_people_are_told_in_time_and_anew_after_an_extension() {
     bed.json(&["extend", &id, "3s"]);
     let due = time(&bed.show(&id), "due");
     let third = wait_for_lines(&bed, 4);
-    assert_eq!(third[3].text.as_deref(), Some("math-101: 30 seconds"));
+    assert_eq!(third[3].text.as_deref(), Some("math-101: 30 Sekunden"));
     let late = third[3].received_at.ms_since(due - Duration::from_secs(30));
     assert!((0..PROMPT).contains(&late), "{late} ms");
     assert_eq!(bed.show(&id)["revision"].as_u64(), revision.as_u64().map(|n| n + 1));
@@ -140,11 +142,15 @@ fn a_server_that_cannot_is_asked_once_and_named_once() {
     let settings = Settings { version: Version::V2_6, ..Settings::default() };
     let bed = Plan { settings, ..Plan::default() }.start();
     let watch = Events::watch(&bed);
-    for meeting in ["math-101", "math-102"] {
+    for (meeting, possible) in [("math-101", Value::Null), ("math-102", false.into())] {
         bed.create(meeting);
-        let id = id_of(&bed.json(&["end", "campus", meeting, "--in", "25s", "--warn", "30s"]));
+        let made = bed.json(&["end", "campus", meeting, "--in", "25s", "--warn", "30s"]);
+        assert_eq!(made["telling"]["possible"], possible, "known once it was tried: {made}");
+        let id = id_of(&made);
         let said = wait_for_fact(&bed, &id, "warning-due", 1);
         assert!(said[0].contains("not delivered: campus has no sendChatMessage"), "{said:?}");
+        let (_, shown) = bed.says(&["show", &id]);
+        assert!(shown.contains("30s before: not told: campus has no sendChatMessage"), "{shown}");
     }
     assert_eq!(lines(&bed).len(), 1);
     let seen = watch.until("warning-due", 2);
@@ -154,6 +160,8 @@ fn a_server_that_cannot_is_asked_once_and_named_once() {
     }
     let named = seen.iter().filter(|event| event["event"] == "warnings-unsupported").count();
     assert_eq!(named, 1, "{seen:#?}");
+    let (_, said) = bed.says(&["end", "campus", "math-103", "--in", "5m", "--warn", "1m"]);
+    assert!(said.contains("nobody inside can be told 1m before: campus has no sendChatMessage"), "{said}");
     let (_, status) = bed.says(&["status"]);
     assert!(status.contains("nobody can be warned: campus has no sendChatMessage"), "{status}");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::config::settings::PlatformSettings;
 use crate::job::UtcMs;
+use crate::platform::network::Network;
 use crate::platform::{bigbluebutton as bbb, realtimekit as rtk, videosdk as sdk};
 use crate::sandbox::{self, Front, NewMeeting, Sandbox, realtimekit, sessions, videosdk};
 
@@ -52,6 +53,7 @@ impl Server {
         Ok(match self {
             Server::BigBlueButton(server) => PlatformSettings::BigBlueButton(bbb::Settings {
                 url: server.url().parse()?,
+                network: Network::default(),
                 secret: server.secret().to_owned().into(),
                 checksum: bbb::Algorithm::Sha256,
                 front: bbb::Front::Auto,
@@ -62,6 +64,7 @@ impl Server {
             Server::VideoSdk(server) => PlatformSettings::VideoSdk(sdk::Settings {
                 version: sdk::Version::V2,
                 url: format!("{}/", server.url()).parse()?,
+                network: Network::default(),
                 credentials: sdk::Credentials::Key {
                     api_key: server.settings().api_key.clone().into(),
                     secret: server.settings().secret.clone().into(),
@@ -69,6 +72,7 @@ impl Server {
             }),
             Server::RealtimeKit(server) => PlatformSettings::RealtimeKit(rtk::Settings {
                 url: format!("{}/", server.url()).parse()?,
+                network: Network::default(),
                 account: rtk::Account::Cloudflare {
                     account_id: server.settings().account_id.clone(),
                     app_id: server.settings().app_id.clone(),

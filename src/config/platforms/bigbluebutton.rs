@@ -7,6 +7,7 @@ use url::Url;
 use crate::config::diagnostics::{Located, Place};
 use crate::config::document::Section;
 use crate::config::file::{Secret, required_secret};
+use crate::config::network::{self, NetworkKeys};
 use crate::config::servers::Builder;
 use crate::config::url::{api_base, authority};
 use crate::platform::bigbluebutton::{Algorithm, Believe, Front, NodeSettings, Settings};
@@ -42,6 +43,7 @@ struct Node {
     url: Option<Located<String>>,
     secret: Option<Located<Secret>>,
     checksum: Option<Located<String>>,
+    network: NetworkKeys,
 }
 
 pub(super) fn read(section: &mut Section<'_, '_>) -> File {
@@ -66,6 +68,7 @@ fn read_nodes(section: &mut Section<'_, '_>) -> Vec<Node> {
             url: node.required("url"),
             secret: required_secret(&mut node, "secret"),
             checksum: node.get("checksum"),
+            network: network::read(&mut node),
         });
         node.finish();
     }
@@ -102,6 +105,7 @@ impl File {
         }
         Some(Settings {
             url: url?,
+            network: builder.network.clone(),
             secret: secret?,
             checksum,
             front,
@@ -119,6 +123,8 @@ fn node_settings(given: &[Node], default: Algorithm, builder: &mut Builder<'_>) 
         let url = builder.url(node.url.as_ref(), api_base, EXAMPLE);
         let secret = builder.secret(node.secret.as_ref());
         let checksum = builder.choice("checksum", node.checksum.as_ref(), &ALGORITHMS).unwrap_or(default);
+        let of_server = builder.network.clone();
+        let network = builder.network(&node.network, &of_server);
         let (Some(url), Some(given)) = (url, &node.url) else { continue };
         if let Some(first) = seen.insert(url.clone(), given.place) {
             let message = format!("this node is listed twice; first at {}", builder.found.at(first));
@@ -129,7 +135,7 @@ fn node_settings(given: &[Node], default: Algorithm, builder: &mut Builder<'_>) 
             // Two nodes behind one host name differ in their paths.
             name.push_str(url.path());
         }
-        nodes.extend(secret.map(|secret| NodeSettings { name, url, secret, checksum }));
+        nodes.extend(secret.map(|secret| NodeSettings { name, url, network, secret, checksum }));
     }
     nodes
 }

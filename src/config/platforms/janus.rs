@@ -34,6 +34,7 @@ impl File {
             None => None,
         };
         let string_ids = self.string_ids.as_ref().is_some_and(|given| given.value);
-        Some(Settings { url: url?, admin_secret: admin_secret?, room_secret, string_ids })
+        let network = builder.network.clone();
+        Some(Settings { url: url?, network, admin_secret: admin_secret?, room_secret, string_ids })
     }
 }

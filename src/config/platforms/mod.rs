@@ -20,7 +20,7 @@ const KINDS: [&str; 6] =
     ["bigbluebutton", "janus", "realtimekit", "realtimekit-legacy", "videosdk", "videosdk-v1"];
 
 /// Keys behind which stands where a secret is to be had.
-pub(super) const SECRET_KEYS: [&str; 4] = ["admin-secret", "room-secret", "secret", "token"];
+pub(super) const SECRET_KEYS: [&str; 5] = ["admin-secret", "proxy-secret", "room-secret", "secret", "token"];
 
 /// The keys that depend on `platform`.
 pub(super) enum Platform {

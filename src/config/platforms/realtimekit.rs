@@ -70,7 +70,7 @@ impl File {
             Some(given) => builder.url(Some(given), base, default),
             None => Some(Url::parse(default).expect("a constant that a test parses")),
         };
-        Some(Settings { url: url?, account: account? })
+        Some(Settings { url: url?, network: builder.network.clone(), account: account? })
     }
 }
 

@@ -60,7 +60,7 @@ impl File {
             (Some(_), _) => Credentials::Token(token?),
             (None, api_key) => Credentials::Key { api_key: api_key?, secret: secret? },
         };
-        Some(Settings { version: self.version, url: url?, credentials })
+        Some(Settings { version: self.version, url: url?, network: builder.network.clone(), credentials })
     }
 }
 

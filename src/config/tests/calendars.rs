@@ -268,4 +268,16 @@ fn feeds_in_files_are_read() {
         &feed(&(event("1", "URL:https://x/1\n") + &event("2", "SUMMARY:Tea\n"))),
         &["10:20 note: an event ends no meeting: \"Tea\" (2026-12-01T11:00:00.000Z): it has no URL"],
     );
+    check(&feed(&event("1", "URL:https://x/1\nRRULE:FREQ=DAILY;COUNT=3\n")), &[]);
+    check(
+        &feed(&event("1", "URL:https://x/1\nRDATE:20261201T120000Z\n")),
+        &["10:20 note: \"lectures\" comes again after 2h, sooner than its give-up-after = \"1d\""],
+    );
+    let short = event("1", "URL:https://x/1\n").replace("PT1H", "PT45M");
+    fs::write(&path, feed(&short)).unwrap();
+    let end =
+        format!("name = \"lectures\"\nserver = \"campus\"\nics = {path:?}\nmeeting = {{ from = \"URL\" }}");
+    let text = format!("{CAMPUS}[[calendar-end]]\n{end}\npin-before = \"1h\"\n");
+    let note = "10:20 note: \"lectures\" has an event of 45m, shorter than its pin-before = \"1h\"";
+    assert_eq!(told(&load_one(&text), Path::new("")), [note]);
 }

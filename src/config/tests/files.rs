@@ -1,7 +1,10 @@
 //! Several files together, and the one that we ship.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use super::{CAMPUS, NOW, campus, check_files, environment, told, write};
 use crate::config::platforms::SECRET_KEYS;
@@ -98,6 +101,18 @@ fn the_example_is_valid() {
     assert_eq!((schedule.rules.len(), schedule.exempt.len()), (2, 2));
 }
 
+/// A directory with this schedule, and the files that the example names.
+fn laid_out(text: &str) -> TempDir {
+    let authority = rcgen::generate_simple_self_signed(["bbb.example.org".to_owned()]).unwrap();
+    let directory = write(&[("node1", "x"), ("proxy", "user:password"), ("ca.pem", &authority.cert.pem())]);
+    let here = |name: &str| directory.path().join(name).display().to_string();
+    let text = text.replace("/etc/adjourn/campus-ca.pem", &here("ca.pem"));
+    let text = text.replace("/etc/adjourn/proxy", &here("proxy"));
+    fs::write(here("schedule.toml"), text).unwrap();
+    fs::set_permissions(here("proxy"), fs::Permissions::from_mode(0o600)).unwrap();
+    directory
+}
+
 /// What stands in its comments is valid too, every key is there, and the defaults that it names are the defaults.
 #[test]
 fn the_example_is_complete() {
@@ -112,7 +127,7 @@ fn the_example_is_complete() {
         EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line)).collect();
     // That there is no such group here is a note of its own.
     let text = lines.join("\n").replace("group = \"adjourn\"", "group = \"0\"");
-    let directory = write(&[("schedule.toml", &text), ("node1", "x")]);
+    let directory = laid_out(&text);
     let credentials = directory.path().display().to_string();
     let env = Environment::fixed([
         ("CAMPUS_SECRET", "x"),
@@ -126,10 +141,16 @@ fn the_example_is_complete() {
         ("LECTURES_URL", "https://calendar.example.org/lectures.ics"),
     ]);
     let loaded = load(&[directory.path().to_owned()], &env, NOW);
-    assert_eq!(without_places(&told(&loaded, directory.path())), [RULE_NOTE]);
+    let rejoin = |server| format!("note: whoever comes back after an end is in a new session on {server}");
+    let rejoins = ["tutoring", "archive", "events", "dyte"].map(rejoin);
+    let with_rejoins = |others: &[&str]| -> Vec<String> {
+        rejoins.iter().cloned().chain(others.iter().map(|other| (*other).to_owned())).collect()
+    };
+    assert_eq!(without_places(&told(&loaded, directory.path())), with_rejoins(&[RULE_NOTE]));
     let looked = config::check(&[directory.path().to_owned()], &env, NOW);
     let told = told(&looked, directory.path());
-    assert_eq!(without_places(&told), ["note: what stands behind a URL is not looked at here", RULE_NOTE]);
+    let unseen = "note: what stands behind a URL is not looked at here";
+    assert_eq!(without_places(&told), with_rejoins(&[unseen, RULE_NOTE]));
     let read = loaded.settings.unwrap();
     assert_eq!(campus(&read).nodes.len(), 1);
     assert_eq!(

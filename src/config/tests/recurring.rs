@@ -120,3 +120,25 @@ fn how_far_ahead() {
     check_campus("[daemon]\nahead = \"61d\"", &["7:9 error: ahead is \"61d\", more than 60d"]);
     check_campus("[daemon]\nahead = \"60d\"", &[]);
 }
+
+#[test]
+fn what_comes_again_sooner_than_its_limits_are_made_for_is_one_note() {
+    let named = |cron: &str, more: &str| format!("name = \"standup\"\ncron = \"{cron}\"{more}");
+    check_cron(&named("15 10 * * *", ""), &[]);
+    let note = "10:8 note: \"standup\" comes again after 1h, sooner than its";
+    check_cron(&named("15 * * * *", ""), &[&format!("{note} give-up-after = \"1d\"")]);
+    check_cron(&named("15 * * * *", "\ngive-up-after = \"1h\""), &[]);
+    let half = "10:8 note: \"standup\" comes again after 30m, sooner than its pin-before = \"1h\"";
+    check_cron(&named("0,30 * * * *", "\npin-before = \"1h\""), &[half]);
+}
+
+#[test]
+fn a_long_pin_time_protects_little_where_no_starts_are_told() {
+    let janus = "[servers.rooms]\nplatform = \"janus\"\nurl = \"http://127.0.0.1:7188/admin\"\n\
+                 admin-secret = { env = \"LOUD\" }\n";
+    let note = "note: a pin-before above 10s protects little on rooms: Janus does not tell when a room began";
+    check(&format!("{janus}pin-before = \"1m\"\n"), &[&format!("5:14 {note}")]);
+    check(&format!("{janus}pin-before = \"10s\"\n"), &[]);
+    let end = "[[end]]\nname = \"a\"\nserver = \"rooms\"\nmeeting = \"1\"\nat = \"2026-12-01T18:00:00Z\"\n";
+    check(&format!("{janus}{end}pin-before = \"1m\"\n"), &[&format!("10:14 {note}")]);
+}

@@ -325,6 +325,7 @@ platform = "realtimekit"
 account-id = "023e105f4ecef8ad9ca31a8372d0c353"
 app-id = "8bd1d3a2-5f35-4f0b-9b4e-6d6f1d1f2a10"
 token = { env = "SECRET" }
+keep-closed = "0s"
 [[rule]]
 name = "r"
 server = "events"
@@ -333,6 +334,6 @@ empty-for = "10m"
 "#;
     check(
         events,
-        &["11:13 note: empty-for may never apply: the server does not always tell how many are inside"],
+        &["12:13 note: empty-for may never apply: the server does not always tell how many are inside"],
     );
 }

@@ -8,7 +8,7 @@ use crate::job::{Lock, ServerName};
 use crate::platform::videosdk::{Credentials, Settings, Version};
 
 fn account(keys: &str) -> String {
-    format!("[servers.tutoring]\nplatform = \"videosdk\"\n{keys}")
+    format!("[servers.tutoring]\nplatform = \"videosdk\"\n{keys}\nkeep-closed = \"0s\"\n")
 }
 
 #[track_caller]
@@ -86,4 +86,14 @@ fn what_cannot_be_a_key_a_token_or_an_address() {
         &account("token = { env = \"LOUD\" }\nchecksum = \"sha1\""),
         &["4:1 error: unknown key \"checksum\" in [servers.tutoring]"],
     );
+}
+
+#[test]
+fn a_rejoin_is_a_new_session_and_keep_closed_is_recommended_once() {
+    let keys = "api-key = \"0f1e\"\nsecret = { env = \"SECRET\" }";
+    check(&account(keys), &[]);
+    let without = account(keys).replace("keep-closed = \"0s\"\n", "");
+    let note = "1:10 note: whoever comes back after an end is in a new session on tutoring";
+    check(&without, &[note]);
+    check(&format!("{without}[defaults]\nkeep-closed = \"10m\"\n"), &[]);
 }

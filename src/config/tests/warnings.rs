@@ -72,6 +72,29 @@ fn a_text_of_the_server_must_have_room_for_the_meetings_id() {
 }
 
 #[test]
+fn a_language_is_one_of_those_that_there_are() {
+    let end = |keys: &str| format!("[[end]]\n{MEETING}{keys}\n");
+    let german =
+        |text: &str| settings(text).schedule.entries.into_iter().map(|entry| entry.limits.warn_language);
+    let texts = [
+        format!("{CAMPUS}[defaults]\nwarn-language = \"de\"\n{}", end("")),
+        format!("{CAMPUS}warn-language = \"de\"\n[defaults]\nwarn-language = \"fr\"\n{}", end("")),
+        format!("{CAMPUS}warn-language = \"fr\"\n{}", end("warn-language = \"de\"")),
+    ];
+    for text in texts {
+        assert_eq!(german(&text).collect::<Vec<_>>(), ["de".parse().ok()], "{text}");
+    }
+    check_end(
+        &format!("{MEETING}warn-language = \"DE\""),
+        &["10:17 error: warn-language: there are no words for the language \"DE\""],
+    );
+    check_end(
+        &format!("{MEETING}warn-text = \"{{remaining:xx}}\""),
+        &["10:13 error: warn-text: there are no words for the language \"xx\""],
+    );
+}
+
+#[test]
 fn a_platform_that_cannot_warn_is_a_note() {
     let note = "nobody can be warned on rooms: its platform has no way to tell the people inside";
     check(&format!("{JANUS}warn = [\"10m\"]\n"), &[&format!("5:8 note: {note}")]);

@@ -26,6 +26,7 @@ use crate::engine::core::{Core, Makers, Parts};
 use crate::engine::weigh::RuleBook;
 use crate::engine::{EVENTS, Handle, REQUESTS};
 use crate::job::{Job, JobId, Limits, Now, Outcome, ServerName, State, UtcMs};
+use crate::platform::network::Network;
 use crate::platform::{Platform, bigbluebutton};
 use crate::schedule::{Entry, Schedule};
 
@@ -257,6 +258,7 @@ pub fn settings(sim: &Sim, file: &File) -> Settings {
     let spec = |at: usize, site: &super::plan::Site| ServerSettings {
         platform: PlatformSettings::BigBlueButton(bigbluebutton::Settings {
             url: format!("http://host-{}.invalid/bigbluebutton/api/", host(at)).parse().unwrap(),
+            network: Network::default(),
             secret: format!("unused-{at}").into(),
             checksum: bigbluebutton::Algorithm::Sha256,
             front: bigbluebutton::Front::Direct,

@@ -60,6 +60,36 @@ impl TestClock {
     }
 }
 
+/// The machine's clock, which no time service keeps.
+struct Unkept;
+
+impl Clock for Unkept {
+    fn now(&self) -> Now {
+        system_now()
+    }
+
+    fn synchronised(&self) -> Option<bool> {
+        Some(false)
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_keeps_the_clock_the_start_is_at_once_and_status_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let unkept = |core: &mut Core| {
+        core.clock = Arc::new(Unkept);
+        core.state_dir = dir.path().to_owned();
+        core.recall_the_clock();
+    };
+    let rig = start_with(4, Arc::default(), Arc::default(), unkept);
+    let job = rig.handle.submit(submission(When::In(Duration::from_millis(1)))).await.unwrap().job;
+    until("it was called", async || !rig.platform.calls.lock().unwrap().is_empty()).await;
+    let status = rig.handle.status().await.unwrap();
+    assert_eq!(status.clock, ClockStatus { synchronised: Some(false), doubt: None });
+    let late = rig.platform.calls.lock().unwrap()[0].0.ms_since(job.due);
+    assert!(late < 300_000, "it waited for a clock that nobody sets: {late} ms");
+}
+
 #[test]
 fn a_step_of_hours_is_not_believed_for_five_minutes_and_never_fires_early() {
     let (mut core, clock) = core_of(NOON, None, Path::new("/nowhere"), &[]);

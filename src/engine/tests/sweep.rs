@@ -232,6 +232,29 @@ async fn a_hit_that_is_over_takes_its_job_back_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_deadline_of_a_room_that_is_gone_is_marked_and_stays_as_it_is() {
+    let there = live(HOUR);
+    let rig = sweeping(Some(there.clone()));
+    let rules = || vec![rule("four-hours", 4 * HOUR)];
+    let gone = async || rig.handle.standing().await.unwrap().gone;
+    rig.apply(rules()).await;
+    rig.until(async || rig.jobs().len() == 1).await;
+    assert!(gone().await.is_empty());
+    rig.shows(None);
+    *rig.platform.partly.lock().unwrap() = true;
+    rig.apply_and_sweep(rules()).await;
+    assert!(gone().await.is_empty(), "a listing that may lack something says nothing");
+    *rig.platform.partly.lock().unwrap() = false;
+    rig.apply_and_sweep(rules()).await;
+    assert_eq!(gone().await.into_keys().collect::<Vec<_>>(), [rig.jobs()[0].id]);
+    // It may have been forgotten: the deadline is there if it is shown again.
+    assert!(!rig.jobs()[0].is_done());
+    rig.shows(Some(there));
+    rig.apply_and_sweep(rules()).await;
+    assert!(gone().await.is_empty() && rig.jobs().len() == 1);
+}
+
+#[tokio::test]
 async fn a_rule_that_is_gone_takes_its_jobs_along() {
     let rig = sweeping(Some(live(HOUR)));
     rig.apply(vec![rule("four-hours", 4 * HOUR)]).await;

@@ -1,6 +1,7 @@
 //! Warnings: what is told is so when it leaves.
 
 use super::*;
+use crate::platform::Telling;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -49,6 +50,35 @@ async fn an_extension_calls_off_what_has_not_left_and_the_new_time_is_told() {
     until("that is written", async || rig.facts(&job, "warning-due") == 1).await;
     assert_eq!(rig.told(), ["6 minutes"]);
     assert_eq!(rig.facts(&job, "warning-put-off"), 1);
+}
+
+#[tokio::test]
+async fn the_people_are_told_in_their_language() {
+    let rig = start(4);
+    let german = Some("de".parse().unwrap());
+    for warn_text in [None, Some("in {remaining}".to_owned())] {
+        let limits = LimitsPatch { warn_text, warn_language: german, ..warned_of().limits };
+        let submission = Submission { meeting: "m".into(), limits, ..warned_of() };
+        rig.handle.submit(submission).await.unwrap();
+    }
+    until("the people are told", async || rig.told().len() == 2).await;
+    let mut told = rig.told();
+    told.sort();
+    assert_eq!(told, ["Diese Sitzung wird in 5 Minuten beendet.", "in 5 Minuten"]);
+}
+
+#[tokio::test]
+async fn a_server_says_whether_anybody_can_be_told() {
+    let rig = start(4);
+    let telling = async || rig.handle.standing().await.unwrap().telling[&ServerName::from("campus")].clone();
+    assert_eq!(telling().await, Telling::default());
+    *rig.platform.cannot_warn.lock().unwrap() = true;
+    let job = rig.handle.submit(warned_of()).await.unwrap().job;
+    until("that is known", async || telling().await.possible == Some(false)).await;
+    assert_eq!(telling().await.why.as_deref(), Some("too old"));
+    until("that is written", async || rig.facts(&job, "warning-due") == 1).await;
+    let told = rig.store.get(job.id).unwrap().unwrap().mark_stories(rig.handle.now().wall).remove(0);
+    assert_eq!((told.told, told.why.as_deref()), (Some(false), Some("too old")));
 }
 
 #[tokio::test]

@@ -295,3 +295,18 @@ fn a_call_that_never_left_is_no_last_word() {
     sim.end_says(no_answer(true));
     sim.expect_refused(Change::Extend { by: mins(5) }, "was sent at");
 }
+
+/// A claim is about one due: what has been put off was not called at.
+#[test]
+fn a_claim_does_not_outlive_what_puts_the_deadline_off() {
+    for change in [Change::Extend { by: mins(5) }, Change::Hold { until: None }] {
+        let mut sim = Sim::arming();
+        sim.look_says(live("a"));
+        sim.advance(ms(6_800));
+        assert!(sim.job.claimed.is_some());
+        sim.change(change.clone());
+        assert_eq!(sim.job.claimed, None, "{change:?}");
+        sim.crash(secs(3));
+        assert_eq!(sim.facts("answer-lost"), 0, "{change:?}");
+    }
+}

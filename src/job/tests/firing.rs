@@ -361,3 +361,62 @@ fn a_look_is_as_fresh_as_the_answer_that_showed_the_instance() {
         assert!(!format!("{:?}", sim.job.history).contains("shown_at: Some"), "no part of the record");
     }
 }
+
+/// The claim is on its way to disk while the call waits for room.
+#[test]
+fn a_call_that_waits_for_room_is_claimed() {
+    let mut sim = Sim::submit_in(secs(0));
+    sim.look_says(live("a"));
+    sim.expect_queued();
+    assert!(sim.job.claimed.is_some());
+}
+
+#[test]
+fn a_re_send_never_follows_a_look_that_was_made_for_a_proof() {
+    let mut sim = Sim::confirming();
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    sim.slot();
+    sim.expect_look(Purpose::Last);
+    sim.expect_calls(1);
+}
+
+/// The daemon was asleep over the pin moment: what it sees much later says nothing about who was there then.
+#[test]
+fn the_pin_look_is_made_within_ten_seconds_or_not_at_all() {
+    let mut sim = Sim::submit_with(hours(2), |order| order.limits.pin_before = hours(1));
+    sim.stall(hours(1) + mins(5));
+    sim.tick();
+    sim.expect_no_look();
+}
+
+#[test]
+fn jobs_of_one_due_on_one_server_look_together() {
+    let (one, mut other) = (Sim::submit_in(hours(1)).job, Sim::submit_in(hours(1)).job);
+    other.id = JobId(uuid::Uuid::from_u128(99));
+    assert_eq!((one.arm_at(), one.pin_look_at()), (other.arm_at(), other.pin_look_at()));
+}
+
+/// What an answer of many meetings shows was true when it was shown, not when the last of them came in.
+#[test]
+fn an_arm_is_as_old_as_the_answer_that_showed_it() {
+    let mut sim = Sim::arming();
+    let shown = sim.now;
+    sim.advance(secs(5));
+    sim.look_says(Verdict::Live(Instance { shown_at: Some(shown), ..instance("a") }));
+    sim.advance(ARM_GOOD - secs(4));
+    sim.slot();
+    sim.expect_look(Purpose::Last);
+    sim.expect_calls(0);
+}
+
+#[test]
+fn a_call_under_way_is_not_given_up() {
+    let mut sim = Sim::calling_with(|order| order.limits.give_up_after = secs(30));
+    sim.advance(mins(2));
+    sim.tick();
+    assert_eq!(sim.job.outcome, None);
+    sim.end_says(EndAnswer::Accepted);
+    sim.expect_state(State::Confirming);
+}

@@ -438,3 +438,75 @@ fn a_listing_that_comes_late_is_noted_once() {
     sim.event(Event::Listed);
     assert_eq!((sim.job.pin.as_ref().map(|pin| pin.listed), sim.facts("listed")), (Some(true), 1));
 }
+
+fn untold(id: &str) -> Verdict {
+    Verdict::Live(Instance { started_at: None, start: None, ..instance(id) })
+}
+
+#[test]
+fn asked_for_now_the_first_good_look_decides_and_nobody_who_comes_after_it() {
+    let mut sim = Sim::submit_in(secs(0));
+    sim.look_says(gone());
+    assert!(sim.job.pin_decided);
+    sim.next_look_says(untold("b"));
+    sim.expect_outcome(Outcome::Superseded);
+}
+
+#[test]
+fn asked_for_now_what_the_first_answer_shows_much_later_is_not_ours_without_a_start() {
+    let mut sim = Sim::submit_in(secs(0));
+    while sim.due_in() > -11_000 {
+        sim.next_look_says(unreachable());
+    }
+    sim.wait_for_look();
+    sim.look_says(untold("b"));
+    sim.expect_outcome(Outcome::Superseded);
+}
+
+#[test]
+fn a_pin_look_that_is_answered_after_due_decides_nothing() {
+    let mut sim = Sim::arming();
+    sim.advance(secs(8));
+    sim.look_says(untold("b"));
+    sim.expect_outcome(Outcome::Superseded);
+    sim.expect_calls(0);
+}
+
+/// A time in the past that the schedule file gives is not meant for whoever is live by now.
+#[test]
+fn a_past_time_of_the_file_takes_nobody_who_came_since() {
+    let mut sim = Sim::submit_with(secs(0), |order| order.due = START.wall - hours(1));
+    sim.look_says(Verdict::Live(started("b", START.wall - mins(30))));
+    sim.expect_outcome(Outcome::Superseded);
+}
+
+/// Moved to an earlier time, a deadline asks anew who was there before *its* pin moment.
+#[test]
+fn a_sighting_from_after_the_new_pin_moment_is_none() {
+    let mut sim = Sim::arming();
+    let at = sim.now.wall - secs(2);
+    let next = started("a", at);
+    sim.look_says(Verdict::Live(Instance { start: None, ..next.clone() }));
+    assert_eq!(sim.pinned(), Some("a"));
+    sim.change(Change::Extend { by: hours(1) });
+    assert_eq!(sim.pinned(), None);
+    sim.change(Change::Move { to: sim.now.wall + secs(3) });
+    sim.advance(secs(1));
+    while sim.asked.is_none() {
+        sim.advance(ms(100));
+    }
+    sim.look_says(Verdict::Live(next));
+    assert_eq!(sim.pinned(), None);
+}
+
+/// Each instance's calls are its own.
+#[test]
+fn the_first_call_at_the_next_one_that_is_ours_is_no_re_send() {
+    let mut sim = Sim::confirming();
+    sim.next_look_says(replaced(instance("b")));
+    sim.next_look_says(replaced(instance("b")));
+    sim.turn(live("b"));
+    sim.expect_called("b");
+    assert!(!sim.sent[1].resend);
+    assert_eq!((sim.job.calls.sent, sim.job.calls.accepts), (1, 0));
+}

@@ -254,11 +254,12 @@ impl Laws {
 
     fn check_outcome(&self, before: &Job, event: Option<&Event>, outcome: Outcome, now: Now) {
         match (&before.guard, event) {
-            // The guard's time is over, or nobody wants it any more: what was proven before it began still holds.
-            (Some(guard), None | Some(Event::Tick | Event::Loaded)) if outcome.claims_gone() => {
+            // What was proven before the guard began holds, whatever became of what was reopened.
+            (Some(guard), event) => {
                 assert_eq!(outcome, guard.outcome);
                 let over = now.boot >= guard.began.boot + before.limits.keep_closed;
-                assert!(over || event != Some(&Event::Tick), "the guard ends early");
+                let on_guard = before.state == State::Guarding && event == Some(&Event::Tick);
+                assert!(over || !on_guard, "the guard ends early");
             }
             (None, None) => assert_eq!(outcome, Outcome::Cancelled),
             _ if outcome.claims_gone() => self.check_claim(event, outcome),

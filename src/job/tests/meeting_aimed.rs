@@ -1,5 +1,6 @@
 //! Calls that can name only the meeting, calls that another deadline's stands for, and what puts a call off.
 
+use super::super::step::ARM_GOOD;
 use super::super::*;
 use super::sim::*;
 
@@ -281,4 +282,166 @@ fn what_a_front_shows_no_more_when_the_next_class_is_there_has_vanished_if_nothi
     sim.expect_outcome(Outcome::Vanished);
     sim.expect_calls(0);
     assert_eq!(sim.job.left_alone.as_ref().map(|left| left.instance.as_str()), Some("b"));
+}
+
+/// Two seconds count from the question, half a second from the answer, and the time until the claim is durable is part of
+/// both.
+#[test]
+fn a_last_look_is_good_for_two_seconds_from_its_question_less_the_time_to_the_sending() {
+    for (waited, good) in [(1_000, true), (1_001, false)] {
+        let mut sim = meeting_aimed(|_| {});
+        sim.advance(ms(6_750));
+        sim.advance(ms(750));
+        sim.look_says(live("a"));
+        sim.expect_queued();
+        sim.advance(ms(waited));
+        sim.slot();
+        assert_eq!(sim.sent.len(), usize::from(good), "{waited}");
+    }
+}
+
+#[test]
+fn a_slow_last_look_is_good_for_half_a_second_from_its_answer_less_the_same() {
+    for (waited, good) in [(250, true), (251, false)] {
+        let mut sim = meeting_aimed(|_| {});
+        sim.advance(ms(6_750));
+        sim.advance(secs(5));
+        sim.look_says(live("a"));
+        sim.advance(ms(waited));
+        sim.slot();
+        assert_eq!(sim.sent.len(), usize::from(good), "{waited}");
+    }
+}
+
+#[test]
+fn a_slow_server_is_asked_a_second_and_three_quarters_before_due_and_no_earlier() {
+    let mut sim = meeting_aimed(|sim| sim.site.answer_time = secs(3));
+    sim.advance(ms(7_000 - 1_751));
+    sim.expect_no_look();
+    sim.advance(ms(1));
+    sim.expect_look(Purpose::BeforeEnd);
+}
+
+/// The question about this meeting may have been asked well after the round began.
+#[test]
+fn a_look_is_as_old_as_the_question_that_showed_it() {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    sim.advance(ms(1_500));
+    let asked = sim.now;
+    sim.advance(ms(100));
+    sim.look_says(Verdict::Live(Instance { asked_at: Some(asked), ..instance("a") }));
+    sim.advance(ms(600));
+    sim.slot();
+    sim.expect_called("a");
+    assert_eq!(sim.job.look_age_ms, Some(700));
+}
+
+/// A turn of its own is for what would be called at; what was not shown is asked about together with the listing.
+#[test]
+fn what_the_last_look_did_not_show_is_looked_for_with_others() {
+    let mut sim = meeting_aimed(|sim| sim.site.shares_last_look = false);
+    sim.advance(ms(6_750));
+    sim.slot();
+    sim.look_says(gone());
+    sim.advance_to_due();
+    sim.expect_not_queued();
+    sim.expect_look(Purpose::BeforeEnd);
+}
+
+/// A meeting-aimed call that left so long after another instance had been seen.
+fn called_beside(counts: bool, pause: std::time::Duration) -> Sim {
+    let mut sim = meeting_aimed(|_| {});
+    sim.advance(ms(6_750));
+    sim.look_says(doubtful());
+    sim.advance_to_due();
+    sim.next_look_says(Verdict::Replaced { by: started("b", sim.job.due - secs(1)), counts });
+    let seen = sim.now;
+    while sim.now.since(seen) < pause {
+        sim.next_look_says(doubtful());
+    }
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    sim.turn(live("a"));
+    sim.expect_called("a");
+    sim.end_says(EndAnswer::Accepted);
+    sim
+}
+
+fn hit(sim: &Sim) -> Vec<&str> {
+    sim.job.may_have_hit.iter().map(InstanceId::as_str).collect()
+}
+
+#[test]
+fn what_was_seen_shortly_before_a_call_at_the_meeting_and_is_gone_may_have_been_hit() {
+    for (pause, expected) in [(secs(10), &["b"][..]), (secs(70), &[])] {
+        let mut sim = called_beside(true, pause);
+        sim.next_look_says(gone());
+        sim.next_look_says(gone());
+        sim.expect_outcome(Outcome::Ended);
+        assert_eq!(hit(&sim), expected, "{pause:?}");
+    }
+}
+
+/// It was to be left alone, and said to be; then a call left that may have meant it.
+#[test]
+fn what_was_left_alone_before_a_call_at_the_meeting_may_have_been_hit_too() {
+    let mut sim = called_beside(false, secs(1));
+    assert!(sim.job.left_alone.is_some());
+    sim.next_look_says(gone());
+    sim.next_look_says(gone());
+    assert_eq!(hit(&sim), ["b"]);
+}
+
+#[test]
+fn what_is_still_shown_was_not_hit() {
+    let mut sim = called_beside(true, secs(1));
+    let next = started("b", sim.job.due - secs(1));
+    sim.next_look_says(replaced(next.clone()));
+    sim.next_look_says(replaced(next));
+    sim.expect_outcome(Outcome::Ended);
+    assert_eq!((hit(&sim), sim.job.left_alone.is_some()), (vec![], true));
+}
+
+#[test]
+fn the_next_class_that_was_left_alone_has_not_been_reopened() {
+    let mut sim = Sim::confirming();
+    let next = started("b", sim.job.due + secs(1));
+    sim.next_look_says(replaced(next.clone()));
+    sim.next_look_says(replaced(next.clone()));
+    sim.expect_outcome(Outcome::Ended);
+    sim.wait_for_look();
+    sim.expect_look(Purpose::After);
+    sim.look_says(replaced(next));
+    assert_eq!((sim.facts("reopened"), sim.job.reopened_at), (0, None));
+}
+
+/// The other job's call is told with each look: its acceptance starts the platform's time, too.
+#[test]
+fn proof_waits_until_the_platform_has_settled_after_a_call_of_another_job() {
+    let mut sim = Sim::arming();
+    sim.site.settle = secs(12);
+    sim.look_says(live("a"));
+    sim.advance(secs(7) + ARM_GOOD + ms(1));
+    sim.slot();
+    let accepted = sim.now;
+    while !sim.job.is_done() {
+        sim.wait_for_look();
+        let (purpose, sent) = sim.asked.take().expect("a look is under way");
+        let mut knows = sim.knows();
+        knows.called_by = Some((JobId(uuid::Uuid::from_u128(99)), accepted));
+        sim.event(Event::Looked { purpose, sent, received: sim.now, verdict: gone(), knows });
+    }
+    sim.expect_outcome(Outcome::Ended);
+    assert!(sim.now.since(accepted) >= secs(12), "{:?}", sim.now.since(accepted));
+}
+
+/// Its call never left: nothing of it may have had an effect.
+#[test]
+fn a_carried_job_has_no_claim() {
+    let mut sim = carried();
+    assert_eq!(sim.job.claimed, None);
+    sim.crash(secs(1));
+    assert_eq!((sim.facts("answer-lost"), sim.job.ended_by_us), (0, false));
 }

@@ -16,5 +16,6 @@ mod model_check;
 mod proof;
 mod restart;
 mod sim;
+mod told;
 mod warnings;
 mod world;

@@ -505,3 +505,92 @@ fn a_believed_front_says_nothing_about_an_instance_that_was_never_proven_gone() 
     always(&mut sim, &vanished(true));
     sim.expect_outcome(Outcome::Unconfirmed);
 }
+
+#[test]
+fn what_cannot_be_known_any_more_is_not_hidden_by_a_sighting_that_counted() {
+    let mut sim = Sim::confirming();
+    sim.next_look_says(gone());
+    while !sim.job.is_done() {
+        sim.next_look_or_end(doubtful());
+    }
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!((-3_900_000..=-3_600_000).contains(&sim.due_in()), "{}", sim.due_in());
+}
+
+#[test]
+fn given_up_in_a_fronts_silence_after_a_lost_answer_it_is_unconfirmed() {
+    let mut sim = Sim::calling_with(|order| order.limits.give_up_after = secs(30));
+    sim.end_says(no_answer(true));
+    always(&mut sim, &vanished(false));
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!(sim.job.reason.starts_with("given up"), "{}", sim.job.reason);
+}
+
+#[test]
+fn a_re_send_waits_until_the_platform_has_settled() {
+    let mut sim = Sim::arming();
+    sim.site.settle = secs(40);
+    sim.look_says(live("a"));
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(EndAnswer::Accepted);
+    let accepted = sim.now;
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    assert_eq!(sim.now.since(accepted), secs(40));
+}
+
+#[test]
+fn the_minute_of_silence_begins_anew_with_a_sighting() {
+    let mut sim = Sim::calling();
+    sim.end_says(maybe_gone());
+    let began = sim.now;
+    while sim.now.since(began) < secs(40) {
+        sim.next_look_says(vanished(false));
+    }
+    while sim.queued == 0 {
+        sim.next_look_says(live("a"));
+    }
+    sim.turn(live("a"));
+    sim.end_says(maybe_gone());
+    let took = always(&mut sim, &vanished(false));
+    assert!(took >= HOPELESS_FOR, "{took:?}");
+}
+
+#[test]
+fn what_came_back_once_and_vanishes_again_is_a_matter_for_a_person() {
+    let mut sim = Sim::arming_with(|order| {
+        order.origin = Origin::Again { job: JobId(uuid::Uuid::from_u128(99)) };
+    });
+    sim.look_says(live("a"));
+    sim.advance(secs(7));
+    sim.slot();
+    sim.end_says(maybe_gone());
+    always(&mut sim, &vanished(false));
+    sim.expect_outcome(Outcome::Vanished);
+    sim.wait_for_look();
+    sim.look_says(live("a"));
+    assert_eq!((sim.facts("came-back"), sim.again), (0, 0));
+}
+
+#[test]
+fn a_call_that_never_left_is_as_clean_as_none() {
+    let mut sim = Sim::calling();
+    sim.end_says(no_answer(false));
+    assert!(!sim.job.calls.unclean);
+}
+
+/// What was shown was true when it was asked; what happened to the server since may have hidden it.
+#[test]
+fn last_seen_alive_is_when_that_was_asked_and_only_of_the_pinned_one() {
+    let mut sim = Sim::confirming();
+    sim.wait_for_look();
+    let asked = sim.now;
+    sim.stall(secs(2));
+    sim.look_says(live("a"));
+    let seen = |sim: &Sim| sim.job.pin.as_ref().map(|pin| pin.last_live);
+    assert_eq!(seen(&sim), Some(asked));
+    sim.next_look_says(Verdict::Live(started("b", sim.job.due + secs(1))));
+    assert_eq!(seen(&sim), Some(asked));
+}

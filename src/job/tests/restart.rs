@@ -223,3 +223,104 @@ fn a_job_at_work_is_not_missed_however_late_it_is_found_again() {
         assert_eq!((sim.job.outcome, sim.job.state), (None, State::Ending), "left: {left}");
     }
 }
+
+/// A lost answer stays lost over a restart: as unclean as one that never came, and as pressing.
+#[test]
+fn an_answer_lost_over_a_restart_is_unclean_and_starts_the_time_to_prove_in() {
+    let mut sim = Sim::calling();
+    sim.crash(secs(1));
+    assert!(sim.job.calls.lost && sim.job.calls.unclean && sim.job.ended_by_us);
+    while !sim.job.is_done() {
+        sim.next_look_or_end(doubtful());
+    }
+    sim.expect_outcome(Outcome::Unconfirmed);
+    assert!((-3_900_000..=-3_600_000).contains(&sim.due_in()), "{}", sim.due_in());
+    assert!(sim.job.reason.contains("lost"), "{}", sim.job.reason);
+}
+
+/// What is decided about a job before it does anything knows that a call may have gone out.
+#[test]
+fn a_claimed_job_is_at_work_as_soon_as_it_is_recovered() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(ms(6_900));
+    sim.stall(secs(5));
+    let found = recovered(sim.job.clone(), sim.now);
+    assert_eq!((found.state, found.unsent()), (State::Ending, false));
+}
+
+/// By that clock due may have come, and the call with it.
+#[test]
+fn a_claim_that_lies_ahead_of_the_clock_is_not_forgotten() {
+    let mut sim = Sim::arming();
+    sim.look_says(live("a"));
+    sim.advance(ms(6_800));
+    sim.now.wall = sim.now.wall - hours(1);
+    sim.crash(secs(3));
+    sim.expect_fact("answer-lost");
+}
+
+/// Every boottime that a job keeps is as long ago by the new one as by the clock.
+#[track_caller]
+fn expect_rebased(sim: &Sim) {
+    let job = &sim.job;
+    let stamps = [
+        ("began", job.began),
+        ("carried", job.carried_at),
+        ("proven", job.proven),
+        ("concluded", job.concluded),
+        ("last live", job.pin.as_ref().map(|pin| pin.last_live)),
+        ("guard", job.guard.as_ref().map(|guard| guard.began)),
+        ("sighted", job.sighted.first().map(|seen| seen.last)),
+        ("last sent", job.calls.last_sent),
+        ("last answered", job.calls.last_answered),
+        ("accepted", job.calls.accepted),
+        ("last accepted", job.calls.last_accepted),
+    ];
+    for (name, at) in stamps {
+        let Some(at) = at else { continue };
+        assert_eq!(sim.now.boot.0 - at.boot.0, sim.now.wall.ms_since(at.wall), "{name}");
+    }
+}
+
+#[test]
+fn a_reboot_makes_no_stamp_meaningless() {
+    let mut confirming = Sim::calling();
+    confirming.end_says(EndAnswer::Accepted);
+    while confirming.sent.len() < 2 {
+        confirming.next_look_says(live("a"));
+        if confirming.queued > 0 {
+            confirming.turn(live("a"));
+        }
+    }
+    confirming.end_says(EndAnswer::Accepted);
+    assert_ne!(confirming.job.calls.last_accepted, confirming.job.calls.accepted);
+    let mut guarding = Sim::confirming_with(|order| order.limits.keep_closed = hours(1));
+    guarding.next_look_says(gone());
+    guarding.next_look_says(gone());
+    guarding.expect_state(State::Guarding);
+    let mut unsure = Sim::calling();
+    unsure.end_says(no_answer(true));
+    while !unsure.job.is_done() {
+        unsure.next_look_or_end(Verdict::Hopeless { why: "it lost its state".to_owned() });
+    }
+    assert!(unsure.job.after_look);
+    let mut sighted = Sim::arming();
+    sighted.look_says(live("a"));
+    sighted.change(Change::Extend { by: hours(1) });
+    assert!(sighted.job.pin.is_none() && sighted.job.sighted.len() == 1);
+    for mut sim in [confirming, guarding, unsure, sighted] {
+        sim.reboot(secs(20));
+        expect_rebased(&sim);
+    }
+}
+
+#[test]
+fn a_reboot_puts_overdue_off_by_nothing() {
+    let mut sim = Sim::calling();
+    sim.reboot(secs(5));
+    while !sim.job.overdue {
+        assert!(sim.due_in() > -400_000, "{}", sim.due_in());
+        sim.next_look_says(doubtful());
+    }
+}

@@ -22,6 +22,13 @@ const MAX_DEPTH: usize = 32;
 /// Meetings of one listing; the largest clusters have a few thousand. One with more is refused while it is read, because an
 /// entry takes far more memory than the ten bytes that it may come in.
 const MAX_MEETINGS: usize = 20_000;
+/// Metadata of all meetings of one answer that is kept, in keys: a key takes far more memory than the eight bytes that it
+/// may come in.
+const MAX_META_IN_ALL: usize = 400_000;
+/// Bytes of a text outside of metadata; ids have a few hundred at most.
+const MAX_TEXT: usize = 64 << 10;
+/// Bytes of an answer that is not UTF-8 and is read all the same: that takes a copy, of up to three times its size.
+const MAX_MENDED: usize = 8 << 20;
 /// Message keys that are kept.
 const MAX_KEYS: usize = 64;
 /// Breakout rooms of a meeting that are kept; the server makes 16 at most by default.
@@ -186,6 +193,9 @@ pub(super) fn plain(text: &str) -> String {
 
 /// Reads one whole document. The error completes "the answer ...".
 pub(super) fn parse(body: &[u8]) -> Result<Answer, String> {
+    if body.len() > MAX_MENDED && std::str::from_utf8(body).is_err() {
+        return Err("is not UTF-8 text".to_owned());
+    }
     let text = String::from_utf8_lossy(body);
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let config = reader.config_mut();
@@ -211,6 +221,10 @@ struct Parser {
     /// Depth of the free-form element we are in.
     zone: Option<usize>,
     text: String,
+    /// A metadata text is longer than this.
+    text_cut: bool,
+    /// Keys of metadata so far, of all meetings.
+    meta_kept: usize,
     closed: bool,
 }
 
@@ -311,8 +325,15 @@ impl Parser {
         if self.path.is_empty() {
             return if text.trim().is_empty() { Ok(()) } else { Err("is not XML alone".to_owned()) };
         }
-        if self.zone.is_none() || self.in_meta() {
+        if self.zone.is_some() && !self.in_meta() {
+            return Ok(());
+        }
+        if self.text.len() + text.len() <= MAX_TEXT {
             self.text.push_str(text);
+        } else if self.in_meta() {
+            self.text_cut = true;
+        } else {
+            return Err(format!("holds a text of more than {} KiB", MAX_TEXT >> 10));
         }
         Ok(())
     }
@@ -327,6 +348,7 @@ impl Parser {
         if !self.in_meta() {
             return;
         }
+        let cut = std::mem::take(&mut self.text_cut) || self.meta_kept == MAX_META_IN_ALL;
         let listed = self.path.get(1).is_some_and(|name| name == "meetings");
         let entry = match &mut self.answer.meetings {
             Some(entries) if listed => entries.last_mut(),
@@ -337,10 +359,11 @@ impl Parser {
         if entry.meta.contains_key(key) {
             return;
         }
-        if entry.meta.len() == MAX_META || key.len().max(text.len()) > MAX_META_BYTES {
+        if cut || entry.meta.len() == MAX_META || key.len().max(text.len()) > MAX_META_BYTES {
             entry.meta_cut = true;
             return;
         }
+        self.meta_kept += 1;
         entry.meta.insert(key.clone(), text.to_owned());
     }
 

@@ -44,9 +44,10 @@ use url::Url;
 pub(crate) use self::judge::weigh;
 use self::requests::{Endpoint, Problem};
 use super::http::{Client, Timeouts};
+use super::network::Network;
 use super::{
-    EndCall, Fault, HandOn, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Warning,
-    address, same_secret,
+    EndCall, Fault, HandOn, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Telling,
+    Warning, address, same_secret,
 };
 use crate::job::{Aim, EndAnswer, InstanceId, MeetingId, Now, Pin, SIGHTING_GAP, ServerName, Site, Warned};
 
@@ -89,14 +90,16 @@ pub struct NodeSettings {
     pub name: String,
     /// The API base, ending in `/api/`.
     pub url: Url,
+    pub network: Network,
     pub secret: SecretString,
     pub checksum: Algorithm,
 }
 
 impl PartialEq for NodeSettings {
     fn eq(&self, other: &NodeSettings) -> bool {
-        let NodeSettings { name, url, secret, checksum } = other;
-        (&self.name, &self.url, &self.checksum) == (name, url, checksum) && same_secret(&self.secret, secret)
+        let NodeSettings { name, url, network, secret, checksum } = other;
+        (&self.name, &self.url, &self.network, &self.checksum) == (name, url, network, checksum)
+            && same_secret(&self.secret, secret)
     }
 }
 
@@ -104,6 +107,7 @@ impl PartialEq for NodeSettings {
 pub struct Settings {
     /// The API base, ending in `/api/`.
     pub url: Url,
+    pub network: Network,
     pub secret: SecretString,
     pub checksum: Algorithm,
     pub front: Front,
@@ -115,9 +119,16 @@ pub struct Settings {
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Settings) -> bool {
-        let Settings { url, secret, checksum, front, believe, instance_ids, nodes } = other;
-        (&self.url, &self.checksum, &self.front, &self.believe, &self.instance_ids, &self.nodes)
-            == (url, checksum, front, believe, instance_ids, nodes)
+        let Settings { url, network, secret, checksum, front, believe, instance_ids, nodes } = other;
+        (
+            &self.url,
+            &self.network,
+            &self.checksum,
+            &self.front,
+            &self.believe,
+            &self.instance_ids,
+            &self.nodes,
+        ) == (url, network, checksum, front, believe, instance_ids, nodes)
             && same_secret(&self.secret, secret)
     }
 }
@@ -183,18 +194,18 @@ impl BigBlueButton {
         clock: Clock,
         timeouts: Timeouts,
     ) -> Result<BigBlueButton, Fault> {
-        let client = Client::new(timeouts).map_err(Fault::Misconfigured)?;
-        let endpoint =
-            |label: String, url: &Url, secret: &SecretString, algorithm: Algorithm, front: Front| {
-                let (url, secret) = (url.clone(), secret.clone());
-                Endpoint::new(label, url, secret, algorithm, client.clone(), Arc::clone(&clock), front)
-            };
-        let Settings { url, secret, checksum, front, .. } = settings;
-        let front = endpoint(name.to_string(), url, secret, *checksum, *front);
-        let nodes = settings.nodes.iter().map(|node| {
-            let label = format!("{name} (node {})", node.name);
-            (node.name.clone(), endpoint(label, &node.url, &node.secret, node.checksum, Front::Direct))
-        });
+        let client = |network: &Network| Client::new(timeouts, network).map_err(Fault::Misconfigured);
+        let endpoint = |label, url: &Url, secret: &SecretString, algorithm, client, front| {
+            Endpoint::new(label, url.clone(), secret.clone(), algorithm, client, Arc::clone(&clock), front)
+        };
+        let Settings { url, network, secret, checksum, front, .. } = settings;
+        let front = endpoint(name.to_string(), url, secret, *checksum, client(network)?, *front);
+        let mut nodes = BTreeMap::new();
+        for node in &settings.nodes {
+            let (label, client) = (format!("{name} (node {})", node.name), client(&node.network)?);
+            let endpoint = endpoint(label, &node.url, &node.secret, node.checksum, client, Front::Direct);
+            nodes.insert(node.name.clone(), endpoint);
+        }
         Ok(BigBlueButton {
             label: name.to_string(),
             fingerprint: fingerprint(&settings.url),
@@ -202,7 +213,7 @@ impl BigBlueButton {
             believe: settings.believe,
             instance_ids: settings.instance_ids,
             front,
-            nodes: nodes.collect(),
+            nodes,
             clock: Arc::clone(&clock),
             notes: Mutex::new(Notes {
                 passwords: Recent::new(NOTES),
@@ -367,6 +378,10 @@ impl Platform for BigBlueButton {
 
     fn clock_skew_ms(&self) -> Option<i64> {
         self.front.skew_ms()
+    }
+
+    fn telling(&self) -> Telling {
+        warn::telling(self)
     }
 
     async fn warn(&self, warning: &Warning) -> Warned {

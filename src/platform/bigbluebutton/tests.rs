@@ -31,6 +31,7 @@ impl Bed {
         let url = Url::parse(&format!("{}{API}/", server.uri())).unwrap();
         let settings = Settings {
             url,
+            network: Network::default(),
             secret: SecretString::from(SECRET),
             checksum: Algorithm::Sha256,
             front,
@@ -46,6 +47,7 @@ impl Bed {
         self.settings.nodes.push(NodeSettings {
             name: name.to_owned(),
             url,
+            network: Network::default(),
             secret,
             checksum: Algorithm::Sha1,
         });
@@ -543,11 +545,13 @@ fn settings_show_no_secret() {
     let node = NodeSettings {
         name: "n1".to_owned(),
         url: url.clone(),
+        network: Network::default(),
         secret: SecretString::from("node-secret"),
         checksum: Algorithm::Sha1,
     };
     let settings = Settings {
         url,
+        network: Network::default(),
         secret,
         checksum: Algorithm::Sha256,
         front: Front::Auto,

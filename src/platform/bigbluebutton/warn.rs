@@ -14,16 +14,25 @@
 
 use futures_util::future::join_all;
 
-use super::BigBlueButton;
 use super::answer::{Answer, Entry, Info};
 use super::requests::Problem;
+use super::{BigBlueButton, Front};
 use crate::job::Warned;
-use crate::platform::Warning;
+use crate::platform::{Telling, Warning};
 
 /// Lines on their way to breakout rooms at once.
 const AT_ONCE: usize = 4;
 /// By these a server says that nobody can hear it.
 const NOBODY: [&str; 3] = ["meetingNotFound", "notFound", "invalidMeetingIdentifier"];
+
+/// What the last probe says of it. Another balancer than Scalelite may pass the call on, or not.
+pub(super) fn telling(bbb: &BigBlueButton) -> Telling {
+    if bbb.front() == Front::Scalelite {
+        return Telling::impossible("Scalelite has no sendChatMessage".to_owned());
+    }
+    let has_call = bbb.front.known().seen.as_ref().is_some_and(|seen| seen.takes_instances);
+    Telling { possible: has_call.then_some(true), why: None }
+}
 
 pub(super) async fn warn(bbb: &BigBlueButton, warning: &Warning) -> Warned {
     let entry = match bbb.front.info(&warning.meeting).await {

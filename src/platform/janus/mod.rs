@@ -32,6 +32,7 @@ use self::answer::{Answer, Room};
 use self::seen::Seen;
 use self::single::Turns;
 use super::http::Timeouts;
+use super::network::Network;
 use super::rest::{Ask, Clock, NoReply, Rest};
 use super::{
     EndCall, Fault, Judgement, LiveMeeting, Memory, Platform, PlatformSettings, Probe, Round, Target,
@@ -47,6 +48,7 @@ const FRONT: &str = "";
 pub struct Settings {
     /// The admin address: `http://127.0.0.1:7188/admin/`.
     pub url: Url,
+    pub network: Network,
     pub admin_secret: SecretString,
     /// Of the rooms, where they have one.
     pub room_secret: Option<SecretString>,
@@ -56,15 +58,32 @@ pub struct Settings {
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Settings) -> bool {
-        let Settings { url, admin_secret, room_secret, string_ids } = other;
+        let Settings { url, network, admin_secret, room_secret, string_ids } = other;
         let same_room_secret = match (&self.room_secret, room_secret) {
             (Some(mine), Some(theirs)) => same_secret(mine, theirs),
             (mine, theirs) => mine.is_none() && theirs.is_none(),
         };
-        (&self.url, &self.string_ids) == (url, string_ids)
+        (&self.url, &self.network, &self.string_ids) == (url, network, string_ids)
             && same_secret(&self.admin_secret, admin_secret)
             && same_room_secret
     }
+}
+
+impl Settings {
+    /// Why no room there can be called this, and what to do.
+    pub fn meeting_fault(&self, meeting: &MeetingId) -> Option<(String, String)> {
+        if self.string_ids || number(meeting).is_some() {
+            return None;
+        }
+        let what = format!("rooms of this Janus have numbers, and {:?} is none", meeting.as_str());
+        let hint = "give the number of the room; string-ids = true in the server's block is for a Janus whose rooms have names";
+        Some((what, hint.to_owned()))
+    }
+}
+
+/// As Janus writes it: `007` is another text, and no room.
+fn number(meeting: &MeetingId) -> Option<u64> {
+    meeting.as_str().parse::<u64>().ok().filter(|number| number.to_string() == meeting.as_str())
 }
 
 /// One configured server, with what was seen of its rooms since the start.
@@ -78,7 +97,8 @@ pub struct Janus {
 impl Janus {
     /// Fails only where HTTPS cannot be set up on this machine.
     pub fn new(name: &ServerName, settings: &Settings, clock: Clock) -> Result<Janus, Fault> {
-        let rest = Rest::new(name.to_string(), settings.url.clone(), Timeouts::default(), clock)?;
+        let Settings { url, network, .. } = settings;
+        let rest = Rest::new(name.to_string(), url.clone(), network, Timeouts::default(), clock)?;
         Ok(Janus { rest, settings: settings.clone(), seen: Mutex::default(), turns: Mutex::default() })
     }
 
@@ -102,10 +122,9 @@ impl Janus {
 
     /// A request about one room. `None`: no room of this server can have such an id.
     fn about(&self, request: &str, meeting: &MeetingId) -> Option<Value> {
-        let room = if self.settings.string_ids {
-            json!(meeting.as_str())
-        } else {
-            json!(meeting.as_str().parse::<u64>().ok().filter(|n| n.to_string() == meeting.as_str())?)
+        let room = match self.settings.string_ids {
+            true => json!(meeting.as_str()),
+            false => json!(number(meeting)?),
         };
         let mut body = json!({ "request": request, "room": room });
         if let Some(secret) = &self.settings.room_secret {
@@ -115,11 +134,11 @@ impl Janus {
     }
 
     fn no_such_id(&self, meeting: &MeetingId) -> String {
-        format!(
-            "{}: rooms there have numbers, and {:?} is none (string-ids = true is for a server whose rooms have names)",
-            self.rest.label,
-            meeting.as_str()
-        )
+        let label = &self.rest.label;
+        match self.settings.meeting_fault(meeting) {
+            Some((what, hint)) => format!("{label}: {what} ({hint})"),
+            None => format!("{label}: no room can be called {:?}", meeting.as_str()),
+        }
     }
 
     /// The rooms that are not private.
@@ -207,6 +226,10 @@ impl Platform for Janus {
 
     fn fingerprint(&self) -> String {
         PlatformSettings::Janus(self.settings.clone()).fingerprint()
+    }
+
+    fn meeting_fault(&self, meeting: &MeetingId) -> Option<(String, String)> {
+        self.settings.meeting_fault(meeting)
     }
 
     fn aim(&self, _pin: &Pin) -> Aim {

@@ -97,7 +97,11 @@ impl Seen {
         };
         if !row.is(&pin.instance) {
             match row.parted_from(pin) {
-                Some(Broken::Gone) if !target.end_sent => return Sighting::Over { next: Some(instance) },
+                // What a list of all rooms has missed in between was not there then, as what is not there when it is asked
+                // for: otherwise the job would wait for a room of which nothing more can ever be learnt.
+                Some(Broken::Gone | Broken::Unlisted) if !target.end_sent => {
+                    return Sighting::Over { next: Some(instance) };
+                }
                 None if !target.end_sent
                     && matches!(target.purpose, Purpose::Pin | Purpose::Arm)
                     && row.also.len() < NAMES =>

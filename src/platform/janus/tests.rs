@@ -266,6 +266,44 @@ fn a_room_that_was_seen_gone_and_is_there_again_proves_the_one_before_over() {
     assert!(matches!(again.at_its_word(Some(&first)), Verdict::Replaced { counts: true, .. }), "{again:?}");
 }
 
+/// Whenever it is noticed, after due too: the job comes to an outcome, and the room that is there is not touched.
+#[test]
+fn a_room_that_a_list_missed_and_is_there_again_proves_the_one_before_over() {
+    let mut seen = Seen::default();
+    let first = list(&mut seen, &["4242"], at(0)).remove(0);
+    list(&mut seen, &[], at(60));
+    list(&mut seen, &["4242"], at(120));
+    for purpose in [Purpose::Arm, Purpose::BeforeEnd, Purpose::Last, Purpose::Confirm] {
+        let again = seen.sight(&pinned_by_a_sweep(&first, at(0), purpose), THERE, at(130));
+        let verdict = again.at_its_word(Some(&first));
+        assert!(matches!(verdict, Verdict::Replaced { counts: true, .. }), "{purpose:?}: {verdict:?}");
+    }
+    // A private room is in no list: that it is missed says nothing.
+    let mut pinned = pinned_by_a_sweep(&first, at(0), Purpose::BeforeEnd);
+    pinned.pin.as_mut().unwrap().listed = false;
+    let again = seen.sight(&pinned, THERE, at(130));
+    assert!(matches!(again.at_its_word(Some(&first)), Verdict::Replaced { counts: false, .. }), "{again:?}");
+}
+
+#[test]
+fn rooms_with_numbers_are_called_by_numbers() {
+    let settings = |string_ids| Settings {
+        url: Url::parse("http://127.0.0.1:7188/admin/").unwrap(),
+        network: Network::default(),
+        admin_secret: SecretString::from("hush-admin"),
+        room_secret: None,
+        string_ids,
+    };
+    for good in ["4242", "0"] {
+        assert_eq!(settings(false).meeting_fault(&good.into()), None);
+    }
+    for bad in ["physics", "007", "-1", "4242 ", "18446744073709551616"] {
+        let (what, hint) = settings(false).meeting_fault(&bad.into()).unwrap();
+        assert!(what.contains("have numbers") && hint.contains("string-ids"), "{what}: {hint}");
+        assert_eq!(settings(true).meeting_fault(&bad.into()), None);
+    }
+}
+
 #[test]
 fn a_restart_goes_on_where_the_last_sweep_was() {
     let pin = |room: &str| Pin {
@@ -329,6 +367,7 @@ async fn a_room_that_is_armed_anew_counts_as_the_one_before_and_after_due_it_doe
 fn settings(server: &MockServer, string_ids: bool) -> Settings {
     Settings {
         url: Url::parse(&format!("{}/admin/", server.uri())).unwrap(),
+        network: Network::default(),
         admin_secret: SecretString::from("hush-admin"),
         room_secret: Some(SecretString::from("hush-room")),
         string_ids,

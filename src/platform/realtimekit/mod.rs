@@ -36,6 +36,7 @@ use self::budget::{Kind, Purse};
 use self::look::Turn;
 use self::requests::Api;
 use super::http::Timeouts;
+use super::network::Network;
 use super::rest::Clock;
 use super::{
     EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, Work, address,
@@ -78,6 +79,7 @@ impl PartialEq for Account {
 pub struct Settings {
     /// What comes before `accounts/` (Cloudflare) or `meetings/` (legacy); ends in a slash.
     pub url: Url,
+    pub network: Network,
     pub account: Account,
 }
 

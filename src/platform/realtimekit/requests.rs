@@ -61,7 +61,7 @@ impl Api {
             ),
             Account::Legacy { .. } => ("organization-id and secret (the organization's API key)", "url"),
         };
-        let rest = Rest::new(label, settings.base(), timeouts, clock)?;
+        let rest = Rest::new(label, settings.base(), &settings.network, timeouts, clock)?;
         Ok(Api { rest, authorization, secrets, purse, credential, place, pages: AtomicUsize::new(1) })
     }
 

@@ -495,7 +495,9 @@ async fn live_meetings_are_listed_for_people() {
 
 #[test]
 fn the_default_addresses_are_what_the_calls_are_joined_to() {
-    let base = |url: &str, account| Settings { url: url.parse().unwrap(), account }.base().to_string();
+    let base = |url: &str, account| {
+        Settings { url: url.parse().unwrap(), network: Network::default(), account }.base().to_string()
+    };
     let token = || SecretString::from("t");
     let account =
         |id: &str| Account::Cloudflare { account_id: id.into(), app_id: "app".into(), token: token() };

@@ -36,6 +36,7 @@ use self::look::Turns;
 use self::requests::Api;
 pub use self::token::Credentials;
 use super::http::Timeouts;
+use super::network::Network;
 use super::rest::Clock;
 use super::{
     EndCall, Fault, Judgement, Listed, LiveMeeting, Memory, Platform, Probe, Round, Target, address,
@@ -66,6 +67,7 @@ pub struct Settings {
     pub version: Version,
     /// Ends in a slash; the version's own path follows.
     pub url: Url,
+    pub network: Network,
     pub credentials: Credentials,
 }
 

@@ -53,11 +53,11 @@ pub(super) enum Which<'a> {
 
 impl Api {
     pub fn new(label: &str, settings: &Settings, timeouts: Timeouts, clock: Clock) -> Result<Api, Fault> {
-        let Settings { version, url, credentials } = settings;
+        let Settings { version, url, network, credentials } = settings;
         let unsendable = || Fault::Misconfigured(format!("{label}: no request can carry its token"));
         let tokens = Tokens::new(credentials.clone(), *version).ok_or_else(unsendable)?;
         let reader = Reader { label: label.to_owned(), version: *version, credentials: credentials.clone() };
-        let rest = Rest::new(label.to_owned(), url.clone(), timeouts, clock)?;
+        let rest = Rest::new(label.to_owned(), url.clone(), network, timeouts, clock)?;
         Ok(Api { reader, rest, tokens, paused_until: Mutex::default() })
     }
 

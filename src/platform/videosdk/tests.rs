@@ -33,7 +33,12 @@ impl Bed {
         let server = MockServer::start().await;
         let url = Url::parse(&format!("{}/", server.uri())).unwrap();
         let (api_key, secret) = (SecretString::from(API_KEY), SecretString::from(SECRET));
-        let settings = Settings { version, url, credentials: Credentials::Key { api_key, secret } };
+        let settings = Settings {
+            version,
+            url,
+            network: Network::default(),
+            credentials: Credentials::Key { api_key, secret },
+        };
         Bed { server, settings, boot: Arc::default() }
     }
 

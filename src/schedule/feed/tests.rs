@@ -4,13 +4,15 @@ mod compared;
 mod hostile;
 mod odd;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use regex::Regex;
 
 use super::*;
 use crate::job::{Limits, ServerName};
-use crate::schedule::{Calendar, CalendarEnd, Calendars, DateRange, Days, Ends, ends};
+use crate::schedule::preview::{Kind, Open, Span, preview};
+use crate::schedule::{Calendar, CalendarEnd, Calendars, DateRange, Days, Ends, Schedule, ends};
 
 fn at(text: &str) -> UtcMs {
     text.parse::<jiff::Timestamp>().unwrap().into()
@@ -132,7 +134,7 @@ fn cancelled_in_all_its_forms() {
 
 /// What is certain to be gone, if it is not there, of a feed with these events.
 fn expansion(events: &str) -> crate::schedule::Expansion {
-    let schedule = crate::schedule::Schedule {
+    let schedule = Schedule {
         calendar_ends: vec![lectures()],
         ahead: std::time::Duration::from_secs(48 * 3600),
         ..Default::default()
@@ -343,6 +345,20 @@ fn days_that_are_taken_out() {
     assert_eq!(days, ["2026-11-03", "2026-11-17"]);
     assert_eq!(found.excepted.count, 1);
     assert_eq!(found.excepted.first[0].reason, "except holidays (2026-11-10)");
+    // The preview has a row for it.
+    let feeds =
+        Feeds::default().with(source(), Arc::new(Feed::parse(feed(&event(WEEKLY)).as_bytes()).unwrap()));
+    let schedule =
+        Schedule { calendars: calendars.clone(), calendar_ends: vec![end.clone()], ..Schedule::default() };
+    let [now, until] = [window.0, window.1].map(at);
+    let span = Span { now, until, server: None };
+    let Ok(seen) = preview(&schedule, &feeds, &span, Open::default(), |_| Ok::<_, Infallible>(None));
+    let row = seen.items.iter().find(|item| item.kind == Kind::Skipped).unwrap();
+    assert_eq!(
+        (&row.due.to_string()[..10], &row.notes[..]),
+        ("2026-11-10", &["skipped: except holidays (2026-11-10)".to_owned()][..])
+    );
+    assert!(seen.notes.is_empty(), "{:?}", seen.notes);
     // Until midnight is still the 10th; from then on it is not.
     let night = |end: &str| event(&format!("DTSTART:20261110T200000Z\nDTEND:{end}"));
     let count = |text: &str| ends_of(&end, &calendars, &feed(text), window).entries.len();

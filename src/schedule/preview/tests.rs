@@ -80,7 +80,7 @@ fn look(schedule: &Schedule, jobs: &[Job], days: u64) -> Preview {
 
 fn look_at(schedule: &Schedule, jobs: &[Job], span: &Span) -> Preview {
     let open = |job: &&Job| !job.is_done() && job.due <= span.until && span.is_asked_for(&job.server);
-    let open = Open { jobs: jobs.iter().filter(open).cloned().collect(), complete_until: None };
+    let open = Open { jobs: jobs.iter().filter(open).cloned().collect(), ..Open::default() };
     let known = |entry: &Entry| {
         let made = jobs.iter().filter(|job| identity(job) == Some(&entry.identity));
         Ok::<_, Infallible>(made.max_by_key(|job| !job.is_done()).cloned())
@@ -107,6 +107,18 @@ fn told(preview: &Preview) -> Vec<String> {
 #[track_caller]
 fn check(schedule: &Schedule, jobs: &[Job], days: u64, expected: &[&str]) {
     assert_eq!(told(&look(schedule, jobs, days)), expected);
+}
+
+#[test]
+fn what_is_not_live_any_more_is_counted_and_not_shown() {
+    let jobs = [job(1, &entry("here", now() + HOUR)), job(2, &entry("gone", now() + HOUR))];
+    let open = Open { jobs: jobs.to_vec(), gone: [jobs[1].id].into(), ..Open::default() };
+    let span = Span { now: now(), until: now() + 2 * HOUR, server: None };
+    let known = |_: &Entry| Ok::<_, Infallible>(None);
+    let Ok(seen) = preview(&Schedule::default(), &Feeds::default(), &span, open, known);
+    let shown: Vec<&str> = seen.items.iter().map(|item| item.meeting.as_str()).collect();
+    assert_eq!(shown, ["here"]);
+    assert!(seen.notes[0].starts_with("1 deadline of a rule is not shown: "), "{:?}", seen.notes);
 }
 
 #[test]
@@ -239,7 +251,11 @@ fn what_is_left_out_is_said_and_the_rest_is_complete() {
     assert!((MAX_ITEMS - 2..=MAX_ITEMS).contains(&preview.items.len()));
 
     // The queue alone may be more than was read.
-    let open = Open { jobs: vec![job(1, &entry("a", now() + HOUR))], complete_until: Some(now() + 2 * HOUR) };
+    let open = Open {
+        jobs: vec![job(1, &entry("a", now() + HOUR))],
+        complete_until: Some(now() + 2 * HOUR),
+        ..Open::default()
+    };
     let span = Span { now: now(), until: now() + 24 * HOUR, server: None };
     let hourly = Schedule { recurring: vec![recurring("h", "0 * * * *")], ..Schedule::default() };
     let Ok(cut) = super::preview(&hourly, &Feeds::default(), &span, open, |_| Ok::<_, Infallible>(None));
@@ -278,7 +294,7 @@ fn what_has_no_time_before_its_meeting_starts_is_shown_at_none() {
     let mut order = job(7, &entry("office", now() + HOUR));
     (order.due, order.max_duration, order.awaits_start) = (UtcMs::NEVER, Some(4 * HOUR), true);
     let whole = Span { now: now(), until: UtcMs::MAX, server: None };
-    let open = Open { jobs: vec![order], complete_until: None };
+    let open = Open { jobs: vec![order], ..Open::default() };
     let Ok(seen) =
         preview(&Schedule::default(), &Feeds::default(), &whole, open, |_| Ok::<_, Infallible>(None));
     assert_eq!(told(&seen), [""; 0]);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Hit, RuleAction, Sweep};
-use crate::job::{Job, LiveMeeting, Origin, UtcMs};
+use crate::job::{InstanceId, Job, LiveMeeting, Origin, State, UtcMs};
 use crate::schedule::Rule;
 
 /// How many jobs of each rule count against its `max-open`.
@@ -35,8 +35,8 @@ pub fn is_from_sweep(job: &Job) -> bool {
 
 /// Compares what a sweep came to with the open jobs on this server; those that no sweep made are left alone. Pure.
 ///
-/// A job whose meeting is not live any more is left alone too: that it is over is for the job to prove, at its time. So is
-/// one whose end call was sent.
+/// A job whose meeting is not live any more is left alone too: that it is over is for the job to prove, at its time, because
+/// a listing may have forgotten it. See [`gone`]. So is one whose end call was sent.
 pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction> {
     let ours = open.iter().filter(|job| !job.is_done() && is_from_sweep(job));
     let jobs: HashMap<&str, &Job> =
@@ -73,9 +73,18 @@ pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction
     actions
 }
 
+/// The jobs that sweeps made for runs which a complete listing does not show any more. Pure.
+pub fn gone<'a>(open: &'a [Job], live: &[LiveMeeting]) -> impl Iterator<Item = &'a Job> {
+    let alive: HashSet<InstanceId> = live.iter().map(|live| live.instance.clone()).collect();
+    let waits = |job: &&Job| matches!(job.state, State::Waiting | State::Held) && is_from_sweep(job);
+    let is_gone = move |job: &&Job| job.only.as_ref().is_some_and(|only| !alive.contains(only));
+    open.iter().filter(waits).filter(is_gone)
+}
+
 /// Leaves out the submits that are too many for their rules, of each rule those that are due last. `made`: how many jobs it
-/// has made lately; a server that shows ever new meetings must not fill the disk with jobs that are done soon. Says how
-/// many were left out. Pure.
+/// has made lately; a server that shows ever new meetings must not fill the disk with jobs that are done soon. All rules
+/// together make no more than the one that may make most, and than [`Rule::DEFAULT_MAX_OPEN`] where that is more: many rules
+/// on one server are no way around it. Says how many were left out. Pure.
 pub fn cap(actions: &mut Vec<RuleAction>, open: &[Job], made: &Tally, rules: &[Rule]) -> Tally {
     let mut opened = Tally::new();
     for rule in open.iter().filter(|job| !job.is_done()).filter_map(|job| job.origin.rule()) {
@@ -91,6 +100,10 @@ pub fn cap(actions: &mut Vec<RuleAction>, open: &[Job], made: &Tally, rules: &[R
         }
     }
     submits.sort_by_key(|hit| hit.due);
+    let most =
+        rules.iter().map(|rule| rule.max_open).chain([Rule::DEFAULT_MAX_OPEN]).max().unwrap_or_default();
+    let taken = |tally: &Tally| tally.values().sum::<usize>();
+    let mut room_of_all = most.saturating_sub(taken(&opened).max(taken(made)));
     let mut left_out = Tally::new();
     for hit in submits {
         let left = room.entry(hit.rule.clone()).or_insert_with(|| {
@@ -98,9 +111,9 @@ pub fn cap(actions: &mut Vec<RuleAction>, open: &[Job], made: &Tally, rules: &[R
             let limit = limits.get(hit.rule.as_str()).copied().unwrap_or(Rule::DEFAULT_MAX_OPEN);
             limit.saturating_sub(count(&opened).max(count(made)))
         });
-        match left.checked_sub(1) {
+        match left.checked_sub(1).zip(room_of_all.checked_sub(1)) {
             Some(less) => {
-                *left = less;
+                (*left, room_of_all) = less;
                 others.push(RuleAction::Submit(hit));
             }
             None => *left_out.entry(hit.rule.clone()).or_default() += 1,

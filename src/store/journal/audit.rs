@@ -35,19 +35,24 @@ pub struct Finding {
     pub what: String,
 }
 
+/// Is there any file of a journal in this directory?
+pub fn is_there(dir: &Path) -> io::Result<bool> {
+    Ok(!files::list(dir)?.is_empty())
+}
+
 /// Follows the whole chain. `store`: how far the store has come, asked for before this is called; without it a cut tail
-/// does not show.
-pub fn verify(dir: &Path, store: Option<Head>) -> io::Result<Audit> {
+/// does not show. `noted`: a head that somebody noted down elsewhere; it must be in the chain, or else the whole directory,
+/// store included, may have been rolled back or written anew.
+pub fn verify(dir: &Path, store: Option<Head>, noted: Option<Head>) -> io::Result<Audit> {
     let files = files::list(dir)?;
-    let mut verifier = Verifier { store, ..Verifier::default() };
+    let mut verifier = Verifier { store, noted, ..Verifier::default() };
     // Told together with the lines that they follow.
     for file in &files.checkpoints {
         verifier.checkpoint(file)?;
     }
     // Where it may stand before the first line that there is.
-    verifier.reached = store.is_some_and(|store| {
-        store == Head::ORIGIN || verifier.followed.get(&store.seq).is_some_and(|(head, _)| *head == store)
-    });
+    verifier.reached = store.is_some_and(|store| verifier.is_followed(store));
+    verifier.met = noted.is_some_and(|noted| verifier.is_followed(noted));
     let first = files.segments.first().map_or(1, |segment| segment.number);
     if first > 1 && !verifier.followed.keys().any(|seq| *seq + 1 >= first) {
         let path = files.segments[0].path.clone();
@@ -71,6 +76,9 @@ struct Verifier {
     /// The line that the store has reached was seen, or a checkpoint stands for it. What is not whole behind it was never
     /// acknowledged.
     reached: bool,
+    /// The head that was noted down elsewhere, and whether the chain has it.
+    noted: Option<Head>,
+    met: bool,
     /// The last line, where it could be read.
     head: Option<Head>,
     /// The lines that checkpoints follow, and the files.
@@ -80,6 +88,10 @@ struct Verifier {
 }
 
 impl Verifier {
+    fn is_followed(&self, head: Head) -> bool {
+        head == Head::ORIGIN || self.followed.get(&head.seq).is_some_and(|(followed, _)| *followed == head)
+    }
+
     fn checkpoint(&mut self, file: &Numbered) -> io::Result<()> {
         match checkpoint::read(&file.path, &mut |_| Ok(()))? {
             Ok(head) if head.seq == file.number => {
@@ -150,6 +162,7 @@ impl Verifier {
             self.audit.last = self.head;
         }
         self.reached |= self.store == self.head;
+        self.met |= self.noted == self.head;
         if let Some((head, file)) = self.followed.get(&line.seq).filter(|(head, _)| *head != line.head()) {
             let what =
                 format!("it is not the line that {} follows, whose hash is {}", file.display(), head.hash);
@@ -189,6 +202,7 @@ impl Verifier {
             let what = format!("the journal ends before line {}, which this checkpoint follows", head.seq);
             self.find(&path, 1, what);
         }
+        self.compare_noted(dir);
         let Some(store) = self.store else {
             self.audit.notes.push("not compared with the store: a cut tail would not show".to_owned());
             return;
@@ -210,6 +224,30 @@ impl Verifier {
                     store.seq
                 )
             }
+        };
+        self.find(dir, 0, what);
+    }
+
+    fn compare_noted(&mut self, dir: &Path) {
+        let Some(noted) = self.noted.filter(|_| !self.met) else { return };
+        let (first, last) = (self.audit.first.unwrap_or(1), self.audit.last.map_or(0, |last| last.seq));
+        let what = if noted.seq > last {
+            format!(
+                "the journal ends at line {last}, and line {} was noted before: the state directory was rolled back to an \
+                 older copy, or the end was cut off",
+                noted.seq
+            )
+        } else if noted.seq < first {
+            format!(
+                "line {} cannot be compared with what was noted: the journal begins with line {first}",
+                noted.seq
+            )
+        } else {
+            format!(
+                "line {} is not the one that was noted, with the hash {}: the journal was rolled back and went on, or was \
+                 written anew",
+                noted.seq, noted.hash
+            )
         };
         self.find(dir, 0, what);
     }
@@ -324,7 +362,7 @@ mod tests {
 
     #[track_caller]
     fn check(dir: &Path, store: Option<Head>, place: &str, what: &str) {
-        let audit = verify(dir, store).unwrap();
+        let audit = verify(dir, store, None).unwrap();
         let found = audit.findings.iter().any(|finding| {
             let name = finding.path.file_name().unwrap().to_string_lossy().into_owned();
             format!("{name}:{}", finding.line).contains(place) && finding.what.contains(what)
@@ -339,10 +377,10 @@ mod tests {
     fn a_whole_journal_has_no_findings() {
         let dir = tempfile::tempdir().unwrap();
         let (_, head) = journal(dir.path());
-        let audit = verify(dir.path(), Some(head)).unwrap();
+        let audit = verify(dir.path(), Some(head), None).unwrap();
         assert_eq!((audit.findings, audit.notes), (vec![], vec![]));
         assert_eq!((audit.lines, audit.first, audit.last), (6, Some(1), Some(head)));
-        assert_eq!(verify(dir.path(), None).unwrap().notes.len(), 1);
+        assert_eq!(verify(dir.path(), None, None).unwrap().notes.len(), 1);
     }
 
     #[test]
@@ -402,6 +440,28 @@ mod tests {
         check(dir.path(), Some(head), "00000000000000000007.ndjson:0", "the lines 4 to 6");
     }
 
+    /// Whoever puts back an older copy of everything is found out by what was noted elsewhere, and by nothing else.
+    #[test]
+    fn a_head_that_was_noted_down_must_be_in_the_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lines, head) = journal(dir.path());
+        let at = |n: usize| {
+            line::read::<IgnoredAny, IgnoredAny>(lines[n].strip_suffix(b"\n").unwrap()).ok().unwrap().head()
+        };
+        let findings =
+            |store: Head, noted: Head| verify(dir.path(), Some(store), Some(noted)).unwrap().findings;
+        for noted in [head, at(2), Head::ORIGIN] {
+            assert_eq!(findings(head, noted), [], "{noted}");
+            assert_eq!(noted.to_string().parse(), Ok(noted));
+        }
+        let found = findings(head, Head { seq: 4, ..head });
+        assert!(found[0].what.contains("line 4 is not the one that was noted"), "{found:?}");
+        write(dir.path(), &lines[..4]);
+        let found = findings(at(3), head);
+        assert!(found.len() == 1 && found[0].what.contains("rolled back to an older copy"), "{found:?}");
+        assert!("4".parse::<Head>().is_err() && "4:abc".parse::<Head>().is_err());
+    }
+
     #[test]
     fn a_write_under_way_is_no_fault() {
         let dir = tempfile::tempdir().unwrap();
@@ -411,7 +471,7 @@ mod tests {
         let half = lines[5].len() / 2;
         lines[5].truncate(half);
         write(dir.path(), &lines);
-        let audit = verify(dir.path(), Some(store)).unwrap();
+        let audit = verify(dir.path(), Some(store), None).unwrap();
         assert_eq!(audit.findings, []);
         assert!(audit.notes[0].contains(&format!("{SECOND}:3: the last write is not whole")));
     }

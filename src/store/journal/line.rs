@@ -50,6 +50,24 @@ impl Head {
     pub const ORIGIN: Head = Head { seq: 0, hash: Hash([0; 32]) };
 }
 
+/// As people see it and hand it back: `SEQ:HASH`.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+impl FromStr for Head {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Head, &'static str> {
+        let form =
+            "it is no SEQ:HASH as adjourn status shows it: a number, a colon and 64 hexadecimal digits";
+        let (seq, hash) = text.trim().split_once(':').ok_or(form)?;
+        Ok(Head { seq: seq.parse().map_err(|_| form)?, hash: hash.parse().map_err(|_| form)? })
+    }
+}
+
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.digits()).expect("digits"))

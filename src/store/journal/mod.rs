@@ -32,7 +32,7 @@ use super::disk::{Disk, give_back_room};
 use super::lock::sync_dir;
 use crate::job::UtcMs;
 
-pub use audit::{Audit, Finding, Told, tell, verify};
+pub use audit::{Audit, Finding, Told, is_there, tell, verify};
 pub(super) use checkpoint::{Keeper, damaged as damaged_checkpoint, write as write_checkpoint};
 pub(super) use line::{Bodies, FORMAT};
 pub use line::{Hash, Head};

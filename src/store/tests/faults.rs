@@ -321,7 +321,7 @@ fn nothing_is_taken_until_the_journal_has_been_cut() {
     // One, two refused, their void, and the last.
     assert_eq!(head.seq, 5);
     drop(queue);
-    let audit = crate::store::journal::verify(&dir.path().join("journal"), Some(head)).unwrap();
+    let audit = crate::store::journal::verify(&dir.path().join("journal"), Some(head), None).unwrap();
     assert_eq!(audit.findings, []);
 }
 

@@ -55,7 +55,7 @@ fn check(dir: &Path, expected: &[Job], repaired: Option<&str>) {
     let done = expected.iter().filter(|job| job.is_done()).count();
     assert_eq!(queue.counts().unwrap()[&State::Done], done as u64);
     assert_eq!(queue.done_before(UtcMs(i64::MAX), 9).unwrap().len(), done);
-    let audit = verify(&dir.join("journal"), health.journal).unwrap();
+    let audit = verify(&dir.join("journal"), health.journal, None).unwrap();
     assert_eq!((audit.findings, audit.notes), (vec![], vec![]));
 }
 
@@ -251,7 +251,7 @@ fn checkpoints_bound_the_journal_and_lose_nothing() {
     let expected = all(&queue);
     let head = queue.health().journal;
     drop(queue);
-    assert_eq!(verify(&dir.path().join("journal"), head).unwrap().findings, []);
+    assert_eq!(verify(&dir.path().join("journal"), head, None).unwrap().findings, []);
     fs::remove_dir_all(dir.path().join("queue")).unwrap();
     check(dir.path(), &expected, Some("and no queue"));
 }
@@ -268,7 +268,7 @@ fn a_damaged_checkpoint_is_noticed_and_replaced() {
     let mut last = job(9, 0);
     commit(&queue, vec![new(&last)]).unwrap();
     let mut due = 0;
-    while !verify(&dir.path().join("journal"), None).unwrap().findings.is_empty() {
+    while !verify(&dir.path().join("journal"), None, None).unwrap().findings.is_empty() {
         due += 1;
         let next = moved(&last, due);
         commit(&queue, vec![update(&next, last.revision)]).unwrap();

@@ -84,7 +84,7 @@ fn an_expansion_writes_no_old_copy_over_a_hold() {
     let warned = Repeat { zone: ZONES[4], warn: WARN.to_vec(), ..repeat(vec![18, 25, 59], 5 * SECOND) };
     let standing =
         Standing { repeats: vec![warned, held], rules: Vec::new(), exempt: Vec::new(), ahead: 10 * MINUTE };
-    expect_lawful(&plan(
+    let plan = plan(
         &[(Flavour::Balancer, 3), (Flavour::Vendor, 1)],
         vec![
             Item::Standing { at: 0, standing, read: true },
@@ -92,7 +92,9 @@ fn an_expansion_writes_no_old_copy_over_a_hold() {
             Item::ChangeNext { at: 1_968_000, name: 1, ask: Ask::Hold(Some(1_973_000)) },
             Item::Status { at: 2_100_000 },
         ],
-    ));
+    );
+    // By how this seed's disk takes its time, a plan is made right when the held one passes its due.
+    expect_lawful(&Plan { seed: 105_186, ..plan });
 }
 
 /// Seed 5824: the job before had concluded in memory, and the disk did not know yet, when a plan asked how far its entry

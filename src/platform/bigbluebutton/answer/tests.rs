@@ -69,6 +69,28 @@ fn metadata_is_bounded_and_what_is_not_kept_is_said() {
     let long = of(&format!("<a>{}</a><b>short</b>", "x".repeat(MAX_META_BYTES + 1)));
     assert!(long.meta_cut && !long.meta.contains_key("a"));
     assert_eq!(long.meta["b"], "short");
+    let huge = of(&format!("<a>{}</a><b>short</b>", "x".repeat(MAX_TEXT + 1)));
+    assert!(huge.meta_cut && !huge.meta.contains_key("a") && huge.meta["b"] == "short");
+}
+
+/// What is kept of an answer is bounded, however little of it each piece takes on the line.
+#[test]
+fn an_answer_cannot_be_blown_up() {
+    let keys: String = (0..MAX_META).map(|n| format!("<{n:x}>v</{n:x}>")).collect();
+    let meeting =
+        |n: usize| format!("<meeting><meetingID>{n}</meetingID><metadata>{keys}</metadata></meeting>");
+    let some = MAX_META_IN_ALL / MAX_META + 2;
+    let listed = meetings(&(0..some).map(meeting).collect::<String>());
+    let kept: usize = listed.iter().map(|entry| entry.meta.len()).sum();
+    assert_eq!((listed.len(), kept), (some, MAX_META_IN_ALL));
+    assert!(listed[some - 1].meta_cut && !listed[0].meta_cut);
+
+    let whole =
+        |inner: &[u8]| [b"<response><returncode>SUCCESS</returncode>", inner, b"</response>"].concat();
+    let long = format!("<meetingName>{}</meetingName>", "x".repeat(MAX_TEXT + 1));
+    assert_eq!(parse(&whole(long.as_bytes())).err().as_deref(), Some("holds a text of more than 64 KiB"));
+    let latin = [b"<!--".as_slice(), &vec![0xfc; MAX_MENDED], b"-->"].concat();
+    assert_eq!(parse(&whole(&latin)).err().as_deref(), Some("is not UTF-8 text"));
 }
 
 #[test]

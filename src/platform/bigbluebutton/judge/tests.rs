@@ -5,6 +5,7 @@ use crate::job::{BootMs, JobId, MeetingId, Pin, Purpose, UtcMs};
 use crate::platform::{LiveMeeting, NodeMemory};
 
 mod fronts;
+mod targets;
 
 fn at(seconds: i64) -> Now {
     Now { wall: UtcMs(1_000_000 + seconds * 1000), boot: BootMs(seconds * 1000) }

@@ -366,3 +366,37 @@ fn a_memory_of_an_older_version_is_read() {
     assert_eq!(memory.nodes[""].witnesses, ids(&["a"]));
     assert_eq!(uncovered(memory.nodes.get(""), at(-1000)), None);
 }
+
+/// Nobody is left who could tell whether the server was restarted meanwhile.
+#[test]
+fn a_gap_whose_only_witnesses_are_targets_now_is_not_covered() {
+    let mut server = Server::with(&["a"]);
+    let (a, none) = (InstanceId::from("a"), ids(&[]));
+    server.hears(3600, |heard| {
+        heard.listing = Some(&none);
+        heard.own = BTreeSet::from([&a]);
+    });
+    assert!(uncovered(Some(&server.known), at(0)).is_some());
+    assert_eq!(uncovered(Some(&server.known), at(3600)), None);
+    server.check(0, "believed");
+}
+
+#[test]
+fn an_outage_whose_only_witness_is_a_target_now_is_as_one_without() {
+    let mut server = Server::with(&["a"]);
+    server.fails(5);
+    let (a, none) = (InstanceId::from("a"), ids(&[]));
+    let lost = server.hears(10, |heard| {
+        heard.listing = Some(&none);
+        heard.own = BTreeSet::from([&a]);
+    });
+    assert!(!lost);
+    server.check(0, "believed");
+    assert!(is_marred(Some(&server.known), at(0)));
+}
+
+#[test]
+fn several_that_vanished_say_nothing_about_who_was_seen_after_that() {
+    let known = NodeMemory { vanished: Some(at(5)), ..NodeMemory::default() };
+    assert!(have_vanished(Some(&known), at(4)) && !have_vanished(Some(&known), at(5)));
+}

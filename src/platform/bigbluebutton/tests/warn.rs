@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::job::Mark;
+use crate::platform::Telling;
 
 const V3: &str = "<version>2.0</version><graphqlWebsocketUrl>w</graphqlWebsocketUrl>";
 const TEXT: &str = "Ends in 10 minutes & a bit: \"schönen Abend\" +1";
@@ -166,6 +167,19 @@ async fn what_the_answers_say() {
         assert_eq!(*sent, expected, "{why}");
         check_no_secret(why);
     }
+}
+
+#[tokio::test]
+async fn whether_it_is_possible_is_known_from_the_probe() {
+    let bed = answering(success("")).await;
+    bed.on("isMeetingRunning", success("<running>false</running>")).await;
+    let platform = bed.platform();
+    assert_eq!(platform.telling(), Telling::default(), "nothing is known yet");
+    bed.on("", success(V3)).await;
+    platform.probe().await.unwrap();
+    assert_eq!(platform.telling(), Telling { possible: Some(true), why: None });
+    let scalelite = Bed::new(Front::Scalelite).await.platform();
+    assert_eq!(scalelite.telling(), Telling::impossible("Scalelite has no sendChatMessage".to_owned()));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 use super::contract::{self, Call};
 use crate::job::{BootMs, Now, UtcMs};
 use crate::platform::http::Timeouts;
+use crate::platform::network::Network;
 use crate::platform::realtimekit::budget::Purse;
 use crate::platform::realtimekit::{Account, RealtimeKit, Settings};
 
@@ -101,7 +102,11 @@ impl App {
             let (account_id, app_id) = ("acc-1".to_owned(), "app-1".to_owned());
             Account::Cloudflare { account_id, app_id, token: TOKEN.into() }
         };
-        Settings { url: format!("{}{base}", self.server.uri()).parse().unwrap(), account }
+        Settings {
+            url: format!("{}{base}", self.server.uri()).parse().unwrap(),
+            network: Network::default(),
+            account,
+        }
     }
 
     /// With a budget of its own, of which nothing is used.

@@ -32,6 +32,26 @@ fn rules_that_only_report_take_no_place_from_the_others() {
 }
 
 #[test]
+fn many_rules_on_one_server_make_no_more_than_one_may() {
+    let named = |n: usize| Rule { max_duration: Some(HOUR), ..rule(&format!("r{n}")) };
+    let now = Now { wall: at("09:01"), boot: BootMs(0) };
+    let left_out = |rules: &[Rule], made: &Tally| {
+        let swept = sweep(rules, &[], &|_, _, _| true, &Watch::default(), &many(2_000), now);
+        let mut actions = plan(&swept, &[], &many(2_000));
+        let hits = actions.len();
+        let left_out: usize = cap(&mut actions, &[], made, rules).values().sum();
+        assert_eq!(actions.len() + left_out, hits);
+        (actions.len(), left_out)
+    };
+    let rules: Vec<Rule> = (0..4).map(named).collect();
+    assert_eq!(left_out(&rules, &Tally::new()), (5_000, 3_000));
+    let made = Tally::from([("gone".to_owned(), 4_990)]);
+    assert_eq!(left_out(&rules, &made), (10, 7_990));
+    let wider: Vec<Rule> = rules.into_iter().map(|rule| Rule { max_open: 6_000, ..rule }).collect();
+    assert_eq!(left_out(&wider, &Tally::new()), (6_000, 2_000));
+}
+
+#[test]
 fn what_a_partial_listing_does_not_show_is_kept_for_a_while_and_nobody_knows_who_is_inside() {
     let rules = [Rule { empty_for: Some(30 * MINUTE), ..max_duration(4 * HOUR) }];
     let at = |minute: i64| Now {

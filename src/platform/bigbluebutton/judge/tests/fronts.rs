@@ -67,3 +67,34 @@ fn several_that_vanish_with_people_in_them_are_told_once_and_then_nothing_is_bel
     quiet.sees(&Round { shown, ..round(0, Sighting::Live(instance("i")), &[("", &["a", "w"])]) });
     assert_eq!((quiet.sees(&gone(5)), quiet.alarms), ("gone", 0));
 }
+
+#[test]
+fn nothing_is_believed_over_a_time_that_the_memory_does_not_cover() {
+    let mut watch = Watch { believe: Believe::Front, ..Watch::new(Front::Balancer) };
+    watch.target = Target { end_sent: false, accepted: false, ..pinned() };
+    let believed = |watch: &mut Watch, seconds| {
+        let round = round(seconds, absent(true, true, false), &[("", &["w"])]);
+        let place = Place { label: "campus", front: watch.front, believe: watch.believe };
+        let judged = judge(place, &watch.memory, &round, std::slice::from_ref(&watch.target));
+        watch.memory = judged.memory;
+        matches!(judged.verdicts[0], Verdict::Vanished { believed: true, .. })
+    };
+    assert!(!believed(&mut watch, 3600), "the memory began an hour after it was last seen");
+    watch.target.since = Some(at(3590));
+    assert!(believed(&mut watch, 3602));
+}
+
+#[test]
+fn only_what_balances_loses_a_node() {
+    for (front, alarms) in [(Front::Direct, 0), (Front::PlugNmeet, 0), (Front::Scalelite, 1)] {
+        let mut watch = Watch::new(front);
+        let shown = |ids: &[&str]| -> BTreeMap<String, Vec<(InstanceId, bool)>> {
+            [(String::new(), ids.iter().map(|id| (InstanceId::from(*id), true)).collect())].into()
+        };
+        let alive = round(0, Sighting::Live(instance("i")), &[("", &["a", "b", "w"])]);
+        watch.sees(&Round { shown: shown(&["i", "a", "b", "w"]), ..alive });
+        let later = round(5, Sighting::Live(instance("i")), &[("", &["w"])]);
+        watch.sees(&Round { shown: shown(&["i", "w"]), ..later });
+        assert_eq!(watch.alarms, alarms, "{front:?}");
+    }
+}
