@@ -74,8 +74,8 @@ pub fn plan(sweep: &Sweep, open: &[Job], live: &[LiveMeeting]) -> Vec<RuleAction
 }
 
 /// The jobs that sweeps made for runs which a complete listing does not show any more. Pure.
-pub fn gone<'a>(open: &'a [Job], live: &[LiveMeeting]) -> impl Iterator<Item = &'a Job> {
-    let alive: HashSet<InstanceId> = live.iter().map(|live| live.instance.clone()).collect();
+pub fn gone<'a>(open: &'a [Job], live: &'a [LiveMeeting]) -> impl Iterator<Item = &'a Job> {
+    let alive: HashSet<&InstanceId> = live.iter().map(|live| &live.instance).collect();
     let waits = |job: &&Job| matches!(job.state, State::Waiting | State::Held) && is_from_sweep(job);
     let is_gone = move |job: &&Job| job.only.as_ref().is_some_and(|only| !alive.contains(only));
     open.iter().filter(waits).filter(is_gone)
