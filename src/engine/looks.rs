@@ -321,22 +321,9 @@ mod tests {
         job.pin.as_mut().expect("pinned").site = Some("https://old".to_owned());
         let core = core_with(&job);
         assert!(matches!(knowing(&core, &job, gone()).0, Verdict::Hopeless { .. }));
-        let by = live("j");
+        let by = Instance::listed("j");
         let replaced = knowing(&core, &job, Verdict::Replaced { by: by.clone(), counts: true }).0;
         assert_eq!(replaced, Verdict::Replaced { by, counts: false });
-    }
-
-    fn live(id: &str) -> Instance {
-        Instance {
-            id: id.into(),
-            started_at: None,
-            start: None,
-            participants: None,
-            listed: true,
-            node: None,
-            shown_at: None,
-            asked_at: None,
-        }
     }
 
     #[tokio::test]
@@ -346,7 +333,7 @@ mod tests {
             job.pin = None;
             let (mut core, now) = (core_with(&job), crate::clock::system_now());
             let target = target(&job, Purpose::Arm, &core.book);
-            let sightings = vec![Sighting::Live(live("i"))];
+            let sightings = vec![Sighting::Live(Instance::listed("i"))];
             let round = Round { sent: now, received: now, sightings, ..Round::default() };
             core.part_answered(&campus(), epoch, &[target], &round);
             assert_eq!(core.active[&job.id].job.last_seen.is_some(), seen, "{epoch}");

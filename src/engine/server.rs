@@ -364,9 +364,9 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::super::active::Active;
-    use super::super::tests::still::{pinned, still};
+    use super::super::tests::still::{self, pinned, still};
     use super::*;
-    use crate::job::{By, Fact, InstanceId, Order, Origin, UtcMs};
+    use crate::job::{Fact, InstanceId, Origin, UtcMs};
 
     #[test]
     fn only_a_first_call_whose_claim_has_had_its_time_leaves_without_it() {
@@ -376,20 +376,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        let order = Order {
-            id: JobId(uuid::Uuid::nil()),
-            server: "campus".into(),
-            meeting: "math-101".into(),
-            only: None,
-            key: None,
-            limits: Limits::default(),
-            at_most: None,
-            max_duration: None,
-            due: UtcMs(0),
-            origin: Origin::Api,
-            by: By::Peer { uid: 0, pid: None },
-        };
-        Job::submit(order, Now::default())
+        still::job(1, UtcMs(0), Origin::Api)
     }
 
     #[test]

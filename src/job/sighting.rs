@@ -38,6 +38,16 @@ pub struct Instance {
     pub asked_at: Option<Now>,
 }
 
+#[cfg(test)]
+impl Instance {
+    /// One that a listing showed, and of which nothing else is known.
+    pub(crate) fn listed(id: &str) -> Instance {
+        let (started_at, start, participants, node) = (None, None, None, None);
+        let (shown_at, asked_at) = (None, None);
+        Instance { id: id.into(), started_at, start, participants, listed: true, node, shown_at, asked_at }
+    }
+}
+
 /// The span of time in which an instance started, beyond doubt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StartRange {

@@ -233,9 +233,7 @@ fn retries_back_off_from_half_a_second_to_a_minute_and_each_follows_a_look() {
         let answered = sim.now;
         sim.end_says(refused(false));
         sim.next_look_says(live("a"));
-        while sim.queued == 0 {
-            sim.next_look_says(live("a"));
-        }
+        sim.is_seen_until_it_may_call("a");
         sim.turn(live("a"));
         pauses.push(sim.now.since(answered).as_millis());
     }
@@ -374,9 +372,7 @@ fn a_call_that_waits_for_room_is_claimed() {
 #[test]
 fn a_re_send_never_follows_a_look_that_was_made_for_a_proof() {
     let mut sim = Sim::confirming();
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     sim.slot();
     sim.expect_look(Purpose::Last);
     sim.expect_calls(1);

@@ -96,9 +96,7 @@ fn a_call_at_the_meeting_never_follows_the_arm_or_a_look_for_proof() {
     sim.advance_to_due();
     sim.slot();
     sim.end_says(EndAnswer::Accepted);
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     sim.slot();
     // The listing may be an old one: the next class has opened meanwhile.
     sim.expect_look(Purpose::Last);
@@ -142,9 +140,7 @@ fn when_the_other_deadline_does_not_call_any_more_this_one_does() {
     let mut sim = Sim::firing();
     sim.queued = 0;
     sim.event(Event::Slot { site: sim.site.clone(), carrier: Some(JobId(uuid::Uuid::from_u128(99))) });
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     assert!(sim.due_in() >= -16_000, "{}", sim.due_in());
     sim.turn(live("a"));
     sim.expect_called("a");
@@ -172,9 +168,7 @@ fn a_server_that_was_overloaded_is_tried_again_after_a_minute_whatever_it_asked_
     let mut sim = Sim::calling();
     let retry_after = Some(hours(24));
     sim.end_says(EndAnswer::Throttled { why: "HTTP 503".to_owned(), retry_after, unavailable: true });
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     assert!((-62_000..=-59_000).contains(&sim.due_in()), "{}", sim.due_in());
 }
 
@@ -208,9 +202,7 @@ fn carried() -> Sim {
 fn a_reboot_does_not_keep_a_carried_job_from_calling() {
     let mut sim = carried();
     sim.reboot(secs(5));
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     assert!(sim.due_in() >= -60_000, "{}", sim.due_in());
 }
 
@@ -360,9 +352,7 @@ fn called_beside(counts: bool, pause: std::time::Duration) -> Sim {
     while sim.now.since(seen) < pause {
         sim.next_look_says(doubtful());
     }
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     sim.turn(live("a"));
     sim.expect_called("a");
     sim.end_says(EndAnswer::Accepted);

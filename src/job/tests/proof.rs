@@ -134,16 +134,12 @@ fn tries_that_were_refused_do_not_put_the_first_re_send_off() {
     let mut sim = Sim::calling();
     for _ in 0..3 {
         sim.end_says(refused(false));
-        while sim.queued == 0 {
-            sim.next_look_says(live("a"));
-        }
+        sim.is_seen_until_it_may_call("a");
         sim.turn(live("a"));
     }
     sim.end_says(EndAnswer::Accepted);
     let accepted = sim.now;
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     assert_eq!(sim.now.since(accepted), secs(15));
 }
 
@@ -153,9 +149,7 @@ fn re_sends_come_further_apart_up_to_five_minutes() {
     let mut pauses = Vec::new();
     for _ in 0..7 {
         let answered = sim.now;
-        while sim.queued == 0 {
-            sim.next_look_says(live("a"));
-        }
+        sim.is_seen_until_it_may_call("a");
         pauses.push(sim.now.since(answered).as_secs());
         sim.turn(live("a"));
         sim.end_says(EndAnswer::Accepted);
@@ -439,9 +433,7 @@ fn seen_again_within_the_minute_it_is_alive_and_is_ended() {
         sim.next_look_says(vanished(false));
     }
     sim.next_look_says(live("a"));
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     sim.turn(live("a"));
     sim.expect_calls(2);
 }
@@ -535,9 +527,7 @@ fn a_re_send_waits_until_the_platform_has_settled() {
     sim.slot();
     sim.end_says(EndAnswer::Accepted);
     let accepted = sim.now;
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     assert_eq!(sim.now.since(accepted), secs(40));
 }
 
@@ -549,9 +539,7 @@ fn the_minute_of_silence_begins_anew_with_a_sighting() {
     while sim.now.since(began) < secs(40) {
         sim.next_look_says(vanished(false));
     }
-    while sim.queued == 0 {
-        sim.next_look_says(live("a"));
-    }
+    sim.is_seen_until_it_may_call("a");
     sim.turn(live("a"));
     sim.end_says(maybe_gone());
     let took = always(&mut sim, &vanished(false));

@@ -253,6 +253,14 @@ impl Sim {
         self.look_says(verdict);
     }
 
+    /// Every look shows this instance, until the job asks for its turn to call.
+    #[track_caller]
+    pub fn is_seen_until_it_may_call(&mut self, instance: &str) {
+        while self.queued == 0 {
+            self.next_look_says(live(instance));
+        }
+    }
+
     /// The next look is answered, unless the job is done before it.
     #[track_caller]
     pub fn next_look_or_end(&mut self, verdict: Verdict) {

@@ -11,19 +11,6 @@ fn at(seconds: i64) -> Now {
     Now { wall: UtcMs(1_000_000 + seconds * 1000), boot: BootMs(seconds * 1000) }
 }
 
-fn instance(id: &str) -> Instance {
-    Instance {
-        id: id.into(),
-        started_at: None,
-        start: None,
-        participants: None,
-        listed: true,
-        node: None,
-        shown_at: None,
-        asked_at: None,
-    }
-}
-
 /// A target whose instance `i` was pinned at second 0, listed, and ended with a clean call.
 fn pinned() -> Target {
     let pin = Pin {
@@ -232,7 +219,7 @@ fn what_was_pinned_at_another_address_cannot_be_proven_over_here() {
 fn everything_else_passes_through() {
     let text = || "w".to_owned();
     for (sighting, expected) in [
-        (Sighting::Live(instance("i")), "live"),
+        (Sighting::Live(Instance::listed("i")), "live"),
         (Sighting::Occupied, "occupied"),
         (Sighting::Doubtful(text()), "doubtful"),
         (Sighting::Unreachable(text()), "unreachable"),
@@ -240,12 +227,12 @@ fn everything_else_passes_through() {
     ] {
         check(Front::Direct, &pinned(), &sighting, expected);
     }
-    check(Front::Balancer, &never_seen(), &Sighting::Live(instance("z")), "live");
+    check(Front::Balancer, &never_seen(), &Sighting::Live(Instance::listed("z")), "live");
 }
 
 #[test]
 fn another_instance_counts_under_the_same_conditions() {
-    let other = |listed| Sighting::Live(Instance { listed, ..instance("z") });
+    let other = |listed| Sighting::Live(Instance { listed, ..Instance::listed("z") });
     let unlisted = with_pin(|pin| pin.listed = false);
     let unclean = Target { ends_clean: false, ..pinned() };
     check(Front::Direct, &pinned(), &other(false), "replaced, counts");
@@ -273,7 +260,7 @@ fn its_node_proves_what_the_balancer_cannot() {
     });
     target.ends_clean = false;
     check(Front::Balancer, &target, &absent(true, false, true), "gone");
-    let other = Sighting::Live(instance("z"));
+    let other = Sighting::Live(Instance::listed("z"));
     let judged = |round: &Round| {
         let all = weigh("campus", Front::Balancer, &Memory::default(), round, std::slice::from_ref(&target));
         name(&all.verdicts[0])
@@ -307,7 +294,7 @@ impl Watch {
     }
 
     fn alive(&mut self, seconds: i64, listing: &[&str]) {
-        let seen = self.sees(&round(seconds, Sighting::Live(instance("i")), &[("", listing)]));
+        let seen = self.sees(&round(seconds, Sighting::Live(Instance::listed("i")), &[("", listing)]));
         assert_eq!(seen, "live");
         self.target.since = Some(at(seconds));
     }
@@ -458,7 +445,7 @@ fn a_restart_with_the_users_back_in_a_new_instance_is_no_end() {
     let mut watch = Watch::new(Front::Direct);
     watch.alive(0, &["w"]);
     watch.fails(5);
-    let back = Sighting::Live(instance("z"));
+    let back = Sighting::Live(Instance::listed("z"));
     assert_eq!(watch.sees(&round(60, back.clone(), &[("", &[])])), "replaced");
     assert_eq!(watch.sees(&round(62, back, &[("", &[])])), "replaced");
 }
@@ -521,7 +508,7 @@ fn an_emptying_server_without_a_waiting_job_raises_no_alarm() {
 fn an_outage_of_its_node_matters_and_one_of_the_front_does_not() {
     let mut watch = Watch::new(Front::Balancer);
     watch.target = with_pin(|pin| pin.node = Some("n1".to_owned()));
-    let held = Instance { node: Some("n1".to_owned()), ..instance("i") };
+    let held = Instance { node: Some("n1".to_owned()), ..Instance::listed("i") };
     let gone = || absent(true, false, true);
     assert_eq!(watch.sees(&round(0, Sighting::Live(held), &[("", &["w"]), ("n1", &["w"])])), "live");
     let mut front_down = round(3, gone(), &[("n1", &["w"])]);

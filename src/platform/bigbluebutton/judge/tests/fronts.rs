@@ -49,7 +49,7 @@ fn several_that_vanish_with_people_in_them_are_told_once_and_then_nothing_is_bel
         [(String::new(), all)].into()
     };
     let shown = people(&[("i", true), ("a", true), ("b", false), ("w", true)]);
-    let alive = Round { shown, ..round(0, Sighting::Live(instance("i")), &[("", &["a", "b", "w"])]) };
+    let alive = Round { shown, ..round(0, Sighting::Live(Instance::listed("i")), &[("", &["a", "b", "w"])]) };
     assert_eq!(watch.sees(&alive), "live");
     let gone = |seconds| Round {
         shown: people(&[("w", true)]),
@@ -64,7 +64,7 @@ fn several_that_vanish_with_people_in_them_are_told_once_and_then_nothing_is_bel
     // One alone, and those that calls of ours have ended, are no gap.
     let mut quiet = Watch::new(Front::Balancer);
     let shown = people(&[("i", true), ("a", true), ("w", true)]);
-    quiet.sees(&Round { shown, ..round(0, Sighting::Live(instance("i")), &[("", &["a", "w"])]) });
+    quiet.sees(&Round { shown, ..round(0, Sighting::Live(Instance::listed("i")), &[("", &["a", "w"])]) });
     assert_eq!((quiet.sees(&gone(5)), quiet.alarms), ("gone", 0));
 }
 
@@ -91,9 +91,9 @@ fn only_what_balances_loses_a_node() {
         let shown = |ids: &[&str]| -> BTreeMap<String, Vec<(InstanceId, bool)>> {
             [(String::new(), ids.iter().map(|id| (InstanceId::from(*id), true)).collect())].into()
         };
-        let alive = round(0, Sighting::Live(instance("i")), &[("", &["a", "b", "w"])]);
+        let alive = round(0, Sighting::Live(Instance::listed("i")), &[("", &["a", "b", "w"])]);
         watch.sees(&Round { shown: shown(&["i", "a", "b", "w"]), ..alive });
-        let later = round(5, Sighting::Live(instance("i")), &[("", &["w"])]);
+        let later = round(5, Sighting::Live(Instance::listed("i")), &[("", &["w"])]);
         watch.sees(&Round { shown: shown(&["i", "w"]), ..later });
         assert_eq!(watch.alarms, alarms, "{front:?}");
     }

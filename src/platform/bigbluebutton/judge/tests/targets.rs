@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn while_its_node_is_in_trouble_another_instance_proves_nothing() {
     let target = with_pin(|pin| pin.node = Some("n1".to_owned()));
-    let mut down = round(5, Sighting::Live(instance("z")), &[("", &["w"])]);
+    let mut down = round(5, Sighting::Live(Instance::listed("z")), &[("", &["w"])]);
     let judged = |round: &Round| {
         let all = weigh("campus", Front::Balancer, &with_witness(), round, std::slice::from_ref(&target));
         name(&all.verdicts[0])
@@ -22,7 +22,7 @@ fn a_target_is_no_witness_for_another() {
     let mut other = with_pin(|pin| pin.instance = "w".into());
     other.instance = Some("w".into());
     let mut both = round(5, absent(true, false, false), &[("", &["w"])]);
-    both.sightings.push(Sighting::Live(instance("w")));
+    both.sightings.push(Sighting::Live(Instance::listed("w")));
     let judged = weigh("campus", Front::Direct, &with_witness(), &both, &[pinned(), other]);
     assert_eq!(name(&judged.verdicts[0]), "doubtful");
 }
@@ -44,7 +44,7 @@ fn who_is_alive_after_an_outage_speaks_for_the_others() {
     let mut other = with_pin(|pin| pin.instance = "j".into());
     other.instance = Some("j".into());
     let mut both = round(60, absent(true, true, false), &[("", &[])]);
-    both.sightings.push(Sighting::Live(instance("j")));
+    both.sightings.push(Sighting::Live(Instance::listed("j")));
     let judged = weigh("campus", Front::Direct, &watch.memory, &both, &[watch.target, other]);
     assert_eq!(name(&judged.verdicts[0]), "gone");
 }
