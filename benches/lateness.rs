@@ -101,7 +101,7 @@ async fn start(sandbox: &Sandbox, directory: &std::path::Path) -> Daemon {
         socket_mode: 0o600,
         socket_group: None,
         servers: BTreeMap::from([("campus".into(), server)]),
-        schedule: adjourn::schedule::Schedule::default(),
+        schedule: Arc::default(),
     };
     let reread = Arc::new(|| Err("no schedule file".to_owned()));
     let options = Options { settings, reread, checker: Checker::Child, config: Vec::new(), inherited: None };

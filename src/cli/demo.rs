@@ -199,7 +199,7 @@ async fn start_daemon(directory: &Path, demo: &BTreeMap<&str, Server>) -> anyhow
         socket_mode: 0o600,
         socket_group: None,
         servers,
-        schedule: crate::schedule::Schedule::default(),
+        schedule: Arc::default(),
     };
     let reread = Arc::new(|| Err("the demo has no schedule file".to_owned()));
     let options = Options { settings, reread, checker: Checker::Child, config: Vec::new(), inherited: None };

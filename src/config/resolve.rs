@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -95,7 +96,7 @@ pub(super) fn resolve(merged: &Merged, env: &Environment, now: UtcMs, found: &mu
         socket_mode: mode(control.mode.as_ref(), found),
         socket_group: group(control.group.as_ref(), found),
         servers,
-        schedule,
+        schedule: Arc::new(schedule),
     };
     Resolved { settings, feeds, without_secrets }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::{Limits, ServerName};
@@ -20,7 +21,7 @@ pub struct Settings {
     /// Group of the socket, if not the daemon's own.
     pub socket_group: Option<String>,
     pub servers: BTreeMap<ServerName, ServerSettings>,
-    pub schedule: Schedule,
+    pub schedule: Arc<Schedule>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -17,10 +17,8 @@ use super::peer::Peer;
 use super::problem::Problem;
 use super::wire::{History, JobAnswer, Page};
 use super::{App, DEFAULT_PAGE, MAX_PAGE, listing};
-use crate::engine::api::Receipt;
-use crate::job::{
-    Change, HistoryLine, Job, JobId, JobView, Origin, Outcome, ServerName, State as JobState, UtcMs,
-};
+use crate::engine::api::{Receipt, Standing};
+use crate::job::{Change, HistoryLine, Job, JobView, Origin, Outcome, ServerName, State as JobState};
 use crate::platform::Telling;
 use crate::store::Filter;
 
@@ -117,7 +115,8 @@ pub(super) async fn list(State(app): State<App>, Params(params): Params<ListPara
         app.knows(&server).await?;
     }
     let now = app.service.now();
-    let gone = app.gone(&jobs).await;
+    let standing = app.standing_where(jobs.iter().any(awaits_its_run)).await;
+    let gone = standing.map_or_else(BTreeMap::new, |standing| standing.gone);
     let view = |job: &Job| JobView { not_live_since: gone.get(&job.id).copied(), ..JobView::new(job, now) };
     let jobs = jobs.iter().map(view).collect();
     Ok(Json(Page { jobs, next: next.map(|place| place.to_string()) }).into_response())
@@ -128,10 +127,10 @@ pub(super) async fn show(State(app): State<App>, Segments(id): Segments<String>)
     let job = app.job(&id).await?;
     let (server, meeting) = (job.server.clone(), job.meeting.clone());
     let others = app.read(move |store| store.of_meeting(&server, &meeting)).await?;
-    let telling = app.telling(&job).await;
-    let gone = app.gone(std::slice::from_ref(&job)).await;
+    let standing = app.standing_where(tells(&job) || awaits_its_run(&job)).await;
+    let telling = telling(standing.as_ref(), &job);
     let mut answer = JobAnswer { telling, ..JobAnswer::with_history(&job, &others, app.service.now()) };
-    answer.job.not_live_since = gone.get(&job.id).copied();
+    answer.job.not_live_since = standing.and_then(|standing| standing.gone.get(&job.id).copied());
     Ok((etag(job.revision), Json(answer)).into_response())
 }
 
@@ -229,27 +228,14 @@ impl App {
         self.read(move |store| store.get(id)).await?.ok_or_else(|| no_such_job(given))
     }
 
-    /// Can the people inside be told what is still to be told?
-    async fn telling(&self, job: &Job) -> Option<Telling> {
-        if job.limits.warn.is_empty() || !matches!(job.state, JobState::Waiting | JobState::Held) {
-            return None;
-        }
-        // What is accepted is not refused because this could not be found out.
-        let standing = self.service.standing().await.ok()?;
-        Some(standing.telling.get(&job.server).cloned().unwrap_or_default())
-    }
-
-    /// Which of these jobs wait for the time of a run that is not live any more, and since when.
-    async fn gone(&self, jobs: &[Job]) -> BTreeMap<JobId, UtcMs> {
-        let waits = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Held) && job.only.is_some();
-        if !jobs.iter().any(waits) {
-            return BTreeMap::new();
-        }
-        self.service.standing().await.map_or_else(|_| BTreeMap::new(), |standing| standing.gone)
+    /// What the daemon knows besides the store, asked only where it matters to an answer. What is accepted is not refused
+    /// because this could not be found out.
+    async fn standing_where(&self, matters: bool) -> Option<Standing> {
+        if matters { self.service.standing().await.ok() } else { None }
     }
 
     async fn answer(&self, job: &Job, others: &[Job]) -> JobAnswer {
-        let telling = self.telling(job).await;
+        let telling = telling(self.standing_where(tells(job)).await.as_ref(), job);
         JobAnswer { telling, ..JobAnswer::new(job, others, self.service.now()) }
     }
 
@@ -266,6 +252,27 @@ impl App {
         let answer = self.answer(&receipt.job, &receipt.others).await;
         Ok((etag(receipt.job.revision), Json(answer)).into_response())
     }
+}
+
+fn is_at_rest(job: &Job) -> bool {
+    matches!(job.state, JobState::Waiting | JobState::Held)
+}
+
+/// Is there still something that the people inside are to be told?
+fn tells(job: &Job) -> bool {
+    is_at_rest(job) && !job.limits.warn.is_empty()
+}
+
+/// It waits for the time of one run, which may be gone by now.
+fn awaits_its_run(job: &Job) -> bool {
+    is_at_rest(job) && job.only.is_some()
+}
+
+/// Can the people inside be told what is still to be told?
+fn telling(standing: Option<&Standing>, job: &Job) -> Option<Telling> {
+    standing
+        .filter(|_| tells(job))
+        .map(|standing| standing.telling.get(&job.server).cloned().unwrap_or_default())
 }
 
 async fn receipt_answer(app: &App, receipt: &Receipt) -> Response {

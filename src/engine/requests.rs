@@ -432,9 +432,8 @@ impl Core {
     }
 
     fn standing(&self) -> Standing {
-        let schedule = self.settings.as_ref().map(|settings| settings.schedule.clone());
         Standing {
-            schedule: Arc::new(schedule.unwrap_or_default()),
+            schedule: self.settings.as_ref().map(|settings| settings.schedule.clone()).unwrap_or_default(),
             feeds: self.feeds.clone(),
             servers: self.servers.keys().cloned().collect(),
             telling: self.servers.iter().map(|(name, server)| (name.clone(), server.telling())).collect(),

@@ -86,7 +86,7 @@ pub(super) struct Question {
 impl Standing {
     /// `None`: the server has no rules.
     pub fn of(settings: &Settings, server: &ServerName) -> Option<Standing> {
-        let Schedule { rules, exempt, calendars, .. } = &settings.schedule;
+        let Schedule { rules, exempt, calendars, .. } = &*settings.schedule;
         let rules: Vec<Rule> = rules.iter().filter(|rule| rule.server == *server).cloned().collect();
         let (exempt, calendars) = (exempt.clone(), calendars.clone());
         (!rules.is_empty()).then_some(Standing { rules, exempt, calendars })

@@ -20,7 +20,7 @@ fn check_calendar_end(keys: &str, expected: &[&str]) {
 }
 
 fn schedule(text: &str) -> Schedule {
-    settings(&format!("{CAMPUS}{text}")).schedule
+    std::sync::Arc::unwrap_or_clone(settings(&format!("{CAMPUS}{text}")).schedule)
 }
 
 #[test]

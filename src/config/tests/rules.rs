@@ -20,7 +20,7 @@ fn check_rule(keys: &str, expected: &[&str]) {
 }
 
 fn rules(text: &str) -> Vec<Rule> {
-    settings(&format!("{CAMPUS}{text}")).schedule.rules
+    settings(&format!("{CAMPUS}{text}")).schedule.rules.clone()
 }
 
 fn list(texts: &[&str]) -> Vec<String> {

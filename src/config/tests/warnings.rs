@@ -74,8 +74,9 @@ fn a_text_of_the_server_must_have_room_for_the_meetings_id() {
 #[test]
 fn a_language_is_one_of_those_that_there_are() {
     let end = |keys: &str| format!("[[end]]\n{MEETING}{keys}\n");
-    let german =
-        |text: &str| settings(text).schedule.entries.into_iter().map(|entry| entry.limits.warn_language);
+    let german = |text: &str| {
+        settings(text).schedule.entries.clone().into_iter().map(|entry| entry.limits.warn_language)
+    };
     let texts = [
         format!("{CAMPUS}[defaults]\nwarn-language = \"de\"\n{}", end("")),
         format!("{CAMPUS}warn-language = \"de\"\n[defaults]\nwarn-language = \"fr\"\n{}", end("")),

@@ -285,10 +285,10 @@ pub fn settings(sim: &Sim, file: &File) -> Settings {
         socket_mode: 0o660,
         socket_group: None,
         servers: sim.plan.sites.iter().enumerate().map(|(at, site)| (server(at), spec(at, site))).collect(),
-        schedule: Schedule {
+        schedule: Arc::new(Schedule {
             entries: file.entries.iter().map(entry).collect(),
             ..file.standing.seen_with(sim.quirk).schedule()
-        },
+        }),
     }
 }
 

@@ -58,7 +58,7 @@ fn ten_hours_down() -> (Settings, Vec<Job>) {
     let jobs = (0..10).map(|n| job_of(&occurrence_entry(&recurring, last - n * HOUR), 100 - u128::from(n)));
     let jobs = jobs.collect();
     let mut settings = settings(&[]);
-    settings.schedule.recurring.push(recurring);
+    Arc::make_mut(&mut settings.schedule).recurring.push(recurring);
     (settings, jobs)
 }
 

@@ -32,7 +32,7 @@ pub(super) fn settings(entries: &[Entry]) -> Settings {
         socket_mode: 0o600,
         socket_group: None,
         servers: BTreeMap::from([("campus".into(), server_settings(4))]),
-        schedule: Schedule { entries: entries.to_vec(), ..Schedule::default() },
+        schedule: Arc::new(Schedule { entries: entries.to_vec(), ..Schedule::default() }),
     }
 }
 
@@ -246,8 +246,8 @@ async fn what_changes_for_all_occurrences_is_told_and_what_was_done_by_hand_is_n
         let mut settings = settings(&[]);
         let mut recurring = catch_up::hourly(&minute.to_string());
         recurring.limits.keep_closed = keep_closed;
-        settings.schedule.ahead = 2 * HOUR;
-        settings.schedule.recurring.push(recurring);
+        Arc::make_mut(&mut settings.schedule).ahead = 2 * HOUR;
+        Arc::make_mut(&mut settings.schedule).recurring.push(recurring);
         settings
     };
     let rig = start_as(Arc::default(), &hourly(10, Duration::ZERO));
@@ -462,7 +462,7 @@ async fn a_deadline_that_had_its_job_gets_no_other_one() {
 async fn the_job_of_an_entry_with_a_max_duration_is_no_orphan() {
     let rig = start(&[]);
     let mut with_rule = settings(&[]);
-    with_rule.schedule.rules.push(rule(Some("math-101".into())));
+    Arc::make_mut(&mut with_rule.schedule).rules.push(rule(Some("math-101".into())));
     rig.apply(with_rule.clone()).await.unwrap();
     let due = system_now().wall + HOUR;
     let origin = Origin::Schedule { name: "long@i-1".to_owned(), of: Some("long".to_owned()), planned: due };
@@ -478,7 +478,7 @@ async fn a_rehearsal_says_which_servers_could_not_be_asked_about_their_rules() {
     *rig.platform.lists_nothing.lock().unwrap() = true;
     assert!(rig.rehearse(settings(&[])).await.unwrap().unseen.is_empty(), "it has no rules");
     let mut with_rule = settings(&[]);
-    with_rule.schedule.rules.push(rule(None));
+    Arc::make_mut(&mut with_rule.schedule).rules.push(rule(None));
     let rehearsed = rig.rehearse(with_rule).await.unwrap();
     let unseen = Unseen { server: "campus".into(), why: "connection refused".to_owned() };
     assert_eq!(rehearsed.unseen, [unseen]);

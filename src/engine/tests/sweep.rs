@@ -77,7 +77,7 @@ fn settings(rules: Vec<Rule>) -> Settings {
         socket_mode: 0o600,
         socket_group: None,
         servers: BTreeMap::from([("campus".into(), server_settings(4))]),
-        schedule: Schedule { rules, ..Schedule::default() },
+        schedule: Arc::new(Schedule { rules, ..Schedule::default() }),
     }
 }
 
@@ -447,7 +447,7 @@ async fn a_server_that_a_reload_takes_away_gets_no_job_more() {
     };
     let moved = Settings {
         servers: BTreeMap::from([("lab".into(), server_settings(4))]),
-        schedule: Schedule { entries: vec![entry], ..Schedule::default() },
+        schedule: Arc::new(Schedule { entries: vec![entry], ..Schedule::default() }),
         ..settings(Vec::new())
     };
     let handle = rig.handle.clone();

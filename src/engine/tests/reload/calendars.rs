@@ -24,8 +24,8 @@ fn lectures() -> crate::schedule::Source {
 /// Settings with a calendar whose events are deadlines.
 fn with_lectures() -> Settings {
     let mut with_calendar = settings(&[]);
-    with_calendar.schedule.ahead = 48 * HOUR;
-    with_calendar.schedule.calendar_ends.push(crate::schedule::CalendarEnd {
+    Arc::make_mut(&mut with_calendar.schedule).ahead = 48 * HOUR;
+    Arc::make_mut(&mut with_calendar.schedule).calendar_ends.push(crate::schedule::CalendarEnd {
         name: "lectures".to_owned(),
         server: "campus".into(),
         source: lectures(),
